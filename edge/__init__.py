@@ -1,0 +1,1 @@
+"""Run .tflite files, measure them, and report."""

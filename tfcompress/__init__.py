@@ -1,0 +1,1 @@
+"""Make Keras 3 models small and fast on the device, and prove it."""
