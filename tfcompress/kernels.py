@@ -1,0 +1,210 @@
+"""Which variables of a model are kernels, and which of their axes are outputs and inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from . import filters as _filters
+from .filters import Filters
+
+__all__ = ["Kernel", "kernels", "select"]
+
+_KERAS_KERNEL = re.compile(r"(\w+_)?(kernel|embeddings)")
+_NOT_A_KERNEL = re.compile(r"(\w+_)?(bias|gamma|beta|alpha|scale|offset|mean|variance)(_\w+)?")
+
+_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+_TRANSPOSED = (
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Kernel:
+    """A kernel: a matrix of weights, from inputs to outputs, of one layer.
+
+    Attributes:
+        path: Layer path and variable name: `"block/conv/kernel"`.
+        layer: The layer that owns it.
+        variable: The variable.
+        output_axes: Axes that run over the outputs: the rows of the matrix as TFLite stores it,
+            on which per-channel scales run. For an `Embedding`, the vocabulary.
+        input_axes: Axes that are summed over channel by channel: the columns. Empty for a
+            depthwise kernel. Every other axis is spatial.
+        depthwise: Whether each output sees a single input channel.
+    """
+
+    path: str
+    layer: keras.layers.Layer
+    variable: keras.Variable
+    output_axes: tuple[int, ...]
+    input_axes: tuple[int, ...]
+    depthwise: bool = False
+
+    @property
+    def layer_path(self) -> str:
+        """The path of the layer."""
+        return self.path.rpartition("/")[0]
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return int(np.prod(self.variable.shape))
+
+    def numpy(self) -> npt.NDArray[Any]:
+        """The weights as float32 (float64 where they are)."""
+        weights = np.asarray(self.variable.numpy())
+        return weights if weights.dtype == np.float64 else weights.astype(np.float32, copy=False)
+
+
+def kernels(model: keras.Model, depthwise: bool = False) -> list[Kernel]:
+    """All trainable kernels of a built model, each once, in the order of its layers.
+
+    In Keras' own layers these are the variables named `kernel`, `*_kernel` and `embeddings`; in
+    others, every trainable floating-point variable with two or more axes longer than one, unless
+    its name says bias, gamma, beta, alpha, scale, offset, mean or variance. Layers inside others
+    are found, however deep. Frozen layers are left alone.
+
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="head")])
+    >>> [(kernel.path, kernel.input_axes, kernel.output_axes) for kernel in kernels(model)]
+    [('head/kernel', (0,), (1,))]
+
+    Args:
+        model: A built model.
+        depthwise: Whether depthwise kernels count. They hold few weights, each of which matters
+            much, so they do not by default.
+
+    Returns:
+        List of `Kernel`.
+
+    Raises:
+        TypeError: If `model` is no Keras model.
+        ValueError: If it is not built.
+    """
+    return [kernel for kernel, _ in _walk(model) if depthwise or not kernel.depthwise]
+
+
+def select(model: keras.Model, filters: Filters = None, depthwise: bool = False) -> list[Kernel]:
+    """The kernels of the layers that `filters` means, at least one.
+
+    Args:
+        model: A built model.
+        filters: Which layers, as in `tfcompress.filters.matches`.
+        depthwise: Whether depthwise kernels count.
+
+    Returns:
+        List of `Kernel`, not empty.
+
+    Raises:
+        TypeError: If `model` is no Keras model or `filters` has the wrong type.
+        ValueError: If the model is not built, or nothing, or a name of nothing, is meant.
+    """
+    _filters.check(filters)
+    found = [entry for entry in _walk(model) if depthwise or not entry[0].depthwise]
+    chosen = [
+        kernel for kernel, lineage in found if _filters.matches(filters, kernel.layer_path, lineage)
+    ]
+    available = ", ".join(dict.fromkeys(kernel.layer_path for kernel, _ in found)) or "none"
+    hint = "" if depthwise else " (depthwise kernels count with depthwise=True only)"
+    if not chosen:
+        raise ValueError(
+            f"No trainable kernel is in the layers that `filters` means. Received: "
+            f"filters={filters!r}. Layers of {model.name!r} with trainable kernels: "
+            f"{available}{hint}."
+        )
+    if isinstance(filters, list | tuple):
+        for entry in filters:
+            if not any(_filters.matches([entry], k.layer_path, line) for k, line in found):
+                name = entry if isinstance(entry, str) else entry.name
+                raise ValueError(
+                    f"{name!r} in `filters` is no layer of {model.name!r} with a trainable "
+                    f"kernel. There are: {available}{hint}."
+                )
+    return chosen
+
+
+_Lineage = tuple[keras.layers.Layer, ...]
+
+
+def _walk(model: keras.Model) -> list[tuple[Kernel, _Lineage]]:
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"Expected a keras.Model. Received: {model!r}")
+    if not model.built:
+        raise ValueError(
+            f"The model {model.name!r} is not built, so it has no weights yet. Give it an Input, "
+            "or call it on a batch of data first."
+        )
+    found: list[tuple[Kernel, _Lineage]] = []
+    seen_variables: set[int] = set()
+    for path, lineage in _layers(model, (), set()):
+        layer = lineage[-1] if lineage else model
+        inside = {id(v) for child in _children(layer) for v in child.trainable_variables}
+        for variable in layer.trainable_variables:
+            if id(variable) in inside or id(variable) in seen_variables:
+                continue
+            seen_variables.add(id(variable))
+            if _is_kernel(layer, variable):
+                outputs, inputs, depthwise = _axes(layer, variable)
+                kernel = Kernel(
+                    f"{path}/{variable.name}", layer, variable, outputs, inputs, depthwise
+                )
+                found.append((kernel, lineage or (model,)))
+    return found
+
+
+def _children(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    # Keras has no public way to walk the layers inside a layer that is no model.
+    children: list[keras.layers.Layer] = layer._flatten_layers(include_self=False, recursive=False)
+    return children
+
+
+def _layers(
+    layer: keras.layers.Layer, lineage: _Lineage, seen: set[int]
+) -> Iterator[tuple[str, _Lineage]]:
+    """Path and lineage of a layer and all in it, each layer once; the model's path is its name."""
+    seen.add(id(layer))
+    yield "/".join(part.name for part in lineage) or layer.name, lineage
+    for child in _children(layer):
+        if id(child) not in seen:
+            yield from _layers(child, (*lineage, child), seen)
+
+
+def _is_kernel(layer: keras.layers.Layer, variable: keras.Variable) -> bool:
+    shape = variable.shape
+    if len(shape) < 2 or not keras.backend.is_float_dtype(variable.dtype):
+        return False
+    if type(layer).__module__.split(".")[0] == "keras":
+        return _KERAS_KERNEL.fullmatch(variable.name) is not None
+    return sum(size > 1 for size in shape) >= 2 and _NOT_A_KERNEL.fullmatch(variable.name) is None
+
+
+def _axes(
+    layer: keras.layers.Layer, variable: keras.Variable
+) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
+    """Output axes, input axes, and whether the kernel is depthwise."""
+    last = len(variable.shape) - 1
+    if isinstance(layer, _DEPTHWISE) or variable.name == "depthwise_kernel":
+        return (last - 1, last), (), True
+    if isinstance(layer, keras.layers.EinsumDense):
+        return (*_einsum_axes(layer.equation), False)
+    if isinstance(layer, _TRANSPOSED):
+        return (last - 1,), (last,), False
+    if variable.name.endswith("embeddings") and isinstance(layer, keras.layers.Embedding):
+        return (0,), (1,), False
+    return (last,), (last - 1,), False
+
+
+def _einsum_axes(equation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    operands, result = equation.replace(" ", "").replace("...", "").split("->")
+    kernel = operands.split(",")[1]
+    outputs = tuple(axis for axis, label in enumerate(kernel) if label in result)
+    inputs = tuple(axis for axis, label in enumerate(kernel) if label not in result)
+    return outputs, inputs

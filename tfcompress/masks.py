@@ -1,0 +1,333 @@
+"""Scores to masks: which weights stay. Pure functions on NumPy arrays.
+
+A mask is a boolean array, True where the weight stays. The weights with the lowest scores go; among
+equal scores those that come first in memory, so the number of zeros is always exact and the same
+scores always give the same mask.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "Block",
+    "NofM",
+    "Structure",
+    "blocks",
+    "compute",
+    "global_budget",
+    "n_of_m",
+    "per_layer",
+    "threshold",
+]
+
+Scores: TypeAlias = npt.NDArray[Any]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+Axes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
+"""Output axes (rows) and input axes (columns) of a kernel; the rest are spatial."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NofM:
+    """At most `n` non-zeros among every `m` weights in a row along the input axis.
+
+    Groups are counted from the first input, for each output and each position of the filter. Where
+    `m` does not divide the inputs, the last group is short and may still hold `n` non-zeros. The
+    most that can be zero is `1 - n / m`, and a schedule for this structure ends there.
+
+    >>> NofM(2, 4).sparsity
+    0.5
+
+    Args:
+        n: Weights that may stay in a group, at least 1.
+        m: Weights in a group, more than `n`.
+
+    Raises:
+        ValueError: If it does not hold that 1 <= n < m.
+
+    Reference:
+        Mishra et al., "Accelerating Sparse Deep Neural Networks",
+        https://arxiv.org/abs/2104.08378.
+    """
+
+    n: int
+    m: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n < self.m:
+            raise ValueError(f"N:M needs 1 <= n < m. Received: n={self.n}, m={self.m}")
+
+    @property
+    def sparsity(self) -> float:
+        """The share of zeros of the full pattern."""
+        return 1.0 - self.n / self.m
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Weights go in blocks of `rows` outputs by `columns` inputs.
+
+    Blocks are counted from the first output and input, for each position of a convolution's filter,
+    as TFLite stores it: `[out, height, width, in]`. Where they do not divide the kernel, those at
+    the edge are smaller. A block's score is the mean over the weights that it has. The sparsity is
+    the share of blocks that are zero.
+
+    Args:
+        rows: Outputs in a block, at least 1.
+        columns: Inputs in a block, at least 1, and more than one weight in all.
+
+    Raises:
+        ValueError: If a size is less than 1, or both are 1.
+
+    Reference:
+        Narang et al., "Block-Sparse Recurrent Neural Networks", https://arxiv.org/abs/1711.02782.
+    """
+
+    rows: int
+    columns: int
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.columns < 1 or self.rows * self.columns == 1:
+            raise ValueError(
+                "A block has at least 1 row and 1 column, and more than one weight. "
+                f"Received: rows={self.rows}, columns={self.columns}"
+            )
+
+
+Structure: TypeAlias = NofM | Block | None
+"""The pattern of the zeros; `None` is any pattern."""
+
+
+def threshold(scores: Scores, limit: float) -> Mask:
+    """Keep what scores more than `limit`.
+
+    >>> threshold(np.array([0.1, 0.3, 0.2]), 0.2).tolist()
+    [False, True, False]
+
+    Args:
+        scores: Array of any shape.
+        limit: The highest score that goes.
+
+    Returns:
+        Boolean array of the same shape.
+    """
+    mask: Mask = np.asarray(scores > limit)
+    return mask
+
+
+def per_layer(scores: Scores, sparsity: float) -> Mask:
+    """Keep all but the lowest `round(sparsity * scores.size)` scores.
+
+    >>> per_layer(np.array([0.1, 0.3, 0.2, 0.2]), 0.5).tolist()
+    [False, True, False, True]
+
+    Args:
+        scores: Array of any shape.
+        sparsity: Share that goes, in [0, 1].
+
+    Returns:
+        Boolean array of the same shape.
+    """
+    return _keep(scores.ravel(), round(sparsity * scores.size)).reshape(scores.shape)
+
+
+def global_budget(scores: Sequence[Scores], nonzeros: int) -> list[Mask]:
+    """Keep the `nonzeros` highest scores of all the arrays together.
+
+    >>> [mask.tolist() for mask in global_budget([np.array([1, 9]), np.array([2, 8, 7])], 3)]
+    [[False, True], [False, True, True]]
+
+    Args:
+        scores: Arrays of any shapes, on one scale.
+        nonzeros: How many weights stay, at most all of them.
+
+    Returns:
+        A boolean array for each, of its shape.
+    """
+    flat = np.concatenate([array.ravel() for array in scores])
+    return _split(_keep(flat, max(flat.size - nonzeros, 0)), scores)
+
+
+def n_of_m(scores: Scores, n: int, m: int, axes: Axes = ((1,), (0,))) -> Mask:
+    """Keep the `n` highest scores of every `m` in a row along the input axis; see `NofM`.
+
+    >>> n_of_m(np.array([[1.0], [4.0], [3.0], [2.0], [5.0]]), n=2, m=4)[:, 0].tolist()
+    [False, True, True, False, True]
+
+    Args:
+        scores: Array of a kernel's shape.
+        n: Weights that stay in each group.
+        m: Weights in a group.
+        axes: Output and input axes. Defaults to those of a Dense kernel `(in, out)`.
+
+    Returns:
+        Boolean array of the same shape.
+    """
+    structure = NofM(n, m)
+    return compute([scores], structure.sparsity, structure, axes=[axes])[0]
+
+
+def blocks(
+    scores: Scores, sparsity: float, rows: int, columns: int, axes: Axes = ((1,), (0,))
+) -> Mask:
+    """Keep all but the lowest `round(sparsity * blocks)` blocks; see `Block`.
+
+    >>> blocks(np.array([[1.0, 5.0], [2.0, 0.0]]), 0.5, rows=1, columns=2).tolist()
+    [[False, True], [False, True]]
+
+    Args:
+        scores: Array of a kernel's shape.
+        sparsity: Share of the blocks that go, in [0, 1].
+        rows: Outputs in a block.
+        columns: Inputs in a block.
+        axes: Output and input axes. Defaults to those of a Dense kernel `(in, out)`.
+
+    Returns:
+        Boolean array of the same shape.
+    """
+    return compute([scores], sparsity, Block(rows, columns), axes=[axes])[0]
+
+
+def compute(
+    scores: Sequence[Scores],
+    sparsity: float,
+    structure: Structure = None,
+    scope: Literal["layer", "global"] = "layer",
+    axes: Sequence[Axes] | None = None,
+) -> list[Mask]:
+    """Masks for several kernels: all of the above behind one door.
+
+    Args:
+        scores: An array for each kernel, of its shape.
+        sparsity: Share of the weights that go, in [0, 1]; of the blocks, for a `Block`. With `NofM`
+            at most `structure.sparsity`; below it, the lowest of those that the full pattern would
+            remove.
+        structure: The pattern of the zeros, or `None` for any.
+        scope: `"layer"` removes that share of each kernel; `"global"`, of all together.
+        axes: Output and input axes of each kernel; needed with a structure.
+
+    Returns:
+        A boolean array for each, of its shape.
+
+    Raises:
+        ValueError: If `sparsity` is more than N:M allows, or a kernel has no input axis to group
+            along.
+    """
+    if structure is None:
+        if scope == "layer":
+            return [per_layer(array, sparsity) for array in scores]
+        total = sum(array.size for array in scores)
+        return global_budget(scores, total - round(sparsity * total))
+    if axes is None:
+        raise ValueError("A structure needs the `axes` of every kernel.")
+    views = [_Matrix(array, *pair) for array, pair in zip(scores, axes, strict=True)]
+    if isinstance(structure, NofM):
+        share = sparsity / structure.sparsity
+        if share > 1.0 + 1e-9:
+            raise ValueError(
+                f"{structure.n}:{structure.m} removes at most {structure.sparsity:.4g} of the "
+                f"weights. Received: sparsity={sparsity}"
+            )
+        units = [_removable(view.values, structure) for view in views]
+    else:
+        share = sparsity
+        units = [_block_means(view.values, structure) for view in views]
+    # Units that must stay score infinity, and are not counted.
+    counts = [int(np.count_nonzero(unit < math.inf)) for unit in units]
+    if scope == "layer":
+        kept = [
+            _keep(unit.ravel(), round(share * count)).reshape(unit.shape)
+            for unit, count in zip(units, counts, strict=True)
+        ]
+    else:
+        flat = np.concatenate([unit.ravel() for unit in units])
+        kept = _split(_keep(flat, round(share * sum(counts))), units)
+    if isinstance(structure, Block):
+        kept = [
+            _expand(mask, structure, view.values.shape)
+            for mask, view in zip(kept, views, strict=True)
+        ]
+    return [view.restore(mask) for mask, view in zip(kept, views, strict=True)]
+
+
+def _keep(flat: Scores, zeros: int) -> Mask:
+    """All but the `zeros` lowest of a flat array; among equals the first go."""
+    if zeros <= 0:
+        return np.ones(flat.size, bool)
+    if zeros >= flat.size:
+        return np.zeros(flat.size, bool)
+    # argpartition would do it in one call, and takes four times as long.
+    limit = np.partition(flat, zeros - 1)[zeros - 1]
+    mask: Mask = flat > limit
+    surplus = flat.size - int(np.count_nonzero(mask)) - zeros
+    if surplus:
+        equal = np.flatnonzero(flat == limit)
+        mask[equal[equal.size - surplus :]] = True
+    return mask
+
+
+def _split(flat: Mask, like: Sequence[Scores]) -> list[Mask]:
+    ends = np.cumsum([array.size for array in like])[:-1]
+    parts = np.split(flat, ends)
+    return [part.reshape(array.shape) for part, array in zip(parts, like, strict=True)]
+
+
+class _Matrix:
+    """A kernel as `(outputs, positions, inputs)`, the way TFLite stores it, and back."""
+
+    def __init__(self, array: Scores, outputs: tuple[int, ...], inputs: tuple[int, ...]) -> None:
+        if not inputs:
+            raise ValueError(
+                f"A kernel of shape {array.shape} has no input axis, being depthwise, so its "
+                "zeros cannot be given a structure along it."
+            )
+        spatial = tuple(sorted(set(range(array.ndim)) - {*outputs, *inputs}))
+        self._order = (*outputs, *spatial, *inputs)
+        moved = array.transpose(self._order)
+        self._shape = moved.shape
+        sizes = [math.prod(array.shape[axis] for axis in axes) for axes in (outputs, spatial)]
+        self.values = moved.reshape(*sizes, -1)
+
+    def restore(self, mask: Mask) -> Mask:
+        return mask.reshape(self._shape).transpose(np.argsort(self._order))
+
+
+def _removable(values: Scores, structure: NofM) -> Scores:
+    """The scores, infinite where they are among the `n` highest of their group."""
+    n, m = structure.n, structure.m
+    outputs, positions, inputs = values.shape
+    groups = -(-inputs // m)
+    padded = np.full((outputs, positions, groups * m), -math.inf, np.float64)
+    padded[..., :inputs] = values
+    padded = padded.reshape(outputs, positions, groups, m)
+    # Reversed and stable, so that among equals the last stay.
+    order = m - 1 - np.argsort(-padded[..., ::-1], axis=-1, kind="stable")
+    np.put_along_axis(padded, order[..., :n], math.inf, axis=-1)
+    return padded.reshape(outputs, positions, -1)[..., :inputs]
+
+
+def _block_means(values: Scores, structure: Block) -> Scores:
+    outputs, positions, inputs = values.shape
+    tall, wide = -(-outputs // structure.rows), -(-inputs // structure.columns)
+    shape = (tall, structure.rows, positions, wide, structure.columns)
+    sums = np.zeros((shape[0] * shape[1], positions, shape[3] * shape[4]), np.float64)
+    sums[:outputs, :, :inputs] = values
+    rows = np.full(tall, structure.rows)
+    rows[-1] = outputs - (tall - 1) * structure.rows
+    columns = np.full(wide, structure.columns)
+    columns[-1] = inputs - (wide - 1) * structure.columns
+    means: Scores = sums.reshape(shape).sum(axis=(1, 4)) / (
+        rows[:, None, None] * columns[None, None, :]
+    )
+    return means
+
+
+def _expand(mask: Mask, structure: Block, shape: tuple[int, ...]) -> Mask:
+    tall = mask.repeat(structure.rows, axis=0)[: shape[0]]
+    return tall.repeat(structure.columns, axis=2)[..., : shape[2]]

@@ -1,0 +1,282 @@
+"""How sparse a model is to be at each optimizer step: functions of the step."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+from typing import Any, Self
+
+import keras
+
+__all__ = ["Constant", "Exponential", "OneShot", "Polynomial", "Schedule"]
+
+
+def _number(value: object) -> float:
+    """The value as a float; NaN, which every comparison refuses, where it is no number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return math.nan
+    return float(value)
+
+
+def _check_share(name: str, value: object) -> None:
+    if not 0.0 <= _number(value) < 1.0:
+        raise ValueError(
+            f"`{name}` is the share of weights that are zero, a number in [0, 1). "
+            f"Received: {name}={value!r}"
+        )
+
+
+def _check_integer(name: str, value: object, minimum: int) -> None:
+    if not (isinstance(value, numbers.Integral) and _number(value) >= minimum):
+        raise ValueError(f"`{name}` must be an integer >= {minimum}. Received: {name}={value!r}")
+
+
+class Schedule:
+    """Sparsity over optimizer steps, and the steps at which masks are computed anew.
+
+    Masks are computed at `begin`, then every `frequency` steps, and a last time at `end` exactly,
+    whether or not `frequency` divides the way there. `end=None` goes on for ever. Step `t` is the
+    moment when `optimizer.iterations == t`: `t` updates have been made, and the next has not.
+
+    To write another schedule, derive a frozen dataclass with the fields `begin`, `end` and
+    `frequency` and with `final`, define `_sparsity`, and register it with
+    `keras.saving.register_keras_serializable` if it is to be saved.
+
+    >>> schedule = Polynomial(0.0, 0.5, begin=10, end=35, frequency=10)
+    >>> [step for step in range(50) if schedule.last_update(step) == step]
+    [10, 20, 30, 35]
+    """
+
+    begin: int
+    end: int | None
+    frequency: int
+    final: float
+
+    @property
+    def target_step(self) -> int:
+        """The step from which on the sparsity is `final`."""
+        return self.begin if self.end is None else self.end
+
+    def _sparsity(self, progress: float) -> float:
+        """Sparsity where `progress` goes from 0 (`begin`) to 1 (`end`)."""
+        raise NotImplementedError
+
+    def __call__(self, step: int) -> float:
+        """The sparsity in [0, 1) wanted at `step`; 0 before `begin`."""
+        if step < self.begin:
+            return 0.0
+        if step >= self.target_step:
+            return self.final
+        return self._sparsity((step - self.begin) / (self.target_step - self.begin))
+
+    def last_update(self, step: int) -> int | None:
+        """The latest step, up to and including `step`, at which masks are computed, or `None`."""
+        if step < self.begin:
+            return None
+        if self.end is not None and step >= self.end:
+            return self.end
+        return step - (step - self.begin) % self.frequency
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, for `from_config`."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """The schedule that `get_config` described."""
+        return cls(**config)
+
+
+def _check_steps(begin: int, end: int, frequency: int) -> None:
+    _check_integer("begin", begin, 0)
+    _check_integer("end", end, 0)
+    _check_integer("frequency", frequency, 1)
+    if end < begin:
+        raise ValueError(f"`end` must not be before `begin`. Received: begin={begin}, end={end}")
+
+
+@keras.saving.register_keras_serializable(package="tfcompress")
+@dataclasses.dataclass(frozen=True)
+class Constant(Schedule):
+    """The same sparsity from `begin` on: `s(t) = sparsity` for `t >= begin`, else 0.
+
+    The masks are computed anew every `frequency` steps. A weight that is zero stays the least of
+    all by magnitude, so with that importance they hardly change after the first time.
+
+    >>> schedule = Constant(0.5, begin=100)
+    >>> schedule(99), schedule(100), schedule(10_000)
+    (0.0, 0.5, 0.5)
+
+    Args:
+        sparsity: Share of the weights that are zero, in [0, 1).
+        begin: First optimizer step at which the masks are computed. Defaults to 0.
+        end: Last one, or `None` (the default) to go on until training ends.
+        frequency: Optimizer steps between two computations of the masks. Defaults to 100.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    sparsity: float
+    begin: int = 0
+    end: int | None = None
+    frequency: int = 100
+
+    def __post_init__(self) -> None:
+        _check_share("sparsity", self.sparsity)
+        _check_steps(self.begin, self.begin if self.end is None else self.end, self.frequency)
+
+    @property
+    def final(self) -> float:  # type: ignore[override]
+        """The sparsity that the schedule ends with."""
+        return self.sparsity
+
+    @property
+    def target_step(self) -> int:
+        """The step from which on the sparsity is `final`."""
+        return self.begin
+
+    def _sparsity(self, progress: float) -> float:
+        return self.sparsity
+
+
+@keras.saving.register_keras_serializable(package="tfcompress")
+@dataclasses.dataclass(frozen=True)
+class OneShot(Schedule):
+    """Dense, then all at once: `s(t) = sparsity` for `t >= step`, else 0; one mask for good.
+
+    >>> schedule = OneShot(0.5, step=100)
+    >>> schedule(99), schedule(100), schedule.last_update(10_000)
+    (0.0, 0.5, 100)
+
+    Args:
+        sparsity: Share of the weights that are zero, in [0, 1).
+        step: The optimizer step at which the masks are computed. Defaults to 0.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    sparsity: float
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        _check_share("sparsity", self.sparsity)
+        _check_integer("step", self.step, 0)
+
+    @property
+    def begin(self) -> int:  # type: ignore[override]
+        """The step at which the masks are computed."""
+        return self.step
+
+    @property
+    def end(self) -> int:  # type: ignore[override]
+        """The step at which the masks are computed."""
+        return self.step
+
+    @property
+    def frequency(self) -> int:  # type: ignore[override]
+        """Without meaning here: there is one update."""
+        return 1
+
+    @property
+    def final(self) -> float:  # type: ignore[override]
+        """The sparsity that the schedule ends with."""
+        return self.sparsity
+
+    def _sparsity(self, progress: float) -> float:
+        return self.sparsity
+
+
+@keras.saving.register_keras_serializable(package="tfcompress")
+@dataclasses.dataclass(frozen=True)
+class Polynomial(Schedule):
+    """Fast while there is much to spare, then ever slower (Zhu & Gupta, 2017).
+
+    `s(t) = final + (initial - final) * (1 - (t - begin) / (end - begin)) ** power` from `begin` to
+    `end`; 0 before, `final` after. With `power=1` it is a straight line.
+
+    >>> schedule = Polynomial(0.0, 0.8, begin=0, end=1000)
+    >>> [round(schedule(step), 4) for step in (0, 250, 500, 750, 1000, 2000)]
+    [0.0, 0.4625, 0.7, 0.7875, 0.8, 0.8]
+
+    Args:
+        initial: Sparsity at `begin`, in [0, 1).
+        final: Sparsity at `end` and after, in [0, 1).
+        begin: Optimizer step of the first mask.
+        end: Optimizer step of the last one, at which `final` is reached. Leave some epochs after
+            it, in which the remaining weights make up for those that went.
+        power: Exponent, positive. Defaults to 3, as in the paper.
+        frequency: Optimizer steps between two computations of the masks. Defaults to 100.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Reference:
+        Zhu & Gupta, "To prune, or not to prune", https://arxiv.org/abs/1710.01878, equation 1.
+    """
+
+    initial: float
+    final: float
+    begin: int
+    end: int
+    power: float = 3.0
+    frequency: int = 100
+
+    def __post_init__(self) -> None:
+        _check_share("initial", self.initial)
+        _check_share("final", self.final)
+        _check_steps(self.begin, self.end, self.frequency)
+        if not 0 < _number(self.power) < math.inf:
+            raise ValueError(f"`power` must be a positive number. Received: power={self.power!r}")
+
+    def _sparsity(self, progress: float) -> float:
+        return float(self.final + (self.initial - self.final) * (1.0 - progress) ** self.power)
+
+
+@keras.saving.register_keras_serializable(package="tfcompress")
+@dataclasses.dataclass(frozen=True)
+class Exponential(Schedule):
+    """The same share of what is left goes each time, as in iterative pruning.
+
+    The density `1 - s` decays exponentially:
+    `s(t) = 1 - (1 - initial) * ((1 - final) / (1 - initial)) ** ((t - begin) / (end - begin))` from
+    `begin` to `end`; 0 before, `final` after.
+
+    >>> schedule = Exponential(0.0, 0.75, begin=0, end=1000)
+    >>> [round(schedule(step), 4) for step in (0, 500, 1000)]
+    [0.0, 0.5, 0.75]
+
+    Args:
+        initial: Sparsity at `begin`, in [0, 1).
+        final: Sparsity at `end` and after, in [0, 1).
+        begin: Optimizer step of the first mask.
+        end: Optimizer step of the last one, at which `final` is reached.
+        frequency: Optimizer steps between two computations of the masks. Defaults to 100.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Reference:
+        Frankle & Carbin, "The Lottery Ticket Hypothesis", https://arxiv.org/abs/1803.03635,
+        section 1: each of n rounds prunes `p ** (1 / n)` of the weights that survive.
+    """
+
+    initial: float
+    final: float
+    begin: int
+    end: int
+    frequency: int = 100
+
+    def __post_init__(self) -> None:
+        _check_share("initial", self.initial)
+        _check_share("final", self.final)
+        _check_steps(self.begin, self.end, self.frequency)
+
+    def _sparsity(self, progress: float) -> float:
+        ratio = (1.0 - self.final) / (1.0 - self.initial)
+        return float(1.0 - (1.0 - self.initial) * ratio**progress)
