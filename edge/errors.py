@@ -1,0 +1,30 @@
+"""What can go wrong between a file and its outputs, one class for each kind of trouble."""
+
+from collections.abc import Mapping
+
+
+class ModelFileError(ValueError):
+    """The file is not a .tflite model: missing, empty, truncated, corrupt or something else."""
+
+
+class ModelRefused(RuntimeError):
+    """The file is a .tflite model, but this runtime or this delegate cannot run it."""
+
+
+class DelegateUnavailable(RuntimeError):
+    """The delegate that was asked for does not exist on this machine."""
+
+
+class DelegateMismatch(RuntimeError):
+    """The GPU's outputs differ from the CPU's on the same inputs, beyond the tolerance.
+
+    Attributes:
+        numbers: For the worst output: `output` (its name), `error` (the largest absolute
+            difference), `tolerance` (the largest allowed), `peak` (the largest absolute value on
+            the CPU), `unit` (`"absolute"` or `"steps"`), `off` and `size` (how many values are
+            beyond the tolerance, of how many).
+    """
+
+    def __init__(self, message: str, numbers: Mapping[str, float | int | str]) -> None:
+        super().__init__(message)
+        self.numbers = dict(numbers)

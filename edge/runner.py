@@ -1,0 +1,276 @@
+"""Running a .tflite file on NumPy arrays."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import modelfile
+from .cpu import CpuEngine
+from .gpu import GpuEngine
+from .tensors import Array, TensorInfo, dequantize, quantize
+
+DELEGATES = ("xnnpack", "reference", "gpu")
+
+
+class Runner:
+    """Loads a .tflite file once, and runs it on NumPy arrays.
+
+    Inputs go in as one array, as a sequence in the order of `runner.inputs`, or as a dict by name.
+    Quantized inputs and outputs are real numbers on the outside: they are turned into the file's
+    integers, and back, at the border. A dynamic batch is resized to what is given; a file with a
+    fixed batch of b runs n = k*b rows in k chunks.
+
+    A Runner serves one thread at a time. The runtime's console output is held back while the file
+    loads and while it runs for the first time.
+
+    >>> import numpy as np
+    >>> from tfcompress import edge
+    >>> from tfcompress.edge.modelfile import PROBE  # adds 1 to rows of four numbers
+    >>> runner = edge.Runner(PROBE)
+    >>> print(runner.inputs[0])
+    'x': float32 (any, 4)
+    >>> runner(np.zeros((2, 4), "float32"))
+    array([[1., 1., 1., 1.],
+           [1., 1., 1., 1.]], dtype=float32)
+
+    Args:
+        path: The .tflite file.
+        delegate: `"xnnpack"`, LiteRT's default on the CPU; `"reference"`, LiteRT's reference
+            kernels: plain C++ without any delegate, slow, the definition of what each op computes;
+            or `"gpu"`, the GPU delegate, with the ops it lacks on the CPU.
+        threads: Threads on the CPU; None takes the runtime's default, which is one.
+        signature: Name of the signature to run; None takes the first.
+        tolerance: On the GPU, the largest difference from the CPU that is let through, as a share
+            of the largest output; None takes one that suits the file's arithmetic.
+        quiet: False lets the runtime's console output through.
+
+    Attributes:
+        inputs: A `TensorInfo` for each input. A file's own order of several inputs is arbitrary:
+            they are sorted by name, `x_2` before `x_10`; without a signature they stay as they are.
+        outputs: Likewise for the outputs.
+
+    Raises:
+        ModelFileError: The file is missing, corrupt, or no .tflite file.
+        ModelRefused: The runtime or the delegate cannot run this file.
+        DelegateUnavailable: This machine has no such delegate.
+        ImportError: No LiteRT runtime is installed.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        delegate: str = "xnnpack",
+        threads: int | None = None,
+        *,
+        signature: str | None = None,
+        tolerance: float | None = None,
+        quiet: bool = True,
+    ) -> None:
+        if delegate not in DELEGATES:
+            raise ValueError(f"delegate must be one of {DELEGATES}. Received: {delegate!r}")
+        if threads is not None and (not isinstance(threads, int) or threads < 1):
+            raise ValueError(f"threads must be None or at least 1. Received: {threads!r}")
+        self.path = modelfile.check(path)
+        self.delegate = delegate
+        self.threads = threads
+        self._tolerance = tolerance
+        self._checked = False
+        self._engine: CpuEngine | GpuEngine
+        if delegate == "gpu":
+            self._engine = GpuEngine(self.path, threads, signature, quiet)
+        else:
+            self._engine = CpuEngine(self.path, delegate, threads, signature, quiet)
+        self.inputs: tuple[TensorInfo, ...] = self._engine.inputs
+        self.outputs: tuple[TensorInfo, ...] = self._engine.outputs
+
+    @property
+    def engine(self) -> CpuEngine | GpuEngine:
+        """The loaded file: `prepare`, `write`, `invoke`, `read`, for those who time the steps."""
+        return self._engine
+
+    def __repr__(self) -> str:
+        return (
+            f"Runner({os.fspath(self.path)!r}, delegate={self.delegate!r}, threads={self.threads})"
+        )
+
+    def __call__(
+        self,
+        inputs: Any,
+        raw: bool = False,
+        *,
+        batch_size: int | None = None,
+    ) -> Any:
+        """Runs the model.
+
+        Args:
+            inputs: One array, a sequence of arrays in the order of `runner.inputs`, or a dict by
+                input name.
+            raw: True passes the file's own types in and out, without quantizing.
+            batch_size: Rows at a time where the batch is dynamic; None runs all rows at once.
+
+        Returns:
+            One array where there is one output, else a list in the order of `runner.outputs`.
+            float32 for quantized outputs, unless `raw`.
+
+        Raises:
+            ValueError: An input is missing, unknown, or has the wrong shape; or holds NaN where the
+                file wants integers.
+            TypeError: An input has the wrong type.
+            ModelRefused: The runtime failed to run the model.
+            DelegateMismatch: On the GPU, in the first call: the outputs are not the CPU's.
+        """
+        values = list(self.named(inputs, raw, batch_size=batch_size).values())
+        return values[0] if len(values) == 1 else values
+
+    def named(
+        self,
+        inputs: Any,
+        raw: bool = False,
+        *,
+        batch_size: int | None = None,
+    ) -> dict[str, Array]:
+        """Runs the model and gives the outputs by name; see `__call__`."""
+        arrays = self.encode(inputs, raw)
+        results = [self._run(part) for part in self._parts(arrays, batch_size)]
+        joined = {
+            info.name: results[0][info.name]
+            if len(results) == 1
+            else np.concatenate([result[info.name] for result in results])
+            for info in self.outputs
+        }
+        if raw:
+            return joined
+        return {
+            info.name: dequantize(joined[info.name], info) if info.quantized else joined[info.name]
+            for info in self.outputs
+        }
+
+    def encode(self, inputs: Any, raw: bool = False) -> dict[str, Array]:
+        """Checks inputs and turns them into arrays of the file's own types, by name."""
+        given = self._bind(inputs)
+        arrays = {
+            info.name: _convert(np.asarray(given[info.name]), info, raw) for info in self.inputs
+        }
+        for info in self.inputs:
+            _check_shape(arrays[info.name].shape, info, self.path)
+        return arrays
+
+    def _bind(self, inputs: Any) -> dict[str, Any]:
+        names = [info.name for info in self.inputs]
+        if isinstance(inputs, Mapping):
+            unknown = sorted(set(inputs) - set(names))
+            missing = [name for name in names if name not in inputs]
+            if unknown or missing:
+                raise ValueError(
+                    f"{self.path} takes inputs {names}. Missing: {missing}; unknown: {unknown}"
+                )
+            return dict(inputs)
+        if isinstance(inputs, Sequence) and not isinstance(inputs, str | bytes):
+            # A bare nested list is one array; a sequence of arrays is one array for each input.
+            if len(names) > 1 or any(isinstance(item, np.ndarray) for item in inputs):
+                if len(inputs) != len(names):
+                    raise ValueError(
+                        f"{self.path} takes {len(names)} inputs, {names}. Received: {len(inputs)}"
+                    )
+                return dict(zip(names, inputs, strict=True))
+        elif len(names) != 1:
+            raise ValueError(f"{self.path} takes {len(names)} inputs, {names}. Received: one array")
+        return {names[0]: inputs}
+
+    def _parts(self, arrays: dict[str, Array], batch_size: int | None) -> list[dict[str, Array]]:
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size must be None or at least 1. Received: {batch_size}")
+        rows = {info.name: info.shape[0] if info.shape else 0 for info in self.inputs}
+        if all(size is None for size in rows.values()):
+            lengths = {name: array.shape[0] for name, array in arrays.items()}
+            total = max(lengths.values())
+            if batch_size is None or batch_size >= total:
+                return [arrays]
+            if len(set(lengths.values())) > 1:
+                raise ValueError(f"batch_size needs inputs of equal length. Received: {lengths}")
+            starts = range(0, total, batch_size)
+            return [{n: a[i : i + batch_size] for n, a in arrays.items()} for i in starts]
+        chunks = {
+            name: arrays[name].shape[0] // size if (size := rows[name]) else 1 for name in arrays
+        }
+        count = max(chunks.values())
+        if count == 1:
+            return [arrays]
+        whole = [
+            info for info in self.outputs if not info.shape or info.shape[0] not in rows.values()
+        ]
+        if len(set(chunks.values())) > 1 or whole:
+            raise ValueError(
+                f"{self.path} has a fixed batch, and cannot be run in chunks: "
+                + (
+                    f"output {whole[0]} has no batch dimension. "
+                    if whole
+                    else "the inputs differ in their number of chunks. "
+                )
+                + f"Received shapes: { {name: array.shape for name, array in arrays.items()} }"
+            )
+        return [
+            {name: array[i * (rows[name] or 0) : (i + 1) * (rows[name] or 0)]
+             for name, array in arrays.items()}
+            for i in range(count)
+        ]  # fmt: skip
+
+    def _run(self, arrays: dict[str, Array]) -> dict[str, Array]:
+        arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        self._engine.prepare({name: array.shape for name, array in arrays.items()})
+        self._engine.write(arrays)
+        self._engine.invoke()
+        if isinstance(self._engine, GpuEngine) and not self._checked:
+            self._engine.check(arrays, self._tolerance)
+            self._checked = True
+        return self._engine.read()
+
+
+def _convert(array: Array, info: TensorInfo, raw: bool) -> Array:
+    if raw or not info.quantized:
+        if array.dtype == info.dtype:
+            return array
+        if not raw and info.dtype.kind == "f" and array.dtype.kind == "f":
+            return array.astype(info.dtype)
+        # np.asarray makes int64 of a list of Python integers.
+        if not raw and info.dtype.kind in "iu" and array.dtype.kind in "iu":
+            limits = np.iinfo(info.dtype)
+            if array.size == 0 or (array.min() >= limits.min and array.max() <= limits.max):
+                return array.astype(info.dtype)
+            raise ValueError(f"Input {info} cannot hold {array.min()} to {array.max()}")
+        raise TypeError(
+            f"Input {info.name!r} must be {info.dtype}. Received: {array.dtype}. "
+            f"Convert it with .astype({info.dtype.name!r})"
+        )
+    if array.dtype.kind != "f":
+        hint = (
+            "if these are the file's own integers, pass raw=True; if they are real numbers, use"
+            if array.dtype == info.dtype
+            else "use"
+        )
+        raise TypeError(
+            f"Input {info.name!r} is quantized to {info.dtype} inside the file and takes real "
+            f"numbers. Received: {array.dtype}; {hint} .astype('float32')"
+        )
+    return quantize(array, info)
+
+
+def _check_shape(shape: tuple[int, ...], info: TensorInfo, path: os.PathLike[str]) -> None:
+    fits = len(shape) == len(info.shape) and all(
+        size > 0
+        and (wanted is None or size == wanted or (axis == 0 and wanted and size % wanted == 0))
+        for axis, (size, wanted) in enumerate(zip(shape, info.shape, strict=True))
+    )
+    if fits:
+        return
+    wanted = ", ".join("any" if size is None else str(size) for size in info.shape)
+    hint = ""
+    if len(shape) == len(info.shape) - 1:
+        hint = " The batch dimension is missing: add it with x[None]"
+    elif len(shape) == len(info.shape) and shape and info.shape[0] and shape[0] % info.shape[0]:
+        hint = f" The number of rows must be a multiple of {info.shape[0]}, the file's fixed batch"
+    raise ValueError(
+        f"Input {info.name!r} of {os.fspath(path)} has shape ({wanted}). Received: {shape}.{hint}"
+    )
