@@ -40,6 +40,7 @@ class Kernel:
         input_axes: Axes that are summed over channel by channel: the columns. Empty for a
             depthwise kernel. Every other axis is spatial.
         depthwise: Whether each output sees a single input channel.
+        lineage: The layer and those around it, outermost first; the model itself left out.
     """
 
     path: str
@@ -47,7 +48,8 @@ class Kernel:
     variable: keras.Variable
     output_axes: tuple[int, ...]
     input_axes: tuple[int, ...]
-    depthwise: bool = False
+    depthwise: bool
+    lineage: tuple[keras.layers.Layer, ...]
 
     @property
     def layer_path(self) -> str:
@@ -88,8 +90,9 @@ def kernels(model: keras.Model, depthwise: bool = False) -> list[Kernel]:
     Raises:
         TypeError: If `model` is no Keras model.
         ValueError: If it is not built.
+        RuntimeError: If Keras runs on another backend than TensorFlow.
     """
-    return [kernel for kernel, _ in _walk(model) if depthwise or not kernel.depthwise]
+    return [kernel for kernel in _walk(model) if depthwise or not kernel.depthwise]
 
 
 def select(model: keras.Model, filters: Filters = None, depthwise: bool = False) -> list[Kernel]:
@@ -106,13 +109,14 @@ def select(model: keras.Model, filters: Filters = None, depthwise: bool = False)
     Raises:
         TypeError: If `model` is no Keras model or `filters` has the wrong type.
         ValueError: If the model is not built, or nothing, or a name of nothing, is meant.
+        RuntimeError: If Keras runs on another backend than TensorFlow.
     """
     _filters.check(filters)
-    found = [entry for entry in _walk(model) if depthwise or not entry[0].depthwise]
+    found = kernels(model, depthwise)
     chosen = [
-        kernel for kernel, lineage in found if _filters.matches(filters, kernel.layer_path, lineage)
+        kernel for kernel in found if _filters.matches(filters, kernel.layer_path, kernel.lineage)
     ]
-    available = ", ".join(dict.fromkeys(kernel.layer_path for kernel, _ in found)) or "none"
+    available = ", ".join(dict.fromkeys(kernel.layer_path for kernel in found)) or "none"
     hint = "" if depthwise else " (depthwise kernels count with depthwise=True only)"
     if not chosen:
         raise ValueError(
@@ -122,7 +126,7 @@ def select(model: keras.Model, filters: Filters = None, depthwise: bool = False)
         )
     if isinstance(filters, list | tuple):
         for entry in filters:
-            if not any(_filters.matches([entry], k.layer_path, line) for k, line in found):
+            if not any(_filters.matches([entry], k.layer_path, k.lineage) for k in found):
                 name = entry if isinstance(entry, str) else entry.name
                 raise ValueError(
                     f"{name!r} in `filters` is no layer of {model.name!r} with a trainable "
@@ -134,7 +138,12 @@ def select(model: keras.Model, filters: Filters = None, depthwise: bool = False)
 _Lineage = tuple[keras.layers.Layer, ...]
 
 
-def _walk(model: keras.Model) -> list[tuple[Kernel, _Lineage]]:
+def _walk(model: keras.Model) -> list[Kernel]:
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            "tfcompress works with Keras on TensorFlow. Set KERAS_BACKEND=tensorflow before Keras "
+            f"is imported. Received: the {keras.backend.backend()!r} backend"
+        )
     if not isinstance(model, keras.Model):
         raise TypeError(f"Expected a keras.Model. Received: {model!r}")
     if not model.built:
@@ -142,7 +151,7 @@ def _walk(model: keras.Model) -> list[tuple[Kernel, _Lineage]]:
             f"The model {model.name!r} is not built, so it has no weights yet. Give it an Input, "
             "or call it on a batch of data first."
         )
-    found: list[tuple[Kernel, _Lineage]] = []
+    found: list[Kernel] = []
     seen_variables: set[int] = set()
     for path, lineage in _layers(model, (), set()):
         layer = lineage[-1] if lineage else model
@@ -152,11 +161,9 @@ def _walk(model: keras.Model) -> list[tuple[Kernel, _Lineage]]:
                 continue
             seen_variables.add(id(variable))
             if _is_kernel(layer, variable):
-                outputs, inputs, depthwise = _axes(layer, variable)
-                kernel = Kernel(
-                    f"{path}/{variable.name}", layer, variable, outputs, inputs, depthwise
-                )
-                found.append((kernel, lineage or (model,)))
+                axes = _axes(layer, variable)
+                name = f"{path}/{variable.name}"
+                found.append(Kernel(name, layer, variable, *axes, lineage or (model,)))
     return found
 
 

@@ -262,7 +262,7 @@ def _keep(flat: Scores, zeros: int) -> Mask:
         return np.ones(flat.size, bool)
     if zeros >= flat.size:
         return np.zeros(flat.size, bool)
-    # argpartition would do it in one call, and takes four times as long.
+    # argpartition would do it in one call, and takes twice as long.
     limit = np.partition(flat, zeros - 1)[zeros - 1]
     mask: Mask = flat > limit
     surplus = flat.size - int(np.count_nonzero(mask)) - zeros

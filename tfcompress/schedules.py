@@ -78,6 +78,16 @@ class Schedule:
             return self.end
         return step - (step - self.begin) % self.frequency
 
+    def next_update(self, step: int) -> int | None:
+        """The first step after `step` at which masks are computed, or `None` if none is left."""
+        last = self.last_update(step)
+        if last is None:
+            return self.begin
+        if last == self.end:
+            return None
+        following = last + self.frequency
+        return following if self.end is None else min(following, self.end)
+
     def get_config(self) -> dict[str, Any]:
         """The arguments, for `from_config`."""
         return {

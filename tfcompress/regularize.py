@@ -1,0 +1,80 @@
+"""L1 and L2 on the kernels of a model that is already built."""
+
+from __future__ import annotations
+
+import keras
+
+from .filters import Filters
+from .kernels import Kernel, kernels, select
+
+__all__ = ["regularize"]
+
+_ATTENTION = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
+
+
+def regularize(
+    model: keras.Model,
+    regularizer: keras.regularizers.Regularizer | str | None,
+    filters: Filters = None,
+    *,
+    depthwise: bool = False,
+) -> None:
+    """Set the regularizer of a built model's kernels, in place.
+
+    It replaces the one that a kernel has; `None` removes it. The layers' configs have it too, so it
+    is saved with the model. (Two kinds of layer cannot write it there: a custom layer whose
+    `get_config` does not mention it, and attention of which only some projections are meant.) A
+    compiled model need not be compiled again.
+
+    L1 drives weights towards zero, and so makes room for `Prune`; L2 keeps them small.
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> regularize(model, keras.regularizers.L1(0.1))
+    >>> _ = model.layers[0].kernel.assign([[1.0], [-2.0]])
+    >>> round(float(sum(model.losses)), 4)
+    0.3
+
+    Args:
+        model: A built model.
+        regularizer: A Keras regularizer, its name (`"l1"`), or `None`.
+        filters: Which layers: a regular expression searched in the layer's path, a list of layers
+            or names, or a function of the layer. Defaults to all with trainable kernels.
+        depthwise: Whether depthwise kernels are regularized too. Defaults to False.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If nothing matches `filters`, or the name is of no regularizer.
+    """
+    found = keras.regularizers.get(regularizer)
+    if found is not None and not isinstance(found, keras.regularizers.Regularizer):
+        raise TypeError(
+            "`regularizer` must be a keras.regularizers.Regularizer, a name or None. "
+            f"Received: {regularizer!r}"
+        )
+    chosen = select(model, filters, depthwise)
+    for kernel in chosen:
+        kernel.variable.regularizer = found
+        setattr(kernel.layer, _attribute(kernel), found)
+    for layer in {id(part): part for kernel in chosen for part in kernel.lineage}.values():
+        # Attention builds its projections from its own config when it is loaded, with one
+        # regularizer for all of them.
+        for name in ("kernel_regularizer", "_kernel_regularizer"):
+            if isinstance(layer, _ATTENTION) and hasattr(layer, name):
+                inside = [k for k in kernels(model) if layer in k.lineage]
+                if {k.path for k in inside} <= {k.path for k in chosen}:
+                    setattr(layer, name, found)
+    # Steps that were traced before do not know it.
+    model.train_function = None
+    model.test_function = None
+
+
+def _attribute(kernel: Kernel) -> str:
+    """The attribute that the layer writes into its config."""
+    name = kernel.variable.name
+    if kernel.depthwise:
+        return "depthwise_regularizer"
+    if name == "recurrent_kernel":
+        return "recurrent_regularizer"
+    if name == "pointwise_kernel":
+        return "pointwise_regularizer"
+    return f"{name}_regularizer"
