@@ -1,1 +1,33 @@
-"""From a Keras model to a .tflite file that is known to be right."""
+"""Keras models to .tflite files, checked.
+
+`convert` writes a model in a precision, `inspect` says what is in a file, `verify` compares a file
+with its model on the same samples.
+"""
+
+from ..edge.errors import ModelFileError
+from .errors import ConversionError, VerificationError
+from .inspect import Inspection, inspect
+from .leftovers import GraphOp
+from .precision import DynamicInt8, Float16, Float32, Int8, Precision
+from .tflite import Converted, convert, convert_all
+from .verify import OutputError, Verification, verify
+
+__all__ = [
+    "ConversionError",
+    "Converted",
+    "DynamicInt8",
+    "Float16",
+    "Float32",
+    "GraphOp",
+    "Inspection",
+    "Int8",
+    "ModelFileError",
+    "OutputError",
+    "Precision",
+    "Verification",
+    "VerificationError",
+    "convert",
+    "convert_all",
+    "inspect",
+    "verify",
+]

@@ -1,0 +1,256 @@
+"""Samples in whatever form the user has them -> one checked array per model input, by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """Name, shape (None for a free dimension; the batch comes first) and dtype of a model input."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+def load_samples(
+    data: Any, inputs: Sequence[InputSpec], max_samples: int | None = None
+) -> dict[str, Array]:
+    """Bind samples to the model's inputs by name, and check them.
+
+    A list is never bound by its order alone: with several inputs, each of its arrays must fit the
+    input at its place and no other one, or a dict is asked for.
+
+    Example:
+    >>> spec = InputSpec("image", (None, 4), "float32")
+    >>> load_samples(np.ones((3, 4)), [spec])["image"].dtype
+    dtype('float32')
+
+    Args:
+        data: An array (one input), a dict by input name, a generator, list or `tf.data.Dataset`
+            of samples or batches (of (x, y), y is dropped), or the path of an .npz or .npy file.
+        inputs: The model's inputs.
+        max_samples: At most this many: evenly spaced ones of arrays, the first ones of an
+            iterable. None takes all.
+
+    Returns:
+        Input name -> array with a leading sample axis, in the input's dtype.
+
+    Raises:
+        ValueError: Samples are missing, do not fit the inputs, or hold NaN or infinity.
+        TypeError: `data` is of no known form.
+    """
+    if isinstance(data, str | os.PathLike):
+        data = _read(Path(data), inputs)
+    if isinstance(data, Mapping) or _is_array(data):
+        arrays = _by_name(data, inputs)
+        for spec in inputs:
+            _check_rank(arrays[spec.name], spec)
+        arrays = _thin(arrays, max_samples)
+    elif isinstance(data, list | tuple) and len(inputs) > 1 and all(map(_is_array, data)):
+        arrays = _thin(_by_name(data, inputs), max_samples)
+    elif isinstance(data, Iterable):
+        arrays = _gather(_elements(data), inputs, max_samples)
+    else:
+        raise TypeError(
+            "Samples must be an array, a dict of arrays by input name, a generator, a "
+            f"tf.data.Dataset or the path of an .npz file. Received: {_describe(data)}"
+        )
+    return _checked(arrays, inputs)
+
+
+def _is_array(data: object) -> bool:
+    return hasattr(data, "__array__") and hasattr(data, "shape")
+
+
+def _describe(data: object) -> str:
+    if _is_array(data):
+        array = np.asarray(data)
+        return f"an array of shape {array.shape}, {array.dtype}"
+    if isinstance(data, Mapping):
+        return f"a dict with keys {sorted(map(str, data))}"
+    if isinstance(data, list | tuple):
+        return f"a {type(data).__name__} of {len(data)}"
+    return f"{data!r} of type {type(data).__name__}"
+
+
+def _names(inputs: Sequence[InputSpec]) -> str:
+    return ", ".join(f"'{spec.name}' {spec.shape} {spec.dtype}" for spec in inputs)
+
+
+def _read(path: Path, inputs: Sequence[InputSpec]) -> Any:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            return loaded
+        with loaded as file:
+            keys = list(file)
+            wanted = [spec.name for spec in inputs]
+            if all(name in keys for name in wanted):
+                return {name: file[name] for name in wanted}
+            if len(inputs) == 1 and (len(keys) == 1 or "x" in keys):
+                return file[keys[0] if len(keys) == 1 else "x"]
+    except OSError as error:
+        raise ValueError(f"Cannot read samples from '{path}': {error}") from error
+    except ValueError as error:
+        raise ValueError(
+            f"'{path}' is not an .npz or .npy file with plain numeric arrays: {error}"
+        ) from error
+    raise ValueError(
+        f"'{path}' does not hold the model's inputs: {_names(inputs)}. "
+        f"Received arrays: {', '.join(keys) or 'none'}. Name each after its input."
+    )
+
+
+def _by_name(data: Any, inputs: Sequence[InputSpec]) -> dict[str, Array]:
+    """One dict of arrays out of a dict, an array, or a list that can be bound in one way only."""
+    if isinstance(data, Mapping):
+        missing = [spec.name for spec in inputs if spec.name not in data]
+        unknown = sorted(str(key) for key in set(data) - {spec.name for spec in inputs})
+        if missing or unknown:
+            raise ValueError(
+                f"Samples must be named after the model's inputs: {_names(inputs)}. "
+                f"Missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}"
+            )
+        return {spec.name: np.asarray(data[spec.name]) for spec in inputs}
+    arrays = list(data) if isinstance(data, list | tuple) else [data]
+    if len(arrays) != len(inputs):
+        raise ValueError(
+            f"The model has {len(inputs)} input(s): {_names(inputs)}. Pass a dict of arrays by "
+            f"input name. Received: {_describe(data)}"
+        )
+    arrays = [np.asarray(array) for array in arrays]
+    if len(inputs) > 1:
+        for index, array in enumerate(arrays):
+            fits = [spec.name for spec in inputs if _fits(array, spec)]
+            if fits != [inputs[index].name]:
+                raise ValueError(
+                    f"A list does not say which array is for which input: the one at {index}, "
+                    f"{_describe(array)}, fits {', '.join(fits) or 'no input'} of "
+                    f"{_names(inputs)}. Pass a dict of arrays by input name."
+                )
+    return {spec.name: array for spec, array in zip(inputs, arrays, strict=True)}
+
+
+def _fits(array: Array, spec: InputSpec) -> bool:
+    inner = array.shape[-(len(spec.shape) - 1) :] if len(spec.shape) > 1 else ()
+    return (
+        len(array.shape) in (len(spec.shape), len(spec.shape) - 1)
+        and all(b in (None, a) for a, b in zip(inner, spec.shape[1:], strict=True))
+        and not (np.dtype(spec.dtype).kind in "iub" and array.dtype.kind == "f")
+    )
+
+
+def _elements(data: Iterable[Any]) -> Iterator[Any]:
+    return iter(data.as_numpy_iterator() if hasattr(data, "as_numpy_iterator") else data)
+
+
+def _gather(
+    elements: Iterator[Any], inputs: Sequence[InputSpec], max_samples: int | None
+) -> dict[str, Array]:
+    parts: dict[str, list[Array]] = {spec.name: [] for spec in inputs}
+    count = 0
+    for element in elements:
+        for spec, array in _element(element, inputs):
+            if array.ndim == len(spec.shape) - 1:
+                array = array[None]
+            _check_rank(array, spec)
+            if parts[spec.name] and parts[spec.name][0].shape[1:] != array.shape[1:]:
+                raise ValueError(
+                    f"Samples for input '{spec.name}' must all have one shape. Received: "
+                    f"{parts[spec.name][0].shape[1:]} and {array.shape[1:]}"
+                )
+            parts[spec.name].append(array)
+        count += len(parts[inputs[0].name][-1])
+        if max_samples is not None and count >= max_samples:
+            break
+    if not count:
+        raise ValueError("There are no samples: the data ended before it gave one.")
+    arrays = {name: np.concatenate(list_) for name, list_ in parts.items()}
+    return {name: array[:max_samples] for name, array in arrays.items()}
+
+
+def _element(element: Any, inputs: Sequence[InputSpec]) -> list[tuple[InputSpec, Array]]:
+    """What one item of an iterable holds for each input; targets and sample weights dropped."""
+    if (
+        isinstance(element, tuple)
+        and element
+        and (len(inputs) == 1 or isinstance(element[0], Mapping | list | tuple))
+    ):
+        element = element[0]
+    if len(inputs) == 1 and isinstance(element, list) and not any(map(_is_array, element)):
+        element = np.asarray(element)
+    if not isinstance(element, Mapping | list | tuple):
+        element = np.asarray(element)
+    arrays = _by_name(element, inputs)
+    return [(spec, arrays[spec.name]) for spec in inputs]
+
+
+def _thin(arrays: dict[str, Array], max_samples: int | None) -> dict[str, Array]:
+    """Evenly spaced samples: data that is sorted by class stays balanced."""
+    count = min(len(array) for array in arrays.values())
+    if max_samples is None or count <= max_samples or len({len(a) for a in arrays.values()}) > 1:
+        return arrays
+    rows = np.linspace(0, count - 1, max_samples).round().astype(int)
+    return {name: array[rows] for name, array in arrays.items()}
+
+
+def _check_rank(array: Array, spec: InputSpec) -> None:
+    if array.ndim == len(spec.shape):
+        return
+    hint = ""
+    if array.ndim == len(spec.shape) - 1 and _fits(array, spec):
+        hint = " The batch axis is missing: for a single sample, pass `sample[None]`."
+    raise ValueError(
+        f"Samples for input '{spec.name}' must have shape {spec.shape}. "
+        f"Received: {_describe(array)}.{hint}"
+    )
+
+
+def _checked(arrays: dict[str, Array], inputs: Sequence[InputSpec]) -> dict[str, Array]:
+    counts = {name: len(array) for name, array in arrays.items()}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"All inputs must have as many samples. Received: {counts}")
+    if not all(counts.values()):
+        raise ValueError(f"There are no samples. Received: {_describe(arrays[inputs[0].name])}")
+    return {spec.name: _cast(arrays[spec.name], spec) for spec in inputs}
+
+
+def _cast(array: Array, spec: InputSpec) -> Array:
+    _check_rank(array, spec)
+    if not all(b in (None, a) for a, b in zip(array.shape[1:], spec.shape[1:], strict=True)):
+        raise ValueError(
+            f"Samples for input '{spec.name}' must have shape {spec.shape}. "
+            f"Received: {_describe(array)}"
+        )
+    wanted = np.dtype(spec.dtype)
+    kinds = {"f": "fiub", "i": "iub", "u": "iub", "b": "b"}.get(wanted.kind, wanted.kind)
+    if array.dtype.kind not in kinds:
+        raise ValueError(
+            f"Samples for input '{spec.name}' must be {spec.dtype}. Received: {array.dtype}"
+        )
+    if wanted.kind in "iu" and array.size:
+        limits = np.iinfo(wanted)
+        if array.min() < limits.min or array.max() > limits.max:
+            raise ValueError(
+                f"Samples for input '{spec.name}' do not fit {spec.dtype}: they range from "
+                f"{array.min()} to {array.max()}"
+            )
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(array, wanted)
+    if wanted.kind == "f" and not np.isfinite(array).all():
+        bad = ~np.isfinite(array)
+        raise ValueError(
+            f"Samples for input '{spec.name}' hold {int(bad.sum())} NaN or infinite value(s), "
+            f"the first in sample {int(np.argwhere(bad)[0][0])}. Remove them."
+        )
+    return array

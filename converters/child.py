@@ -1,0 +1,75 @@
+"""Running a job where it can crash: in a process of its own, with nothing on the console."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+class ChildError(RuntimeError):
+    """The child process gave no reply.
+
+    Attributes:
+        reason: "crashed (SIGSEGV)", "took longer than 5 s", "failed with exit code 1".
+        log: What it wrote to its console.
+    """
+
+    def __init__(self, reason: str, log: str) -> None:
+        lines = [line for line in log.splitlines() if line.strip()]
+        super().__init__(f"{reason}: {lines[-1].strip()}" if lines else reason)
+        self.reason = reason
+        self.log = log
+
+
+def run(job: str, request: dict[str, Any], folder: Path, timeout: float | None) -> dict[str, Any]:
+    """Run `job(request)` of the module of that name here, in a child process.
+
+    Args:
+        job: Module with a function `job`.
+        request: JSON values.
+        folder: An empty folder for what goes between the two.
+        timeout: Seconds; None waits for ever.
+
+    Returns:
+        What the job returned.
+
+    Raises:
+        ChildError: It crashed, failed or took too long.
+    """
+    file = folder / "request.json"
+    file.write_text(json.dumps(request), "utf-8")
+    main = Path(__file__).with_name("__main__.py")
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    # A file takes any amount of output and needs nobody to read it meanwhile.
+    with (folder / "log.txt").open("wb") as log:
+        try:
+            code = subprocess.run(
+                [sys.executable, "-P", str(main), job, str(file)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                timeout=timeout,
+                check=False,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            raise ChildError(f"took longer than {timeout:g} s", "") from None
+    if code:
+        text = (folder / "log.txt").read_text("utf-8", "replace")
+        raise ChildError(_reason(code), text)
+    reply: dict[str, Any] = json.loads(file.with_name("reply.json").read_text("utf-8"))
+    return reply
+
+
+def _reason(code: int) -> str:
+    if code > 0:
+        return f"failed with exit code {code}"
+    try:
+        return f"crashed ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"was killed by signal {-code}"

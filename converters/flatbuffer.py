@@ -1,0 +1,215 @@
+"""Bytes of a .tflite file -> plain Python values. Runs in child processes, without TensorFlow.
+
+Schema: https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+Json = dict[str, Any]
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+
+_INT_BITS = {"INT4": 4, "UINT4": 4, "INT2": 2}
+_NUMPY = {
+    "FLOAT32": "<f4",
+    "FLOAT16": "<f2",
+    "FLOAT64": "<f8",
+    "BFLOAT16": "<u2",
+    "INT8": "i1",
+    "UINT8": "u1",
+    "INT16": "<i2",
+    "UINT16": "<u2",
+    "INT32": "<i4",
+    "UINT32": "<u4",
+    "INT64": "<i8",
+    "UINT64": "<u8",
+    "BOOL": "?",
+}
+
+
+def job(request: Json) -> Json:
+    """Child process: describe the file at `request["path"]`, or say in "invalid" why not."""
+    path = Path(request["path"])
+    error = load_error(path)
+    if error is not None and ("flatbuffer" in error.lower() or "identifier" in error.lower()):
+        return {"invalid": error}
+    return {**describe(path.read_bytes()), "load_error": error}
+
+
+def load_error(path: Path) -> str | None:
+    """Why the runtime, which checks every offset first, does not load the file; else None."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        Interpreter(model_path=str(path)).allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        return str(error)
+    return None
+
+
+def describe(content: bytes) -> Json:
+    """Everything about a file but the values of its weights.
+
+    Args:
+        content: The whole file.
+
+    Returns:
+        What `Inspection` is made of.
+    """
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    buffers = [_data(buffer, content) for buffer in _each(model.buffers)]
+    names = _names(schema.BuiltinOperator)
+    codes = [_op_name(code, names) for code in _each(model.operatorCodes)]
+    tensors: list[Json] = []
+    nodes: list[Json] = []
+    starts: list[int] = []
+    borders: list[Json] = []
+    for index, graph in enumerate(_each(model.subgraphs)):
+        start = len(tensors)
+        starts.append(start)
+        tensors += [_tensor(tensor, buffers, index) for tensor in _each(graph.tensors)]
+        borders.append(
+            {
+                "inputs": [start + int(i) for i in _each(graph.inputs)],
+                "outputs": [start + int(i) for i in _each(graph.outputs)],
+            }
+        )
+        nodes += [
+            {
+                "op": codes[node.opcodeIndex],
+                "inputs": [start + int(i) for i in _each(node.inputs) if i >= 0],
+                "outputs": [start + int(i) for i in _each(node.outputs)],
+                "subgraph": index,
+            }
+            for node in _each(graph.operators)
+        ]
+    return {
+        "bytes": len(content),
+        "version": int(model.version),
+        "description": _text(model.description),
+        "ops": dict(Counter(node["op"] for node in nodes).most_common()),
+        "nodes": nodes,
+        "tensors": tensors,
+        "subgraphs": borders,
+        "signatures": [_signature(s, starts) for s in _each(model.signatureDefs)],
+        "constant_bytes": sum(len(data) for data in buffers),
+        "buffers": len(buffers),
+        "metadata": {_text(m.name): len(buffers[m.buffer]) for m in _each(model.metadata)},
+    }
+
+
+def _each(values: Any) -> Any:
+    return () if values is None else values
+
+
+def _text(value: bytes | str | None) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
+
+
+def _data(buffer: Any, content: bytes) -> Bytes:
+    if buffer.data is not None and len(buffer.data):
+        return np.asarray(buffer.data, np.uint8)
+    # A file over 2 GB keeps its buffers behind the flatbuffer: 0 and 1 mean that there is none.
+    start = buffer.offset if buffer.offset > 1 else 0
+    size = buffer.size if start else 0
+    return np.frombuffer(content[start : start + size], np.uint8)
+
+
+def _op_name(code: Any, names: dict[int, str]) -> str:
+    if code.customCode:
+        return _text(code.customCode)
+    # Files written before there were 128 ops have the number in the older, one-byte field.
+    number = max(code.builtinCode, code.deprecatedBuiltinCode)
+    return names.get(number, f"UNKNOWN_{number}")
+
+
+def _type_name(number: int) -> str:
+    return _names(schema.TensorType).get(number, f"UNKNOWN_{number}")
+
+
+def _names(enumeration: type) -> dict[int, str]:
+    return {v: k for k, v in vars(enumeration).items() if isinstance(v, int)}
+
+
+def _tensor(tensor: Any, buffers: list[Bytes], subgraph: int) -> Json:
+    kind = _type_name(tensor.type)
+    signature = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
+    shape = [int(d) for d in _each(tensor.shape)]
+    quantization = tensor.quantization
+    scales = [float(s) for s in _each(quantization and quantization.scale)]
+    zeros = [int(z) for z in _each(quantization and quantization.zeroPoint)]
+    axis = int(quantization.quantizedDimension) if len(scales) > 1 else None
+    data = buffers[tensor.buffer]
+    return {
+        "name": _text(tensor.name),
+        "subgraph": subgraph,
+        "dtype": kind.lower(),
+        "shape": [None if int(d) < 0 else int(d) for d in _each(signature)],
+        "scales": scales,
+        "zero_points": zeros,
+        "axis": axis,
+        "constant": bool(len(data)),
+        "buffer": int(tensor.buffer),
+        "bytes": len(data) or _bytes(kind, shape),
+        "sparsity": _sparsity(data, kind, shape, zeros, axis, tensor.sparsity is not None),
+    }
+
+
+def _bytes(kind: str, shape: list[int]) -> int:
+    if kind in _INT_BITS:
+        return math.ceil(math.prod(shape) * _INT_BITS[kind] / 8)
+    return math.prod(shape) * np.dtype(_NUMPY[kind]).itemsize if kind in _NUMPY else 0
+
+
+def _sparsity(
+    data: Bytes, kind: str, shape: list[int], zeros: list[int], axis: int | None, sparse: bool
+) -> float | None:
+    """Share of a constant's elements that are exactly zero; None where that means nothing."""
+    size = math.prod(shape)
+    values = _values(data, kind)
+    if values is None or not size or not len(data):
+        return None
+    if sparse:
+        return 1 - float(np.count_nonzero(values)) / size
+    if len(values) < size:
+        return None
+    values = values[:size].reshape(shape)
+    zero_point = np.array(zeros or [0])
+    if axis is not None and len(zero_point) == shape[axis]:
+        zero_point = zero_point.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+    else:
+        zero_point = zero_point[0]
+    return float(np.mean(values == zero_point))
+
+
+def _values(data: Bytes, kind: str) -> Any:
+    if kind in _INT_BITS:
+        bits = _INT_BITS[kind]
+        parts = [(data >> shift) & (2**bits - 1) for shift in range(0, 8, bits)]
+        values = np.stack(parts, axis=-1).reshape(-1).astype(np.int8)
+        return (
+            np.where(values >= 2 ** (bits - 1), values - 2**bits, values)
+            if (kind.startswith("INT"))
+            else values
+        )
+    if kind == "BFLOAT16":
+        return data.view("<u2") & 0x7FFF
+    if kind not in _NUMPY or len(data) % np.dtype(_NUMPY[kind]).itemsize:
+        return None
+    return data.view(_NUMPY[kind])
+
+
+def _signature(signature: Any, starts: list[int]) -> Json:
+    start = starts[signature.subgraphIndex]
+    return {
+        "key": _text(signature.signatureKey),
+        "inputs": {_text(m.name): start + int(m.tensorIndex) for m in _each(signature.inputs)},
+        "outputs": {_text(m.name): start + int(m.tensorIndex) for m in _each(signature.outputs)},
+    }

@@ -1,0 +1,45 @@
+"""Names in a converted graph -> the Keras layers that they came from."""
+
+from __future__ import annotations
+
+import re
+
+import keras
+
+
+def layer_at(model: keras.Model, name: str) -> str | None:
+    """Path of the layer that an op or tensor was traced in, such as "encoder/dense_3".
+
+    Keras opens a name scope per layer twice, once to build and once to call it, so that in
+    "model_1/dense_3_1/MatMul" each layer's name carries one suffix more than its own.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")], "net")
+    >>> layer_at(model, "net_1/head_1/MatMul")
+    'head'
+
+    Args:
+        model: The model that was traced.
+        name: Of an op or tensor; of the parts joined by ";" (fused ops), the first that leads to a
+            layer counts.
+
+    Returns:
+        The path below the model, or None when no layer is named.
+    """
+    for part in name.split(";"):
+        path: list[str] = []
+        layer: keras.Layer = model
+        for scope in part.split("@")[0].split("/"):
+            children = {child.name: child for child in _children(layer)}
+            own = re.sub(r"_\d+$", "", scope)
+            child = children.get(own) or children.get(scope)
+            if child is not None:
+                path.append(child.name)
+                layer = child
+        if path:
+            return "/".join(path)
+    return None
+
+
+def _children(layer: keras.Layer) -> list[keras.Layer]:
+    return list(layer._flatten_layers(recursive=False, include_self=False))
