@@ -1,5 +1,6 @@
 """The CPU: LiteRT's Interpreter, with XNNPACK or with the reference kernels."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ class CpuEngine:
         threads: Threads, or None for the runtime's default, which is one.
         signature: Name of the signature; None takes the first.
         quiet: Whether the runtime's console output is held back.
+
+    Attributes:
+        load_ns: Nanoseconds that loading and allocating took.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class CpuEngine:
         self._quiet = quiet
         module = runtime().interpreter
         resolver = getattr(module.OpResolverType, _RESOLVERS[delegate])
+        start = time.perf_counter_ns()
         with captured(quiet) as console:
             try:
                 self.interpreter = module.Interpreter(
@@ -69,6 +74,7 @@ class CpuEngine:
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._fresh = True
         self._allocate()
+        self.load_ns = time.perf_counter_ns() - start
         self.inputs = self._infos(ins)
         self.outputs = self._infos(outs)
         self._shapes = {

@@ -2,10 +2,12 @@
 
 import atexit
 import ctypes
+import dataclasses
 import functools
 import gc
 import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,26 +100,42 @@ class GpuLog:
         )
 
 
+@dataclass
+class _Shared:
+    """What all models of this process share.
+
+    The runtime names the adapter once a process, as it compiles the first model.
+    """
+
+    environment: Any
+    adapter: str | None = None
+    software: bool = False
+
+
 @functools.cache
-def _environment() -> Any:
-    # One for all models, kept until Python ends: it logs when it goes, and that is held back, too.
+def _shared() -> _Shared:
+    # Kept until Python ends: the environment logs when it goes, and that is held back, too.
     lib = compiled_model()
     options = lib.EnvironmentOptions(runtime_path=str(Path(lib.__file__).parent))
-    environment = lib.Environment.create(options=options)
-    # Touching a buffer makes a second environment, which goes when the C library's exit handlers
-    # run: after all of Python. Make it now, and close stderr before its turn comes.
-    lib.TensorBuffer.create_from_host_memory(np.zeros(16, np.float32)).destroy()
+    with captured():
+        environment = lib.Environment.create(options=options)
+    atexit.register(_forget)
+    return _Shared(environment)
+
+
+def _forget() -> None:
+    with captured():
+        _shared.cache_clear()
+        gc.collect()
+
+
+@functools.cache
+def _silence_the_end() -> None:
+    # A buffer's first use makes a second environment, which goes, with a word, when the C library's
+    # exit handlers run: after all of Python, so only C can close stderr before its turn comes.
     if os.name == "posix":
         libc = ctypes.CDLL(None)
         libc.__cxa_atexit(libc.close, ctypes.c_void_p(2), None)
-    atexit.register(_forget_environment)
-    return environment
-
-
-def _forget_environment() -> None:
-    with captured():
-        _environment.cache_clear()
-        gc.collect()
 
 
 class GpuEngine:
@@ -134,6 +152,11 @@ class GpuEngine:
         threads: Threads of the CPU, for the ops that stay there.
         signature: Name of the signature; None takes the first.
         quiet: Whether the runtime's console output is held back.
+
+    Attributes:
+        log: What the runtime said while it compiled.
+        complete: Whether the GPU took every op.
+        load_ns: Nanoseconds that compiling took.
     """
 
     def __init__(
@@ -149,7 +172,10 @@ class GpuEngine:
         self.cpu = CpuEngine(path, "xnnpack", threads, signature, quiet)
         self.kind = self.cpu.arithmetic()
         self.inputs, self.outputs = self.cpu.inputs, self.cpu.outputs
+        _shared()
+        start = time.perf_counter_ns()
         self._model, self.log, self.complete = self._compile(threads)
+        self.load_ns = time.perf_counter_ns() - start
         key = self.cpu.signature
         self._key = key if key is not None else next(iter(self._model.get_signature_list()))
         self._shapes: dict[str, tuple[int, ...]] = {}
@@ -159,7 +185,7 @@ class GpuEngine:
         self._bind()
 
     def _compile(self, threads: int | None) -> tuple[Any, GpuLog, bool]:
-        lib = self._lib
+        lib, shared = self._lib, _shared()
         hardware = lib.HardwareAccelerator
         error: Exception | None = None
         for alone in (True, False):
@@ -171,12 +197,15 @@ class GpuEngine:
             with captured() as console:
                 try:
                     model = lib.CompiledModel.from_file(
-                        str(self.path), environment=_environment(), options=options
+                        str(self.path), environment=shared.environment, options=options
                     )
                 except (RuntimeError, ValueError) as raised:
                     model, error = None, raised
             text = console.text
             log = GpuLog.parse(text)
+            if log.adapter:
+                shared.adapter, shared.software = log.adapter, log.software
+            log = dataclasses.replace(log, adapter=shared.adapter, software=shared.software)
             if model is not None and (alone or log.kernels):
                 return model, log, alone
             if not (alone and "Some ops are not accelerated" in str(error)):
@@ -215,6 +244,8 @@ class GpuEngine:
                     for info in self.outputs
                 },
             )
+            next(iter(self._buffers[1].values())).get_tensor_details()
+            _silence_the_end()
         details = self._model.get_input_tensor_details(self._key)
         self._shapes = {name: tuple(details[name]["shape"]) for name in self._buffers[0]}
         details = self._model.get_output_tensor_details(self._key)

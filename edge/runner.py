@@ -133,7 +133,7 @@ class Runner:
     ) -> dict[str, Array]:
         """Runs the model and gives the outputs by name; see `__call__`."""
         arrays = self.encode(inputs, raw)
-        results = [self._run(part) for part in self._parts(arrays, batch_size)]
+        results = [self._run(part) for part in self.split(arrays, batch_size)]
         joined = {
             info.name: results[0][info.name]
             if len(results) == 1
@@ -179,7 +179,10 @@ class Runner:
             raise ValueError(f"{self.path} takes {len(names)} inputs, {names}. Received: one array")
         return {names[0]: inputs}
 
-    def _parts(self, arrays: dict[str, Array], batch_size: int | None) -> list[dict[str, Array]]:
+    def split(
+        self, arrays: dict[str, Array], batch_size: int | None = None
+    ) -> list[dict[str, Array]]:
+        """Cuts encoded inputs into what the model takes in one run."""
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be None or at least 1. Received: {batch_size}")
         rows = {info.name: info.shape[0] if info.shape else 0 for info in self.inputs}
