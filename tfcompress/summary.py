@@ -1,0 +1,245 @@
+"""What a model costs: parameters, zeros, multiply-accumulates and bytes, layer by layer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from .macs import count_macs
+
+__all__ = ["LayerSummary", "Summary", "summary"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerSummary:
+    """What one layer costs, the layers inside it left out unless it comes from `Summary.grouped`.
+
+    Attributes:
+        path: Names from the model down to the layer: `"backbone/block_1/conv"`. What the model
+            itself holds stands under the model's name.
+        type: Class name.
+        parameters: Number of weights, trainable or not; what layers share counts once.
+        zeros: How many of them are exactly zero, biases included.
+        macs: Multiply-accumulates per sample, over all calls of the layer; None if unknown.
+        bytes: Memory of the weights in their present dtype.
+    """
+
+    path: str
+    type: str
+    parameters: int
+    zeros: int
+    macs: int | None
+    bytes: int
+
+    @property
+    def sparsity(self) -> float:
+        """Share of the parameters that are zero, 0 to 1."""
+        return self.zeros / self.parameters if self.parameters else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields and `sparsity`, ready for JSON."""
+        return {**dataclasses.asdict(self), "sparsity": self.sparsity}
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What a model costs. Printing it gives a table.
+
+    Attributes:
+        name: Name of the model.
+        layers: One `LayerSummary` for each layer, however deep, in the order of the model.
+    """
+
+    name: str
+    layers: tuple[LayerSummary, ...]
+
+    @property
+    def total(self) -> LayerSummary:
+        """Everything added up."""
+        return _sum(self.name, "Total", self.layers)
+
+    def grouped(self, depth: int = 1) -> tuple[LayerSummary, ...]:
+        """The layers down to a depth, each with all that is inside it.
+
+        Args:
+            depth: 1 for the layers of the model, 2 for theirs, and so on.
+
+        Returns:
+            Tuple of `LayerSummary`.
+        """
+        groups: dict[str, list[LayerSummary]] = {}
+        for layer in self.layers:
+            groups.setdefault("/".join(layer.path.split("/")[:depth]), []).append(layer)
+        return tuple(_sum(path, group[0].type, group) for path, group in groups.items())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON: `name`, `total`, `layers`."""
+        return {
+            "name": self.name,
+            "total": self.total.to_dict(),
+            "layers": [layer.to_dict() for layer in self.layers],
+        }
+
+    def table(self, depth: int = 1, max_rows: int = 40) -> Table:
+        """A table of the layers that have parameters or multiply-accumulates.
+
+        Args:
+            depth: As in `grouped`.
+            max_rows: With more rows than this, the smallest layers share one.
+
+        Returns:
+            `rich.table.Table`.
+        """
+        total = self.total
+        known_macs = sum(layer.macs or 0 for layer in self.layers)
+
+        def share(row: LayerSummary) -> float:
+            if row.macs is None:
+                return 1.0
+            return max(row.parameters / max(total.parameters, 1), row.macs / max(known_macs, 1))
+
+        rows = [row for row in self.grouped(depth) if row.parameters or row.macs != 0]
+        largest = sorted(rows, key=share, reverse=True)[:max_rows]
+        shown = [row for row in rows if row in largest]
+        if rest := [row for row in rows if row not in largest]:
+            shown.append(_sum(f"{len(rest)} smaller layers", "", rest))
+        unknown = " (?: unknown)" if total.macs is None else ""
+        table = Table(
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+            show_footer=True,
+            title=self.name,
+            caption=f"MACs: multiply-accumulates per sample{unknown}. Memory: of the weights as "
+            "they are now, not the size of a .tflite.",
+        )
+        table.add_column("Layer", "Total", overflow="fold")
+        table.add_column("Type", no_wrap=True, max_width=18)
+        for name, footer in zip(
+            ("Parameters", "Zeros", "MACs", "Memory"), _cells(total), strict=True
+        ):
+            table.add_column(name, footer, justify="right", no_wrap=True)
+        for row in shown:
+            table.add_row(row.path, row.type, *_cells(row))
+        return table
+
+    def __rich__(self) -> Table:
+        return self.table()
+
+    def __str__(self) -> str:
+        console = Console(width=80, color_system=None, force_terminal=False)
+        with console.capture() as capture:
+            console.print(self)
+        return capture.get().rstrip()
+
+
+def summary(model: keras.Model, inputs: Any = None) -> Summary:
+    """Sum up what a model costs, layer by layer.
+
+    Parameters, zeros and bytes are read from the weights as they are now; the state of optimizers,
+    metrics and random generators is no part of them. Multiply-accumulates are counted in the
+    model's graph, as `tfcompress.macs.count_macs` says; no layer is run.
+
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="head")])
+    >>> total = summary(model).total
+    >>> total.parameters, total.zeros, total.macs, total.bytes
+    (36, 4, 32, 144)
+
+    Args:
+        model: A built model.
+        inputs: What the model is called with, for sizes that the model itself does not know:
+            arrays, or `keras.KerasTensor`s, with the batch first; a tuple is several arguments.
+
+    Returns:
+        A `Summary`. A layer whose sizes are not known has `macs=None`.
+
+    Raises:
+        TypeError: If `model` is no Keras model.
+        ValueError: If it is not built, or cannot be traced.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"Expected a keras.Model. Received: {model!r}")
+    if not model.built:
+        raise ValueError(
+            f"The model {model.name!r} is not built, so it has no weights yet. Give it an Input, "
+            "or call it on a batch of data first."
+        )
+    macs = count_macs(model, inputs)
+    counted: set[int] = set()
+    layers = []
+    for path, layer in _walk(model, (), set()):
+        own = {id(weight): weight for weight in _own_weights(layer) if id(weight) not in counted}
+        counted.update(own)
+        arrays = [keras.ops.convert_to_numpy(weight) for weight in own.values()]
+        layers.append(
+            LayerSummary(
+                path,
+                type(layer).__name__,
+                parameters=sum(array.size for array in arrays),
+                zeros=sum(array.size - int(np.count_nonzero(array)) for array in arrays),
+                macs=macs.get(layer, 0),
+                bytes=sum(array.nbytes for array in arrays),
+            )
+        )
+    return Summary(model.name, tuple(layers))
+
+
+def _walk(
+    layer: keras.layers.Layer, names: tuple[str, ...], seen: set[int]
+) -> Iterator[tuple[str, keras.layers.Layer]]:
+    """A layer and all inside it, each once, with their paths; the model's path is its name."""
+    seen.add(id(layer))
+    yield "/".join(names) or layer.name, layer
+    for inner in _inner(layer):
+        if id(inner) not in seen:
+            yield from _walk(inner, (*names, inner.name), seen)
+
+
+def _inner(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    # Keras has no public way to walk the layers inside a layer that is no model.
+    inner: list[keras.layers.Layer] = layer._flatten_layers(include_self=False, recursive=False)
+    return inner
+
+
+def _own_weights(layer: keras.layers.Layer) -> list[keras.Variable]:
+    inside = {id(weight) for inner in _inner(layer) for weight in inner.weights}
+    return [weight for weight in layer.weights if id(weight) not in inside]
+
+
+def _sum(path: str, type_: str, layers: Iterable[LayerSummary]) -> LayerSummary:
+    layers = list(layers)
+    macs = [layer.macs for layer in layers]
+    return LayerSummary(
+        path,
+        type_,
+        parameters=sum(layer.parameters for layer in layers),
+        zeros=sum(layer.zeros for layer in layers),
+        macs=None if None in macs else sum(count for count in macs if count is not None),
+        bytes=sum(layer.bytes for layer in layers),
+    )
+
+
+def _cells(layer: LayerSummary) -> tuple[str, str, str, str]:
+    return (
+        f"{layer.parameters:,}",
+        f"{layer.sparsity:.1%}" if layer.parameters else "",
+        "?" if layer.macs is None else _scaled(layer.macs),
+        _scaled(layer.bytes) + "B",
+    )
+
+
+def _scaled(number: float) -> str:
+    """Three significant digits or so, with a metric prefix: `"3.87 G"`."""
+    for prefix in ("", "k", "M", "G"):
+        if number < 999.5 or prefix == "G":
+            break
+        number /= 1000
+    digits = 0 if prefix == "" else max(0, 2 - len(str(int(number))) + 1)
+    return f"{number:.{digits}f} {prefix}"
