@@ -7,6 +7,7 @@ Raspberry Pi, and can be copied there.
 from .benchmark import benchmark
 from .delegates import Delegate, Placement, delegates, placement
 from .errors import DelegateMismatch, DelegateUnavailable, ModelFileError, ModelRefused
+from .report import Report
 from .results import BenchmarkResult
 from .runner import Runner
 from .tensors import TensorInfo
@@ -19,6 +20,7 @@ __all__ = [
     "ModelFileError",
     "ModelRefused",
     "Placement",
+    "Report",
     "Runner",
     "TensorInfo",
     "benchmark",

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from .delegates import Placement
 from .machine import Machine
 
@@ -100,7 +102,11 @@ class BenchmarkResult:
         Returns:
             A new result.
         """
-        return dataclasses.replace(self, metrics={**self.metrics, **metrics})
+        plain = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in metrics.items()
+        }
+        return dataclasses.replace(self, metrics={**self.metrics, **plain})
 
     def to_dict(self) -> dict[str, Any]:
         """Turns the result into plain dicts, lists, numbers and texts."""

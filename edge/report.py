@@ -1,0 +1,235 @@
+"""Results to a table, JSON, Markdown and HTML."""
+
+import dataclasses
+import html
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import page
+from .columns import columns, notes
+from .results import BenchmarkResult
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """Results side by side, for people and for machines.
+
+    A column whose figure no result has is left out. A file that could not be measured keeps its
+    row, with the reason in it.
+
+    >>> from tfcompress import edge
+    >>> results = [edge.BenchmarkResult("small", "small.tflite", "xnnpack", bytes=2048)]
+    >>> print(edge.Report(results).to_markdown())  # doctest: +ELLIPSIS
+    # Report
+    <BLANKLINE>
+    | model | KiB | gzip KiB | ran on |
+    | :-- | --: | --: | :-- |
+    | small | 2.0 | - | unknown |
+    ...
+
+    Args:
+        results: One result or several, in the order of the rows; the first is what the speed-ups
+            compare with.
+        title: The heading.
+    """
+
+    results: tuple[BenchmarkResult, ...]
+    title: str = "Report"
+
+    def __init__(
+        self, results: BenchmarkResult | Iterable[BenchmarkResult], title: str = "Report"
+    ) -> None:
+        given = (results,) if isinstance(results, BenchmarkResult) else tuple(results)
+        for result in given:
+            if not isinstance(result, BenchmarkResult):
+                raise TypeError(f"A report takes BenchmarkResults. Received: {result!r}")
+        object.__setattr__(self, "results", given)
+        object.__setattr__(self, "title", title)
+
+    def rows(self) -> list[list[str]]:
+        """The table as texts: the titles, then a row for each result."""
+        chosen = columns(self.results)
+        return [
+            [column.title for column in chosen],
+            *([column.cell(result) for column in chosen] for result in self.results),
+        ]
+
+    def table(self) -> "Table":
+        """Builds a table for the terminal.
+
+        Returns:
+            A `rich.table.Table`.
+
+        Raises:
+            ImportError: rich is not installed.
+        """
+        try:
+            from rich.table import Table
+            from rich.text import Text
+        except ImportError as error:
+            raise ImportError("Report.table() needs rich: pip install rich") from error
+        table = Table(title=Text(self.title), caption=Text("\n".join(notes(self.results))))
+        for column in columns(self.results):
+            table.add_column(
+                Text(column.title),
+                justify="right" if column.numeric else "left",
+                overflow="fold",
+            )
+        for row, result in zip(self.rows()[1:], self.results, strict=True):
+            # Text, not markup: a model may be called "[red]".
+            table.add_row(*(Text(cell) for cell in row), style=None if result.ok else "red")
+        return table
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        numeric = [column.numeric for column in columns(self.results)]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(numeric))]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if right else cell.ljust(width)
+                for cell, width, right in zip(row, widths, numeric, strict=True)
+            ).rstrip()
+            for row in rows
+        ]
+        return "\n".join([self.title, "", *lines, "", *notes(self.results)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Turns the report into plain dicts, lists, numbers and texts, with a schema version."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "title": self.title,
+            "results": [result.to_dict() for result in self.results],
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Report":
+        """Builds a report from what `to_dict` gave.
+
+        Args:
+            data: The dict.
+
+        Returns:
+            An equal report.
+
+        Raises:
+            ValueError: It is no report, or one of another schema version.
+        """
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if version != SCHEMA_VERSION:
+            raise ValueError(
+                f"Not a report of schema version {SCHEMA_VERSION}. Received version: {version!r}"
+            )
+        return cls((BenchmarkResult.from_dict(item) for item in data["results"]), data["title"])
+
+    def to_json(self) -> str:
+        """Writes the report as JSON; infinities and NaN among the metrics become texts."""
+        results = [
+            dataclasses.replace(
+                result,
+                metrics={
+                    name: str(value)
+                    if isinstance(value, float) and not math.isfinite(value)
+                    else value
+                    for name, value in result.metrics.items()
+                },
+            )
+            for result in self.results
+        ]
+        data = Report(results, self.title).to_dict()
+        return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def to_markdown(self) -> str:
+        """Writes the report as GitHub-flavoured Markdown."""
+        rows = [[_markdown(cell) for cell in row] for row in self.rows()]
+        rule = ["--:" if column.numeric else ":--" for column in columns(self.results)]
+        lines = [f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:])]
+        said = [f"- {_markdown(note)}" for note in notes(self.results)]
+        return "\n".join([f"# {_markdown(self.title)}", "", *lines, "", *said]) + "\n"
+
+    def to_html(self) -> str:
+        """Writes the report as one HTML page that loads nothing from anywhere.
+
+        Returns:
+            The page, with the table and plots: latency, and size against accuracy where the
+            accuracy is known.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        return page.html_page(self.title, self.results)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the report to a file, whole or not at all.
+
+        Args:
+            path: The file; its suffix, .json, .md or .html, chooses the format.
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: The suffix is another one.
+            FileNotFoundError: The folder does not exist.
+            ImportError: .html was asked for, and matplotlib is not installed.
+        """
+        target = Path(path)
+        formats = {".json": self.to_json, ".md": self.to_markdown, ".html": self.to_html}
+        if target.suffix.lower() not in formats:
+            raise ValueError(
+                f"A report is saved as one of {', '.join(formats)}. Received: {target.name!r}"
+            )
+        if not target.parent.is_dir():
+            raise FileNotFoundError(f"The folder {target.parent} does not exist")
+        text = formats[target.suffix.lower()]()
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        draft = Path(name)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
+                stream.write(text)
+            # mkstemp makes the file private; a report is as public as the user's umask says.
+            mask = os.umask(0)
+            os.umask(mask)
+            draft.chmod(0o666 & ~mask)
+            draft.replace(target)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        return target
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Report":
+        """Reads a report that was saved as JSON.
+
+        Args:
+            path: The .json file.
+
+        Returns:
+            An equal report.
+
+        Raises:
+            ValueError: The file holds no report, or one of another schema version.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{os.fspath(path)} is no JSON file: {error}") from error
+        try:
+            return cls.from_dict(data)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{os.fspath(path)} holds no report: {error}") from error
+
+
+def _markdown(text: str) -> str:
+    return re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", html.escape(text, quote=False))
