@@ -11,11 +11,19 @@ NOTHING = "-"
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its title, the text in each row, and whether the text is a number."""
+    """A column of a report.
+
+    Attributes:
+        title: Its heading.
+        cell: The text in the row of a result.
+        numeric: Whether the texts are numbers, which stand right and stay on one line.
+        brief: A shorter text, for terminals; None takes `cell`.
+    """
 
     title: str
     cell: Callable[[BenchmarkResult], str]
     numeric: bool = True
+    brief: Callable[[BenchmarkResult], str] | None = None
 
 
 def columns(results: Sequence[BenchmarkResult]) -> list[Column]:
@@ -38,11 +46,11 @@ def columns(results: Sequence[BenchmarkResult]) -> list[Column]:
     chosen += [_metric(name) for name in metrics]
     if any(result.median_ms is not None for result in results):
         chosen += [
-            Column("median ms", lambda result: _ms(result.median_ms, result.emulated)),
-            Column("p90 ms", lambda result: _ms(result.p90_ms, result.emulated)),
+            _latency("median ms", lambda result: result.median_ms),
+            _latency("p90 ms", lambda result: result.p90_ms),
         ]
     if len(results) > 1 and any(result.speedup is not None for result in results):
-        chosen.append(Column("speed-up", _speedup))
+        chosen.append(Column("speed-up", _speedup, brief=_brief_speedup))
     return [*chosen, Column("ran on", _ran_on, numeric=False)]
 
 
@@ -64,10 +72,12 @@ def notes(results: Sequence[BenchmarkResult]) -> list[str]:
     if len(results) > 1 and any(result.speedup is not None for result in results):
         said.append(
             f"Speed-ups are over {_one_line(results[0].name)!r}: the median over interleaved "
-            "rounds, with the 10th to 90th percentile."
+            "rounds, with their 10th to 90th percentile."
         )
     if any(result.emulated for result in results):
-        said.append("Emulated: run by an emulator or a software GPU; such latencies mean nothing.")
+        said.append(
+            "(emulated), or *: run by an emulator or a software GPU; such latencies mean nothing."
+        )
     machines = {str(result.machine).rpartition(", ")[0] for result in results if result.machine}
     said += [f"Measured on {machine}." for machine in sorted(machines)]
     dates = sorted(result.machine.date for result in results if result.machine)
@@ -95,10 +105,17 @@ def milliseconds(value: float) -> str:
     return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"
 
 
-def _ms(value: float | None, emulated: bool) -> str:
-    if value is None:
-        return NOTHING
-    return milliseconds(value) + (" (emulated)" if emulated else "")
+def _latency(title: str, value: Callable[[BenchmarkResult], float | None]) -> Column:
+    def cell(mark: str) -> Callable[[BenchmarkResult], str]:
+        def text(result: BenchmarkResult) -> str:
+            found = value(result)
+            if found is None:
+                return NOTHING
+            return milliseconds(found) + (mark if result.emulated else "")
+
+        return text
+
+    return Column(title, cell(" (emulated)"), brief=cell("*"))
 
 
 def _speedup(result: BenchmarkResult) -> str:
@@ -107,6 +124,10 @@ def _speedup(result: BenchmarkResult) -> str:
     if result.speedup == result.speedup_p10 == result.speedup_p90:
         return f"{result.speedup:.2f}x"
     return f"{result.speedup:.2f}x ({result.speedup_p10:.2f} to {result.speedup_p90:.2f})"
+
+
+def _brief_speedup(result: BenchmarkResult) -> str:
+    return NOTHING if result.speedup is None else f"{result.speedup:.2f}x"
 
 
 def _ran_on(result: BenchmarkResult) -> str:

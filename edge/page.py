@@ -20,13 +20,14 @@ h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 1.25rem; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: .6rem; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem;
         font-variant-numeric: tabular-nums; }
-th, td { padding: .5rem .8rem; text-align: left; white-space: nowrap; }
+th, td { padding: .45rem .65rem; text-align: left; white-space: nowrap; }
 th { background: var(--panel); color: var(--dim); font-weight: 600; font-size: .82rem; }
 tbody tr { border-top: 1px solid var(--line); }
 tbody th { background: var(--paper); color: var(--ink); font-size: .92rem; position: sticky;
-           left: 0; }
+           left: 0; white-space: normal; overflow-wrap: anywhere; min-width: min(30vw, 11rem); }
 .number { text-align: right; }
-.failed td:last-child { color: var(--bad); white-space: normal; min-width: 20rem; }
+td:last-child { white-space: normal; min-width: 12rem; }
+.failed td:last-child { color: var(--bad); }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr));
          gap: 1rem; margin: 1.25rem 0; }
 figure { margin: 0; padding: 1rem; border: 1px solid var(--line); border-radius: .6rem;

@@ -15,9 +15,9 @@ from .results import BenchmarkResult
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart with any colour vision and on either ground; then again, with
+# After Okabe and Ito: told apart with any colour vision and on either ground; then again, with
 # other markers.
-_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c8c", "#b8ab00")
+_COLOURS = ("#0080d0", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c8c", "#b8ab00")
 _MARKERS = "osD^vPX*"
 
 # A colour that stands for the page's own while matplotlib draws.
@@ -66,6 +66,7 @@ def latency_svg(results: Sequence[BenchmarkResult]) -> str:
             value + high + 0.02 * end, place, milliseconds(value), va="center", color=_INK, size=9
         )
     axes.set_xlim(0, end * 1.2)
+    axes.locator_params(axis="x", nbins=4)
     axes.set_yticks(places, names, parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel("milliseconds: median, 10th to 90th percentile")

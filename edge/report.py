@@ -76,20 +76,31 @@ class Report:
             ImportError: rich is not installed.
         """
         try:
+            from rich import box
             from rich.table import Table
             from rich.text import Text
         except ImportError as error:
             raise ImportError("Report.table() needs rich: pip install rich") from error
-        table = Table(title=Text(self.title), caption=Text("\n".join(notes(self.results))))
-        for column in columns(self.results):
-            table.add_column(
-                Text(column.title),
-                justify="right" if column.numeric else "left",
-                overflow="fold",
-            )
-        for row, result in zip(self.rows()[1:], self.results, strict=True):
+        table = Table(
+            title=Text(self.title),
+            caption=Text("\n".join(notes(self.results))),
+            caption_justify="left",
+            box=box.SIMPLE,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+            show_edge=False,
+        )
+        chosen = columns(self.results)
+        for column in chosen:
+            if column.numeric:
+                title = re.sub("( |(?<=-))", "\n", column.title)
+                table.add_column(Text(title), justify="right", no_wrap=True)
+            else:
+                table.add_column(Text(column.title), min_width=11, overflow="fold")
+        for result in self.results:
             # Text, not markup: a model may be called "[red]".
-            table.add_row(*(Text(cell) for cell in row), style=None if result.ok else "red")
+            cells = (Text((column.brief or column.cell)(result)) for column in chosen)
+            table.add_row(*cells, style=None if result.ok else "red")
         return table
 
     def __str__(self) -> str:
