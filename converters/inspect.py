@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -135,6 +136,16 @@ class Inspection:
     def constants(self) -> tuple[Tensor, ...]:
         """What is stored in the file, the largest first."""
         return tuple(sorted((t for t in self.tensors if t.constant), key=lambda t: -t.bytes))
+
+    @property
+    def zeros(self) -> float:
+        """Share of the stored weights that are exactly zero: kernels, without biases and shapes."""
+        weights = [
+            t for t in self.constants if len(t.shape) > 1 and t.dtype not in ("int32", "int64")
+        ]
+        counts = [math.prod(d or 1 for d in t.shape) for t in weights]
+        zeros = sum(n * (t.sparsity or 0.0) for n, t in zip(counts, weights, strict=True))
+        return zeros / sum(counts) if weights else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for `json.dumps`."""

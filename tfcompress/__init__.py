@@ -1,1 +1,46 @@
-"""Make Keras 3 models small and fast on the device, and prove it."""
+"""Make Keras 3 models small and fast on the device, and prove it.
+
+`tfcompress` itself makes a model smaller while it trains, `tfcompress.converters` turns it into a
+checked .tflite file, `tfcompress.edge` runs and measures that file. The last needs neither Keras
+nor TensorFlow.
+"""
+
+import os
+from importlib.util import find_spec
+
+from . import edge
+from .edge.console import captured
+
+__all__ = [
+    "KeepZeros",
+    "Prune",
+    "Summary",
+    "converters",
+    "edge",
+    "importance",
+    "masks",
+    "prune_weights",
+    "regularize",
+    "schedules",
+    "summary",
+]
+
+if find_spec("keras") is not None and find_spec("tensorflow") is not None:
+    # TensorFlow greets at length. Who sets its log level wants to hear it.
+    with captured(enabled="TF_CPP_MIN_LOG_LEVEL" not in os.environ):
+        import keras as _keras  # noqa: F401
+
+    # At once, not on first use: Keras loads a file only if its classes are registered before.
+    from . import converters, importance, masks, schedules
+    from .pruning import KeepZeros, Prune, prune_weights
+    from .regularize import regularize
+    from .summary import Summary, summary
+else:
+
+    def __getattr__(name: str) -> object:
+        if name in __all__:
+            raise ImportError(
+                f"tfcompress.{name} needs Keras and TensorFlow. "
+                "Install them with: pip install 'tfcompress[tensorflow]'"
+            )
+        raise AttributeError(f"module 'tfcompress' has no attribute {name!r}")

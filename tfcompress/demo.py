@@ -1,0 +1,258 @@
+"""The main job on real data: train, prune, convert, verify, measure, report.
+
+The data are the 1,797 handwritten digits that scikit-learn ships, so nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from . import converters, edge, schedules
+from .edge.console import captured
+from .pruning import KeepZeros, Prune
+from .regularize import regularize
+
+SPARSITY = 0.8
+TEST_SHARE = 0.3
+BATCH = 32
+EPOCHS = {"dense": 12, "prune": 12, "fine-tune": 4}
+
+
+class Digits(NamedTuple):
+    """Images `(n, 8, 8, 1)`, float32 in [0, 1], and their labels `(n,)`, for training and test."""
+
+    x_train: NDArray[np.float32]
+    y_train: NDArray[np.int64]
+    x_test: NDArray[np.float32]
+    y_test: NDArray[np.int64]
+
+
+def load_digits(seed: int = 0) -> Digits:
+    """The handwritten digits of scikit-learn, split by class into training and test data.
+
+    Example:
+        >>> data = load_digits()
+        >>> data.x_train.shape, data.x_test.shape
+        ((1257, 8, 8, 1), (540, 8, 8, 1))
+
+    Args:
+        seed: Seed of the split. Defaults to 0.
+
+    Returns:
+        The training and test split.
+
+    Raises:
+        ImportError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits as load
+        from sklearn.model_selection import train_test_split
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "The demo trains on scikit-learn's handwritten digits, and scikit-learn is not "
+            "installed. Install it with: pip install 'tfcompress[demo]'"
+        ) from error
+    images, labels = load(return_X_y=True)
+    images = (images / 16).astype("float32").reshape(-1, 8, 8, 1)
+    x_train, x_test, y_train, y_test = train_test_split(
+        images, labels, test_size=TEST_SHARE, stratify=labels, random_state=seed
+    )
+    return Digits(x_train, y_train, x_test, y_test)
+
+
+def small_cnn() -> keras.Model:
+    """A convolutional net for 8x8 digits, large enough that its size and speed can be measured."""
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1), name="image"),
+            keras.layers.Conv2D(32, 3, padding="same", use_bias=False),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(),
+            keras.layers.Conv2D(64, 3, padding="same", use_bias=False),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(128, activation="relu"),
+            keras.layers.Dense(10, name="digit"),
+        ],
+        name="digits",
+    )
+
+
+def demo(
+    out: str | Path = "tfcompress-demo", *, seed: int = 0, console: Console | None = None
+) -> edge.Report:
+    """Train, prune, convert, verify and measure a small CNN, and write a report.
+
+    A dense and a pruned model are written in four precisions each. The accuracy of every file is
+    that of the file itself, run over the whole test split. Takes a minute or two on two cores.
+
+    Example:
+        >>> report = demo("my-demo")  # doctest: +SKIP
+        >>> print(report)  # doctest: +SKIP
+
+    Args:
+        out: Folder for the eight .tflite files and `report.html`, `.json` and `.md`; made if it
+            does not exist. Defaults to "tfcompress-demo".
+        seed: Seed of the split, the weights and the order of the batches. Defaults to 0.
+        console: Where progress is shown. Defaults to standard output.
+
+    Returns:
+        The report: one row a file, the dense float32 file first; then the same files on the GPU,
+        where there is one.
+
+    Raises:
+        ImportError: scikit-learn or matplotlib is not installed.
+        OSError: The folder cannot be made or written.
+    """
+    if find_spec("matplotlib") is None:
+        raise ImportError(
+            "The report's plots need matplotlib. Install it with: pip install 'tfcompress[demo]'"
+        )
+    data = load_digits(seed)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _progress(console) as progress:
+        with captured():  # the first tensor makes TensorFlow look for a GPU, aloud
+            keras.utils.set_random_seed(seed)
+            dense = small_cnn()
+        train_dense(dense, data, progress)
+        pruned = keras.models.clone_model(dense)
+        pruned.set_weights(dense.get_weights())
+        train_pruned(pruned, data, progress)
+        files = write_files({"dense": dense, "pruned": pruned}, folder, data, progress)
+        metrics = check_files(files, {"dense": dense, "pruned": pruned}, data, progress)
+        results = measure_files(files, metrics, progress)
+    report = edge.Report(results, title="tfcompress demo: handwritten digits")
+    for name in ("report.html", "report.json", "report.md"):
+        report.save(folder / name)
+    return report
+
+
+def train_dense(model: keras.Model, data: Digits, progress: Progress) -> None:
+    """Train as anyone would."""
+    _fit(model, data, "Train", EPOCHS["dense"], 2e-3, [], progress)
+
+
+def train_pruned(model: keras.Model, data: Digits, progress: Progress) -> None:
+    """L1 and a polynomial schedule to 80% zeros, then fine-tuning of what is left without L1."""
+    steps = EPOCHS["prune"] * -(-len(data.x_train) // BATCH)
+    schedule = schedules.Polynomial(0.0, SPARSITY, begin=0, end=steps * 3 // 4, frequency=10)
+    regularize(model, keras.regularizers.L1(1e-5))
+    _fit(model, data, "Prune", EPOCHS["prune"], 1e-3, [Prune(schedule)], progress)
+    regularize(model, None)
+    _fit(model, data, "Fine-tune", EPOCHS["fine-tune"], 2e-4, [KeepZeros()], progress)
+
+
+def write_files(
+    models: Mapping[str, keras.Model], folder: Path, data: Digits, progress: Progress
+) -> dict[str, Path]:
+    """Every model in every precision: label -> file."""
+    precisions: dict[str, converters.Precision] = {
+        "float32": converters.Float32(),
+        "float16": converters.Float16(),
+        "dynamic": converters.DynamicInt8(),
+        "int8": converters.Int8(calibration=data.x_train[:200]),
+    }
+    files: dict[str, Path] = {}
+    task = progress.add_task("Convert", total=len(models))
+    for name, model in models.items():
+        paths = {label: folder / f"{name}_{label}.tflite" for label in precisions}
+        converters.convert_all(
+            model,
+            {paths[label]: precision for label, precision in precisions.items()},
+            batch_size=1,
+            strict=True,
+        )
+        files |= {f"{name} {label}": path for label, path in paths.items()}
+        progress.advance(task)
+    return files
+
+
+def check_files(
+    files: Mapping[str, Path],
+    models: Mapping[str, keras.Model],
+    data: Digits,
+    progress: Progress,
+) -> dict[str, dict[str, float | str]]:
+    """Zeros, accuracy and parity with Keras of every file, over the whole test split."""
+    metrics: dict[str, dict[str, float | str]] = {}
+    for label, path in progress.track(files.items(), description="Verify"):
+        found = converters.verify(models[label.split()[0]], path, data.x_test).outputs[0]
+        digits = edge.Runner(path)(data.x_test).argmax(-1)
+        metrics[label] = {
+            "zeros": converters.inspect(path).zeros,
+            "accuracy": float(np.mean(digits == data.y_test)),
+            "parity": f"{found.max_error:.1e}"
+            if found.max_lsb is None
+            else f"{found.max_lsb:.1f} LSB",
+        }
+    return metrics
+
+
+def measure_files(
+    files: Mapping[str, Path],
+    metrics: Mapping[str, Mapping[str, float | str]],
+    progress: Progress,
+) -> list[edge.BenchmarkResult]:
+    """Size, latency and memory of every file, on the CPU and on the GPU where there is one."""
+    results = []
+    for delegate in ("xnnpack", "gpu"):
+        if not edge.delegates()[delegate].available:
+            continue
+        task = progress.add_task(f"Measure on {delegate}", total=None)
+        measured = edge.benchmark(
+            list(files.values()),
+            delegate,
+            names=list(files),
+            progress=lambda done, total, task=task: progress.update(
+                task, completed=done, total=total
+            ),
+        )
+        results += [result.with_metrics(**metrics[result.name]) for result in measured]
+    return results
+
+
+def _fit(
+    model: keras.Model,
+    data: Digits,
+    stage: str,
+    epochs: int,
+    learning_rate: float,
+    callbacks: list[keras.callbacks.Callback],
+    progress: Progress,
+) -> None:
+    task = progress.add_task(stage, total=epochs)
+    advance = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: progress.advance(task))
+    model.compile(
+        keras.optimizers.Adam(learning_rate),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    model.fit(
+        data.x_train,
+        data.y_train,
+        batch_size=BATCH,
+        epochs=epochs,
+        verbose=0,
+        callbacks=[*callbacks, advance],
+    )
+
+
+def _progress(console: Console | None) -> Progress:
+    return Progress(
+        TextColumn("{task.description:<18}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    )
