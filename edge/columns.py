@@ -99,10 +99,10 @@ def _kib(size: int | None) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """Three significant digits, without an exponent: `0.00107`, `1.23`, `457`."""
+    """Three significant digits, at most four decimals, no exponent: `0.0011`, `1.23`, `457`."""
     if not math.isfinite(value) or value <= 0:
         return str(value)
-    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"
+    return f"{value:.{min(4, max(0, 2 - math.floor(math.log10(value))))}f}"
 
 
 def _latency(title: str, value: Callable[[BenchmarkResult], float | None]) -> Column:

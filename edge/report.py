@@ -96,7 +96,7 @@ class Report:
                 title = re.sub("( |(?<=-))", "\n", column.title)
                 table.add_column(Text(title), justify="right", no_wrap=True)
             else:
-                table.add_column(Text(column.title), min_width=11, overflow="fold")
+                table.add_column(Text(column.title), min_width=8, overflow="fold")
         for result in self.results:
             # Text, not markup: a model may be called "[red]".
             cells = (Text((column.brief or column.cell)(result)) for column in chosen)
