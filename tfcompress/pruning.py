@@ -190,7 +190,7 @@ class Prune(MaskCallback):
         super().on_train_end(logs)
 
     def _step(self) -> int:
-        return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+        return int(self.model.optimizer.iterations.numpy())
 
     def _start(self, epoch: int) -> None:
         step = self._step()

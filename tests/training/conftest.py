@@ -1,0 +1,34 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+SAMPLES, FEATURES = 64, 12
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def data():
+    """Inputs `(64, 12)` and targets `(64, 3)` of a regression that can be learned."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(SAMPLES, FEATURES)).astype(np.float32)
+    return x, np.tanh(x @ rng.normal(size=(FEATURES, 3))).astype(np.float32)
+
+
+@pytest.fixture
+def mlp():
+    """Two kernels of 12 x 10 and 10 x 3; compiled."""
+    model = keras.Sequential(
+        [
+            keras.Input((FEATURES,)),
+            layers.Dense(10, activation="relu", name="hidden"),
+            layers.Dense(3, name="head"),
+        ]
+    )
+    # Compiling with XLA takes longer than training; test_training_modes.py has both.
+    model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=False)
+    return model
