@@ -184,6 +184,7 @@ class Inspection:
         stored = Table("constant", "dtype", "shape", "scales", "zeros", "bytes", title="Constants")
         stored.columns[0].overflow = "ellipsis"
         stored.columns[0].no_wrap = True
+        stored.columns[0].max_width = 60
         for tensor in self.constants:
             zeros = "" if tensor.sparsity is None else f"{tensor.sparsity:.1%}"
             scales = str(len(tensor.scales) or "")

@@ -92,7 +92,9 @@ class Commands(click.Group):
             raise BadInput(str(error)) from error
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="tfcompress")
 def main() -> None:
     """Make Keras 3 models small and fast on the device, and prove it.
