@@ -25,8 +25,9 @@ def explain_crash(model: keras.Model, precision: Precision, error: ChildError) -
     loops = _loops(model)
     if loops:
         return ConversionError(
-            f"{text} It is known to on recurrent layers, here {loops}: build them with "
-            "unroll=True, or convert to another precision."
+            f"{text} It is known to on recurrent layers with a loop, here {loops}. Unroll them, "
+            "which works on a trained model too: `layer.unroll = True`, then convert again. Or "
+            "choose another precision."
         )
     last = str(error).removeprefix(error.reason).lstrip(": ")
     said = f" Its last words: {last}." if last else ""
@@ -46,8 +47,8 @@ def explain_error(model: keras.Model, precision: Precision, message: str) -> Con
         lists = any(op.startswith("TensorList") for op, _ in found)
         if loops and lists:
             return ConversionError(
-                f"{start} the loop in {loops} needs to know the batch ({names}). Pass "
-                "batch_size=1, or build the layer with unroll=True."
+                f"{start} the loop in {loops} needs to know the batch (it stopped at {names}). "
+                "Pass batch_size=1, or unroll the layer: `layer.unroll = True`."
             )
         return ConversionError(
             f"{start} TFLite has no builtin for {names}. Replace the layer, or write it with other "
@@ -63,6 +64,7 @@ def _unsupported(model: keras.Model, message: str) -> Iterator[tuple[str, str | 
         for line in re.findall(r"^(?:TF Select|Custom) ops: (.+)$", message, re.MULTILINE)
         for op in line.split(",")
     ]
+    ops += re.findall(r"error: .*'tf\.(\w+)' op ", message)
     # A location reads fused["MatrixInverse:", "model_1/layer_1/MatrixInverse@function"].
     places = re.findall(r'fused\["(\w+):", "([^"@]+)', message)
     for op in dict.fromkeys(ops):

@@ -44,11 +44,12 @@ def as_float32(model: keras.Model) -> keras.Model:
         custom[keras.saving.get_registered_name(type(layer))] = type(layer)
     policy = keras.config.dtype_policy()
     try:
+        # Containers and layers without a dtype in their config take the global policy.
+        keras.config.set_dtype_policy("float32")
         with keras.saving.custom_object_scope(custom):
             if hasattr(model, "_inputs_struct") or isinstance(model, keras.Sequential):
                 copy = keras.models.clone_model(model, clone_function=_clone)
             else:
-                keras.config.set_dtype_policy("float32")
                 copy = type(model).from_config(_widen(model.get_config()))
                 copy.build_from_config(model.get_build_config())
         narrow = [la.name for la in all_layers(copy) if la.compute_dtype in _NARROW]
@@ -58,13 +59,17 @@ def as_float32(model: keras.Model) -> keras.Model:
     except Exception as error:
         raise ConversionError(
             f"Model '{model.name}' computes in {model.compute_dtype}, which has no .tflite "
-            f"equivalent, and could not be rebuilt as float32: {error}. Build it yourself under "
+            f"equivalent, and could not be rebuilt as float32: {_first_line(error)}. Build it yourself under "
             "keras.config.set_dtype_policy('float32'), call `copy.set_weights("
             "model.get_weights())`, and convert the copy."
         ) from error
     finally:
         keras.config.set_dtype_policy(policy)
     return copy
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(line.strip() for line in str(error).strip().split("\n\n")[0].splitlines())
 
 
 def _clone(layer: keras.Layer) -> keras.Layer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import keras
@@ -27,6 +28,7 @@ MAC_OPS = frozenset(
         "UNIDIRECTIONAL_SEQUENCE_RNN",
     }
 )
+_MULTIPLIES = re.compile("conv|matmul|depthwise|einsum|dot", re.IGNORECASE)
 _FLOATS = ("float32", "float16", "bfloat16", "float64")
 
 
@@ -74,9 +76,15 @@ def _is_float(found: Inspection, place: int) -> bool:
 
 
 def _named(node: Node, found: Inspection, model: keras.Model) -> GraphOp:
-    """By its output's name; the file's own outputs have none that tells, so by its inputs' then."""
+    """By its output's name; the file's own outputs have none that tells, so by its inputs' then.
+
+    A fused op's name joins the names of its parts: of conv;relu the one that multiplies is meant.
+    """
     for place in (*node.outputs, *reversed(node.inputs)):
-        layer = layer_at(model, found.tensors[place].name)
+        parts = found.tensors[place].name.split(";")
+        if node.op in MAC_OPS:
+            parts.sort(key=lambda part: not _MULTIPLIES.search(part.rsplit("/", 1)[-1]))
+        layer = layer_at(model, ";".join(parts))
         if layer is not None:
             return GraphOp(node.op, layer)
     return GraphOp(node.op, None)

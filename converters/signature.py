@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -66,27 +68,36 @@ def signature(model: keras.Model, batch_size: int | None = None) -> Signature:
         ConversionError: The inputs cannot be known, or are strings, sparse or ragged.
     """
     structure = _structure(model)
-    tensors = keras.tree.flatten(structure)
     keep = batch_size is None and not isinstance(model, keras.Sequential)
     specs = []
-    for tensor in tensors:
-        dtype = _input_dtype(model, tensor)
+    for tensor in keras.tree.flatten(structure):
         batch = tensor.shape[0] if keep or _is_stateful(model) else batch_size
-        specs.append(InputSpec(tensor.name, (batch, *tensor.shape[1:]), dtype))
-    several = _takes_several_arguments(model, structure)
+        shape = (batch, *tensor.shape[1:])
+        specs.append(InputSpec(_input_name(tensor), shape, _input_dtype(model, tensor)))
 
     def call(named: Mapping[str, Any]) -> dict[str, Any]:
-        packed = keras.tree.map_structure(lambda tensor: named[tensor.name], structure)
-        outputs = model(**packed, training=False) if several else model(packed, training=False)
-        return _named_outputs(model, outputs)
+        packed = keras.tree.map_structure(lambda tensor: named[_input_name(tensor)], structure)
+        return _named_outputs(model, model(packed, training=False))
 
     return Signature(tuple(specs), call)
+
+
+def _input_name(tensor: Any) -> str:
+    """Name of the input's layer: an unnamed input's tensor gets another one when reloaded."""
+    history = getattr(tensor, "_keras_history", None)
+    return _plain(history.operation.name if history else tensor.name)
+
+
+def _plain(name: str) -> str:
+    """The name in letters, digits and underscores, as a file's signature has it."""
+    return re.sub(r"^(?=\d)", "arg_", re.sub(r"\W", "_", name))
 
 
 def _structure(model: keras.Model) -> Any:
     """Symbolic inputs in the structure that the model is called with."""
     if isinstance(model, keras.Sequential) or hasattr(model, "_inputs_struct"):
-        structure = model.input
+        sequential = isinstance(model, keras.Sequential)
+        structure = model.inputs[0] if sequential else model.input
         for tensor in keras.tree.flatten(structure):
             if getattr(tensor, "sparse", False) or getattr(tensor, "ragged", False):
                 raise ConversionError(
@@ -94,29 +105,26 @@ def _structure(model: keras.Model) -> Any:
                     "file takes dense tensors only."
                 )
         return structure
-    shapes = _remembered_shapes(model)
-    if not shapes:
+    shapes = model.get_build_config()
+    if not shapes or not model.variables:
         raise ConversionError(
             f"The inputs of the subclassed model '{model.name}' cannot be known: it has never been "
             "called. Call it on a batch of data first: model(batch)."
         )
-    if len(shapes) == 1:
-        ((argument, shape),) = shapes.items()
-        return _symbolic(shape, _plain(argument))
-    return {_plain(name): _symbolic(shape, _plain(name)) for name, shape in shapes.items()}
-
-
-def _remembered_shapes(model: keras.Model) -> dict[str, Any]:
-    """Argument -> the shape, or structure of shapes, that Keras built a subclassed model with."""
-    recorded = getattr(model, "_build_shapes_dict", None)
-    if not recorded:
-        recorded = model.get_build_config() or {}
-        recorded = recorded.get("shapes_dict", recorded)
-    return {name: shape for name, shape in recorded.items() if shape is not None}
-
-
-def _plain(argument: str) -> str:
-    return argument.removesuffix("_shape")
+    arguments = [
+        parameter.name
+        for parameter in inspect.signature(model.call).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        and parameter.name not in ("training", "mask")
+    ]
+    if len(arguments) != 1 or "input_shape" not in shapes:
+        raise ConversionError(
+            f"The inputs of the subclassed model '{model.name}' cannot be known: its `call` takes "
+            f"{arguments}. Wrap it in a functional model, such as: a = keras.Input(shape); "
+            "b = keras.Input(shape); wrapped = keras.Model([a, b], model(a, b))"
+        )
+    return _symbolic(shapes["input_shape"], arguments[0])
 
 
 def _is_shape(value: Any) -> bool:
@@ -129,14 +137,6 @@ def _symbolic(shapes: Any, name: str) -> Any:
     if isinstance(shapes, Mapping):
         return {key: _symbolic(shape, str(key)) for key, shape in shapes.items()}
     return [_symbolic(shape, f"{name}_{index}") for index, shape in enumerate(shapes)]
-
-
-def _takes_several_arguments(model: keras.Model, structure: Any) -> bool:
-    return (
-        not hasattr(model, "_inputs_struct")
-        and isinstance(structure, dict)
-        and (len(_remembered_shapes(model)) > 1)
-    )
 
 
 def _input_dtype(model: keras.Model, tensor: Any) -> str:
@@ -158,7 +158,7 @@ def _named_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
     if isinstance(outputs, Mapping) and not any(
         keras.tree.is_nested(output) for output in outputs.values()
     ):
-        return {str(key): value for key, value in outputs.items()}
+        return {_plain(str(key)): value for key, value in outputs.items()}
     flat = keras.tree.flatten(outputs)
     if isinstance(model, keras.Sequential):
         names = [model.layers[-1].name]
@@ -168,9 +168,9 @@ def _named_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
         names = [f"output_{index}" for index in range(len(flat))]
     named: dict[str, Any] = {}
     for name, value in zip(names, flat, strict=True):
-        unique, count = name, 0
+        unique, count = _plain(name), 0
         while unique in named:
             count += 1
-            unique = f"{name}_{count}"
+            unique = f"{_plain(name)}_{count}"
         named[unique] = value
     return named

@@ -64,8 +64,9 @@ def convert(
 
     Only TFLite's own ops are used, so that the file runs wherever TFLite does. The TensorFlow
     converter runs in a child process: if it crashes, you get an error. The file is written whole
-    or not at all, and was loaded into the runtime once. Its inputs are named as in Keras (`x.name`
-    of the `keras.Input`), its outputs after the layers that make them or the keys of a dict.
+    or not at all, and was loaded into the runtime once. Its inputs are named as in Keras, its
+    outputs after the layers that make them or the keys of a dict; what is no letter, digit or
+    underscore becomes an underscore.
 
     Example:
     >>> import keras, tempfile
