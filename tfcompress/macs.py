@@ -14,13 +14,10 @@ __all__ = ["count_macs"]
 
 _COUNTED = {
     *("Conv2D", "Conv3D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "Conv3DBackpropInputV2"),
-    *("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum"),
+    *("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum", "CudnnRNNV3"),
 }
 # What they compute cannot be seen from here.
-_OPAQUE = {
-    *("PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaCallModule"),
-    *("CudnnRNN", "CudnnRNNV2", "CudnnRNNV3"),
-}
+_OPAQUE = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaCallModule", "CudnnRNN", "CudnnRNNV2"}
 
 Macs = dict[keras.layers.Layer, int | None]
 Owners = Mapping[tf.Operation, keras.layers.Layer]
@@ -42,8 +39,8 @@ def count_macs(model: keras.Model, inputs: Any = None) -> Macs:
       has an upper limit, that limit.
 
     Everything else is 0: additions, activations, normalization, pooling, resizing, and looking up
-    in an `Embedding`. Python code inside the graph (`tf.py_function`) and cuDNN's fused LSTM and
-    GRU, used where there is an NVIDIA GPU, cannot be seen, and give None.
+    in an `Embedding`. Python code inside the graph (`tf.py_function`) cannot be seen, and gives
+    None.
 
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="head")])
     >>> {layer.name: macs for layer, macs in count_macs(model).items()}
@@ -206,6 +203,10 @@ def _macs(op: tf.Operation) -> int | None:
             return _product((*operands[2], *operands[1][:-1]))
         case "Einsum":
             return _einsum(op.get_attr("equation").decode(), operands)
+        case "CudnnRNNV3":  # Keras' LSTM and GRU where there is an NVIDIA GPU: one layer, one way
+            gates = {b"lstm": 4, b"gru": 3}.get(op.get_attr("rnn_mode"))
+            inputs, units = operands[0], operands[1][-1]
+            return _product((*inputs[:2], gates, units, inputs[2] and units and inputs[2] + units))
     transposed = op.get_attr("transpose_a" if op.type == "MatMul" else "adj_x")
     return _product((*result, operands[0][-2 if transposed else -1]))
 

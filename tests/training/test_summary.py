@@ -218,6 +218,27 @@ def test_python_code_in_the_graph_is_unknown():
     assert summary(model_of(Python(), 8)).total.macs is None
 
 
+@pytest.mark.parametrize(("mode", "gates"), [("lstm", 4), ("gru", 3)])
+def test_the_fused_op_of_a_gpu_counts_as_the_loop(mode, gates):
+    class Fused(keras.Model):
+        def call(self, x):
+            state = tf.zeros((1, 1, 16))
+            return tf.raw_ops.CudnnRNNV3(
+                input=x,
+                input_h=state,
+                input_c=state if mode == "lstm" else 0.0,
+                params=tf.zeros(9),
+                sequence_lengths=[12],
+                rnn_mode=mode,
+                time_major=False,
+            )[0]
+
+    model = Fused()
+    model.built = True
+    x = keras.KerasTensor((None, 12, 8))  # the op itself runs on a GPU alone, but is only traced
+    assert summary(model, inputs=x).total.macs == 12 * gates * 16 * (8 + 16)
+
+
 def test_leaves_no_trace_in_the_model():
     model = keras.Sequential(
         [
