@@ -1,0 +1,307 @@
+import os
+import subprocess
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.lib.stride_tricks import sliding_window_view
+from tfcompress import edge
+from tfcompress.edge.modelfile import PROBE
+from tfcompress.edge.tensors import TensorInfo, dequantize, natural_order, quantize
+
+
+def reference(weights, images):
+    """The small CNN in NumPy, in float64."""
+    windows = sliding_window_view(images.astype(np.float64)[..., 0], (3, 3), axis=(1, 2))
+    y = np.einsum("bhwij,ijc->bhwc", windows, weights["conv"][:, :, 0]) + weights["conv_bias"]
+    return np.maximum(y, 0).reshape(len(images), -1) @ weights["dense"] + weights["dense_bias"]
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(3).normal(size=(40, 8, 8, 1)).astype(np.float32)
+
+
+@pytest.mark.parametrize("delegate", ["xnnpack", "reference"])
+@pytest.mark.parametrize("name", ["float32", "fixed"])
+def test_float32_equals_numpy(files, weights, images, name, delegate):
+    runner = edge.Runner(files[name], delegate)
+    # float32 sums of 153 terms of order 1: 1e-5 is a hundred times their rounding.
+    np.testing.assert_allclose(runner(images), reference(weights, images), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance"),
+    [
+        # float16 weights: 2^-11 of each, over 153 terms that partly cancel.
+        ("float16", 5e-3),
+        # 8-bit weights, and activations rounded to 8 bits at run time.
+        ("dynamic", 0.1),
+        # 8-bit everything, outputs of -3 to 3 in steps of about 0.03; two steps for the output and
+        # as much for what the layers before have rounded.
+        ("int8", 0.12),
+        ("uint8", 0.12),
+        ("int8_float", 0.12),
+        # 16-bit activations, 8-bit weights.
+        ("int16", 0.05),
+    ],
+)
+def test_other_precisions_are_near_numpy(files, weights, images, name, tolerance):
+    outputs = edge.Runner(files[name])(images)
+    assert outputs.dtype == np.float32
+    np.testing.assert_allclose(outputs, reference(weights, images), rtol=0, atol=tolerance)
+
+
+def test_quantizing_at_the_border_equals_the_files_own_quantize_op(files, rng):
+    """The same model with float inputs and outputs holds QUANTIZE and DEQUANTIZE ops."""
+    many = rng.uniform(-6, 6, size=(500, 8, 8, 1)).astype(np.float32)
+    at_border = edge.Runner(files["int8"])
+    assert at_border.inputs[0].dtype == np.int8 and at_border.outputs[0].quantized
+    np.testing.assert_array_equal(at_border(many), edge.Runner(files["int8_float"])(many))
+
+
+@pytest.mark.parametrize("name", ["int8", "uint8", "int16"])
+def test_raw_passes_the_files_own_integers(files, images, name):
+    runner = edge.Runner(files[name])
+    info, out = runner.inputs[0], runner.outputs[0]
+    raw = runner(quantize(images, info), raw=True)
+    assert raw.dtype == info.dtype == np.dtype(name)
+    expected = (raw.astype(np.float64) - out.zero_point) * out.scale
+    np.testing.assert_allclose(runner(images), expected, rtol=1e-6)
+
+
+@given(
+    st.lists(st.floats(-1000, 1000, width=32), min_size=1, max_size=20),
+    st.sampled_from([2.0**-6, 2.0**-2, 1.0, 4.0]),
+    st.sampled_from([("int8", -128, 127), ("uint8", 0, 255), ("int16", -32768, 32767)]),
+    st.integers(-5, 5),
+)
+def test_quantize_rounds_halves_to_even_and_saturates(values, scale, kind, offset):
+    dtype, low, high = kind
+    zero_point = offset + (128 if dtype == "uint8" else 0)
+    info = TensorInfo("x", (None,), np.dtype(dtype), scale, zero_point)
+    # Scales are powers of two, so Python's exact fractions round as the definition says.
+    expected = [
+        min(max(round(Fraction(float(np.float32(v))) / Fraction(scale)) + zero_point, low), high)
+        for v in values
+    ]
+    result = quantize(np.array(values, np.float32), info)
+    assert result.dtype == np.dtype(dtype)
+    assert result.tolist() == expected
+    back = dequantize(result, info)
+    assert back.dtype == np.float32
+    assert back.tolist() == [(q - zero_point) * scale for q in expected]
+
+
+def test_infinities_saturate_and_nan_is_refused():
+    info = TensorInfo("x", (None,), np.dtype("int8"), 0.1, 3)
+    assert quantize(np.array([np.inf, -np.inf], np.float32), info).tolist() == [127, -128]
+    with pytest.raises(ValueError, match="'x' holds NaN"):
+        quantize(np.array([np.nan], np.float32), info)
+
+
+def test_inputs_by_name_by_position_and_as_one_array(files):
+    runner = edge.Runner(files["two"])
+    assert [info.name for info in runner.inputs] == ["x_2", "x_10"]
+    assert [info.name for info in runner.outputs] == ["y_2", "y_10"]
+    small, large = np.ones((2, 3), np.float32), np.full((2, 3), 5, np.float32)
+    by_name = runner.named({"x_10": large, "x_2": small})
+    np.testing.assert_array_equal(by_name["y_10"], large - small)
+    np.testing.assert_array_equal(by_name["y_2"], 2 * large)
+    for result in (runner([small, large]), runner((small, large))):
+        np.testing.assert_array_equal(result[0], by_name["y_2"])
+        np.testing.assert_array_equal(result[1], by_name["y_10"])
+    np.testing.assert_array_equal(edge.Runner(PROBE)([[1.0, 2, 3, 4]]), [[2, 3, 4, 5]])
+
+
+def test_natural_order():
+    names = ["output_10", "output_2", "output_1", "a", "10", "9"]
+    assert sorted(names, key=natural_order) == ["9", "10", "a", "output_1", "output_2", "output_10"]
+
+
+def test_dynamic_batch_is_resized_and_can_be_run_in_pieces(files, images):
+    runner = edge.Runner(files["float32"])
+    assert runner.inputs[0].shape == (None, 8, 8, 1)
+    whole = runner(images)
+    assert whole.shape == (40, 5)
+    # XNNPACK's results for a row do not depend on the batch, up to the order of float32 sums.
+    np.testing.assert_allclose(runner(images, batch_size=7), whole, atol=1e-6)
+    np.testing.assert_allclose(runner(images[:1]), whole[:1], atol=1e-6)
+    with pytest.raises(ValueError, match="batch_size must be"):
+        runner(images, batch_size=0)
+
+
+def test_fixed_batch_runs_in_chunks(files, images):
+    one = edge.Runner(files["fixed"])
+    np.testing.assert_array_equal(one(images), np.concatenate([one(row[None]) for row in images]))
+    two = edge.Runner(files["two"])
+    rows = np.arange(18, dtype=np.float32).reshape(6, 3)
+    np.testing.assert_array_equal(two.named([rows, 3 * rows])["y_10"], 2 * rows)
+
+
+def test_what_cannot_be_cut_into_chunks_is_refused(files):
+    rows = np.zeros((4, 3), np.float32)
+    with pytest.raises(ValueError, match="'mean'.*has no batch dimension"):
+        edge.Runner(files["reduced"])(rows)
+    with pytest.raises(ValueError, match="differ in their number of chunks"):
+        edge.Runner(files["two"])([rows, rows[:2]])
+    np.testing.assert_array_equal(edge.Runner(files["reduced"]).named(rows[:2])["mean"], [0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "error", "message"),
+    [
+        ("float32", np.zeros((8, 8, 1), np.float32), ValueError, r"missing: add it with x\[None\]"),
+        (
+            "float32",
+            np.zeros((2, 8, 7, 1), np.float32),
+            ValueError,
+            r"\(any, 8, 8, 1\).*2, 8, 7, 1",
+        ),
+        ("float32", np.zeros((0, 8, 8, 1), np.float32), ValueError, r"Received: \(0, 8, 8, 1\)"),
+        ("two", [np.zeros((3, 3), np.float32)] * 2, ValueError, "must be a multiple of 2"),
+        ("two", np.zeros((2, 3), np.float32), ValueError, "takes 2 inputs.*one array"),
+        ("two", [np.zeros((2, 3), np.float32)], ValueError, "takes 2 inputs.*Received: 1"),
+        ("two", {"x_2": np.zeros((2, 3), np.float32)}, ValueError, r"Missing: \['x_10'\]"),
+        ("two", {"a": 1, "x_2": 1, "x_10": 1}, ValueError, r"unknown: \['a'\]"),
+        ("float32", np.zeros((1, 8, 8, 1), np.uint8), TypeError, "must be float32.*uint8"),
+        ("uint8", np.zeros((1, 8, 8, 1), np.uint8), TypeError, "pass raw=True"),
+        ("int8", np.zeros((1, 8, 8, 1), np.int32), TypeError, "takes real numbers"),
+        ("embedding", np.zeros((1, 2), np.float32), TypeError, "must be int32"),
+        ("embedding", np.array([[0, 2**40]]), ValueError, "cannot hold 0 to 1099511627776"),
+    ],
+)
+def test_wrong_inputs_are_named(files, name, inputs, error, message):
+    with pytest.raises(error, match=message):
+        edge.Runner(files[name])(inputs)
+
+
+def test_raw_takes_exact_types_only(files):
+    with pytest.raises(TypeError, match="must be int8. Received: float32"):
+        edge.Runner(files["int8"])(np.zeros((1, 8, 8, 1), np.float32), raw=True)
+
+
+def test_harmless_types_are_converted(files, images):
+    runner = edge.Runner(files["float32"])
+    np.testing.assert_array_equal(runner(images.astype(np.float64)), runner(images))
+    ids = edge.Runner(files["embedding"])
+    np.testing.assert_array_equal(ids([[1, 5]]), ids(np.array([[1, 5]], np.int32)))
+
+
+def test_signatures(files):
+    x = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(edge.Runner(files["signatures"], signature="add")(x), x + 1)
+    times = edge.Runner(files["signatures"], signature="times")
+    np.testing.assert_array_equal(times(x), 3 * x)
+    np.testing.assert_array_equal(times(x[:1]), 3 * x[:1])
+    with pytest.raises(ValueError, match=r"no signature 'nope'. It has: \['add', 'times'\]"):
+        edge.Runner(files["signatures"], signature="nope")
+
+
+def test_wrong_arguments():
+    with pytest.raises(ValueError, match="delegate must be one of.*'cuda'"):
+        edge.Runner(PROBE, "cuda")
+    with pytest.raises(ValueError, match="threads must be"):
+        edge.Runner(PROBE, threads=0)
+
+
+def _broken(folder):
+    good = PROBE.read_bytes()
+    (folder / "empty.tflite").write_bytes(b"")
+    (folder / "short.tflite").write_bytes(good[:6])
+    (folder / "half.tflite").write_bytes(good[: len(good) // 2])
+    (folder / "text.tflite").write_text("hello, this is no model")
+    (folder / "zip.tflite").write_bytes(b"PK\x03\x04 and so on")
+    (folder / "scrambled.tflite").write_bytes(good[:8] + b"\xff" * 400)
+    (folder / "folder.tflite").mkdir()
+    return {
+        "empty": "the file is empty",
+        "short": "holds 6 bytes",
+        "half": "corrupt or cut off after 258 bytes",
+        "text": "not a .tflite file: bytes 4 to 7",
+        "zip": "looks like a zip file, such as .keras",
+        "scrambled": "corrupt or cut off",
+        "folder": "this is a folder",
+        "missing": "there is no such file",
+    }
+
+
+def test_what_is_no_model_is_named(tmp_path):
+    for name, message in _broken(tmp_path).items():
+        with pytest.raises(edge.ModelFileError, match=f"{name}.tflite.*{message}"):
+            edge.Runner(tmp_path / f"{name}.tflite")
+
+
+def test_the_runtime_says_nothing(files, capfd):
+    runner = edge.Runner(files["float32"])
+    runner(np.zeros((1, 8, 8, 1), np.float32))
+    with pytest.raises(edge.ModelFileError):
+        edge.Runner(__file__)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_console_output_is_given_back_in_any_thread(capfd):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from tfcompress.edge.console import captured
+
+    def speak(number):
+        with captured() as console:
+            os.write(2, f"<{number}>".encode())
+        return console.text
+
+    with ThreadPoolExecutor(8) as pool:
+        said = list(pool.map(speak, range(50)))
+    assert said == [f"<{number}>" for number in range(50)]
+    with pytest.raises(ZeroDivisionError), captured():
+        raise ZeroDivisionError
+    os.write(1, b"out")
+    os.write(2, b"err")
+    assert capfd.readouterr() == ("out", "err")
+
+
+def test_gpu_runs_equal_the_cpu_and_wrong_ones_are_refused(files, software_gpu):
+    """In a process of its own: the driver is found through the environment, as Python starts."""
+    script = """
+import sys
+import numpy as np
+from tfcompress import edge
+folder = sys.argv[1]
+rng = np.random.default_rng(0)
+for name in ("fixed", "float16", "dynamic", "int8_fixed", "split"):
+    runner = edge.Runner(f"{folder}/{name}.tflite", "gpu")
+    x = rng.normal(size=(3, *runner.inputs[0].shape[1:])).astype("float32")
+    difference = np.abs(runner(x) - edge.Runner(f"{folder}/{name}.tflite")(x)).max()
+    print(name, difference)
+try:
+    edge.Runner(f"{folder}/onehot.tflite", "gpu")(rng.normal(size=(1, 8, 8, 4)).astype("float32"))
+except edge.DelegateMismatch as error:
+    print("mismatch", error.numbers["error"])
+    print(error)
+runner = edge.Runner(f"{folder}/onehot.tflite", "gpu", tolerance=100.0)
+print("let through", runner(np.ones((1, 8, 8, 4), "float32")).shape)
+"""
+    folder = str(files["fixed"].parent)
+    done = subprocess.run(
+        [sys.executable, "-c", script, folder], capture_output=True, text=True, env=software_gpu
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    differences = {line.split()[0]: float(line.split()[1]) for line in lines[:6]}
+    # Outputs of order 1, float32 on both sides; those of "split" are of order 100.
+    assert differences["fixed"] < 1e-5
+    assert differences["split"] < 1e-3
+    # Halves: 2^-11 of each term, had the driver real ones.
+    assert differences["float16"] < 2e-2
+    # The GPU does not round the activations to 8 bits.
+    assert differences["dynamic"] < 0.1
+    # Off by one output step of about 0.03, never by two.
+    assert differences["int8_fixed"] < 0.06
+    assert differences["mismatch"] > 1
+    assert "onehot.tflite on the GPU differs from XNNPACK" in lines[6]
+    assert "delegate='xnnpack'" in lines[6]
+    assert lines[7] == "let through (1, 8, 8, 4)"
