@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tests.conftest import need
 from tfcompress.edge.console import captured
 
@@ -101,6 +102,13 @@ def _convert(weights):
     yield "int8_float", convert(cnn(None), **for_ints)
     yield "int8_fixed", convert(cnn(1), **for_ints)
     yield "int16", convert(cnn(None), **for_16, **io(tf.int16))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 4, 4), name="x")])
+    def flattened(x):
+        return {"y": tf.reshape(x, (tf.shape(x)[0], 16)) @ kernel(16, 2)}
+
+    # As Keras' Flatten: with a dynamic batch, the shape is computed while the model runs.
+    yield "shapes", convert(flattened)
 
     def image_function(body):
         return tf.function(body, input_signature=[tf.TensorSpec((1, 8, 8, 4), name="x")])

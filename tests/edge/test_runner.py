@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
+
 from tfcompress import edge
 from tfcompress.edge.modelfile import PROBE
 from tfcompress.edge.tensors import TensorInfo, dequantize, natural_order, quantize
@@ -144,7 +145,7 @@ def test_fixed_batch_runs_in_chunks(files, images):
 
 def test_what_cannot_be_cut_into_chunks_is_refused(files):
     rows = np.zeros((4, 3), np.float32)
-    with pytest.raises(ValueError, match="'mean'.*has no batch dimension"):
+    with pytest.raises(ValueError, match=r"'mean'.*has no batch dimension"):
         edge.Runner(files["reduced"])(rows)
     with pytest.raises(ValueError, match="differ in their number of chunks"):
         edge.Runner(files["two"])([rows, rows[:2]])
@@ -180,7 +181,7 @@ def test_wrong_inputs_are_named(files, name, inputs, error, message):
 
 
 def test_raw_takes_exact_types_only(files):
-    with pytest.raises(TypeError, match="must be int8. Received: float32"):
+    with pytest.raises(TypeError, match=r"must be int8. Received: float32"):
         edge.Runner(files["int8"])(np.zeros((1, 8, 8, 1), np.float32), raw=True)
 
 
@@ -202,7 +203,7 @@ def test_signatures(files):
 
 
 def test_wrong_arguments():
-    with pytest.raises(ValueError, match="delegate must be one of.*'cuda'"):
+    with pytest.raises(ValueError, match=r"delegate must be one of.*'cuda'"):
         edge.Runner(PROBE, "cuda")
     with pytest.raises(ValueError, match="threads must be"):
         edge.Runner(PROBE, threads=0)

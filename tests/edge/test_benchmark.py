@@ -1,0 +1,216 @@
+import dataclasses
+import importlib
+import json
+import os
+import signal
+import statistics
+
+import numpy as np
+import pytest
+
+from tfcompress import edge
+from tfcompress.edge.modelfile import PROBE
+
+# The package's attribute of this name is the function.
+module = importlib.import_module("tfcompress.edge.benchmark")
+
+QUICK = {"min_runs": 12, "min_seconds": 0.0, "rounds": 3, "warmup": 2}
+
+
+@pytest.fixture
+def children(monkeypatch):
+    """The children that `benchmark` starts, in the order of its files."""
+    started = []
+
+    class Recorded(module.Child):
+        def __init__(self):
+            super().__init__()
+            started.append(self)
+
+    monkeypatch.setattr(module, "Child", Recorded)
+    return started
+
+
+def test_what_one_measurement_says(files):
+    result = edge.benchmark(files["int8_fixed"], threads=2, **QUICK)
+    assert (result.status, result.reason, result.runs) == ("ok", "", 12)
+    assert (result.name, result.threads, result.delegate) == ("int8_fixed", 2, "xnnpack")
+    assert result.bytes == files["int8_fixed"].stat().st_size
+    assert 0 < result.gzip_bytes < result.bytes
+    assert 0 < result.min_ms <= result.p10_ms <= result.median_ms <= result.p90_ms <= result.p99_ms
+    assert result.min_ms <= result.mean_ms and result.std_ms >= 0
+    assert result.load_ms > 0
+    assert result.peak_memory_bytes > result.base_memory_bytes > 2**20
+    assert result.memory_method == "VmHWM"
+    assert (result.speedup, result.speedup_p10, result.speedup_p90) == (1, 1, 1)
+    assert result.placement == edge.placement(files["int8_fixed"])
+    assert result.input_shapes == {"image": [1, 8, 8, 1]}
+    assert result.machine.runtime.startswith("ai-edge-litert ")
+    assert result.machine.cores >= 1 and result.machine.cpu
+    assert not result.emulated
+    assert edge.BenchmarkResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result
+
+
+def test_files_take_turns(files, children, monkeypatch):
+    turns = []
+    request = module.Child.request
+
+    def recorded(self, command, timeout, **arguments):
+        if command == "round":
+            turns.append((children.index(self), arguments["runs"]))
+        return request(self, command, timeout, **arguments)
+
+    monkeypatch.setattr(module.Child, "request", recorded)
+    seen = []
+    results = edge.benchmark(
+        [files["fixed"], files["int8_fixed"]],
+        names=["a", "b"],
+        progress=lambda done, total: seen.append((done, total)),
+        **QUICK,
+    )
+    assert turns == [(0, 4), (1, 4), (1, 4), (0, 4), (0, 4), (1, 4)]
+    assert seen == [(done, 6) for done in range(1, 7)]
+    assert [result.name for result in results] == ["a", "b"]
+    assert results[1].speedup_p10 <= results[1].speedup <= results[1].speedup_p90
+
+
+def test_at_least_so_many_runs_and_so_long():
+    assert edge.benchmark(PROBE, min_runs=7, min_seconds=0.0, rounds=3).runs == 9
+    assert edge.benchmark(PROBE, min_runs=1, min_seconds=0.05, rounds=2).runs > 2
+
+
+def test_statistics_equal_the_standard_librarys():
+    times = np.random.default_rng(0).integers(10**5, 10**7, 101).tolist()
+    found = module._statistics([times[:50], times[50:]])
+    cuts = statistics.quantiles((t / 1e6 for t in times), n=100, method="inclusive")
+    expected = {
+        "min_ms": min(times) / 1e6,
+        "p10_ms": cuts[9],
+        "median_ms": statistics.median(times) / 1e6,
+        "p90_ms": cuts[89],
+        "p99_ms": cuts[98],
+        "mean_ms": statistics.fmean(times) / 1e6,
+        "std_ms": statistics.pstdev(times) / 1e6,
+        "runs": 101,
+    }
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_ratios_are_taken_within_rounds():
+    """A machine that slows down threefold for both files changes no ratio."""
+    first = [[100, 110, 120], [300, 330, 360]]
+    own = [[50, 55, 60], [150, 165, 180]]
+    assert module._ratios(first, own) == {"speedup": 2, "speedup_p10": 2, "speedup_p90": 2}
+    own = [[110, 110, 110], [110, 110, 110]]
+    # 110 / 110 and 330 / 110.
+    assert module._ratios(first, own) == pytest.approx(
+        {"speedup": 2.0, "speedup_p10": 1.2, "speedup_p90": 2.8}
+    )
+
+
+def test_a_crash_is_a_result(files, children):
+    def crash(done, total):
+        if done == 3:
+            os.kill(children[1].pid, signal.SIGSEGV)
+
+    first, second, third = edge.benchmark(
+        [files["fixed"], files["int8_fixed"], PROBE], progress=crash, **QUICK
+    )
+    assert (second.status, second.ok) == ("crashed", False)
+    assert "SIGSEGV" in second.reason and "'round'" in second.reason
+    assert second.median_ms is None and second.speedup is None
+    assert second.bytes == files["int8_fixed"].stat().st_size
+    assert first.ok and third.ok and third.speedup > 0
+
+
+def test_without_the_first_file_there_are_no_ratios(files, children):
+    def crash(done, total):
+        if done == 1:
+            os.kill(children[0].pid, signal.SIGKILL)
+
+    first, second = edge.benchmark([files["fixed"], PROBE], progress=crash, **QUICK)
+    assert first.status == "crashed"
+    assert second.ok and second.speedup is None
+
+
+@pytest.mark.slow
+def test_a_hang_is_a_result(files, children):
+    def hang(done, total):
+        if done == 1:
+            os.kill(children[0].pid, signal.SIGSTOP)
+
+    # Twenty seconds, so that a busy machine's slow loading is no hang.
+    first, second = edge.benchmark([files["fixed"], PROBE], progress=hang, timeout=20.0, **QUICK)
+    assert first.status == "timeout" and "within 20 s" in first.reason
+    assert second.ok
+
+
+def test_refusals_are_results(files, tmp_path, no_gpu):
+    broken = tmp_path / "broken.tflite"
+    broken.write_bytes(PROBE.read_bytes()[:300])
+    results = edge.benchmark([tmp_path / "none.tflite", broken, files["fixed"]], "gpu", **QUICK)
+    assert [result.status for result in results] == ["refused"] * 3
+    assert "no such file" in results[0].reason and results[0].bytes is None
+    assert "corrupt or cut off" in results[1].reason and results[1].bytes == 300
+    assert "No adapters found" in results[2].reason
+
+
+def test_a_wrong_gpu_result_is_refused_and_a_software_gpus_speed_is_called_emulated(
+    files, software_gpu
+):
+    good, wrong = edge.benchmark([files["fixed"], files["onehot"]], "gpu", **QUICK)
+    assert good.ok and good.emulated and good.placement.software
+    assert "with the CPU's copy" in good.memory_method
+    assert wrong.status == "refused" and "differs from XNNPACK" in wrong.reason
+
+
+def test_own_inputs(files):
+    image = np.zeros((3, 8, 8, 1), np.float32)
+    result = edge.benchmark(files["float32"], inputs=image, **QUICK)
+    assert result.input_shapes == {"image": [3, 8, 8, 1]}
+    pair = [np.zeros((2, 3), np.float32)] * 2
+    assert edge.benchmark(files["two"], inputs=pair, **QUICK).ok
+    named = {"x_2": pair[0], "x_10": pair[1]}
+    assert edge.benchmark(files["two"], inputs=named, **QUICK).ok
+    many = edge.benchmark(files["fixed"], inputs=image, **QUICK)
+    assert many.status == "refused" and "holds 3 batches" in many.reason
+    assert edge.benchmark(files["embedding"], **QUICK).ok
+
+
+def test_names(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    paths = [tmp_path / folder / "model.tflite" for folder in ("a", "b")]
+    # Two files of one name are told apart by their paths.
+    assert module._labels([str(path) for path in paths], None) == [str(path) for path in paths]
+    with pytest.raises(ValueError, match="one name a file"):
+        edge.benchmark(paths, names=["one"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"delegate": "tpu"}, "delegate must be one of"),
+        ({"threads": 0}, "threads must be"),
+        ({"min_runs": 0}, "min_runs must be at least 1"),
+        ({"rounds": 0}, "rounds must be at least 1"),
+        ({"min_seconds": -1.0}, "min_seconds must not be negative"),
+        ({"warmup": -1}, "warmup must not be negative"),
+        ({"timeout": 0.1}, "timeout must be longer than a round"),
+    ],
+)
+def test_wrong_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        edge.benchmark(PROBE, **options)
+    with pytest.raises(ValueError, match="nothing to measure"):
+        edge.benchmark([])
+
+
+def test_metrics():
+    result = edge.BenchmarkResult("m", "m.tflite", "xnnpack").with_metrics(accuracy=np.float32(0.5))
+    assert result.metrics == {"accuracy": 0.5} and type(result.metrics["accuracy"]) is float
+    assert result.with_metrics(zeros=0.8).metrics == {"accuracy": 0.5, "zeros": 0.8}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result.name = "other"
+    with pytest.raises(ValueError, match=r"unknown \['nme'\], missing \['name'\]"):
+        edge.BenchmarkResult.from_dict({"nme": "m", "path": "m", "delegate": "gpu"})
