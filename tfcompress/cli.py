@@ -88,7 +88,7 @@ class Commands(click.Group):
         """Run the chosen command."""
         try:
             return super().invoke(ctx)
-        except (ValueError, TypeError, OSError, ImportError, edge.DelegateUnavailable) as error:
+        except (ValueError, OSError, ImportError, edge.DelegateUnavailable) as error:
             raise BadInput(str(error)) from error
 
 

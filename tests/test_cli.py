@@ -1,0 +1,202 @@
+"""The command line: what it prints, and with which code it ends."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tfcompress.cli import main
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model, samples, and the .tflite file that `convert` makes of them."""
+    folder = tmp_path_factory.mktemp("cli")
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((16,), name="x"),
+            keras.layers.Dense(32, activation="relu"),
+            keras.layers.Dense(4, name="y"),
+        ],
+        name="tiny",
+    )
+    model.save(folder / "model.keras")
+    samples = np.random.default_rng(0).normal(size=(64, 16)).astype("float32")
+    np.savez(folder / "samples.npz", x=samples)
+    done = run("convert", folder / "model.keras", folder / "float.tflite")
+    assert done.exit_code == 0, done.output
+    assert f"{(folder / 'float.tflite').stat().st_size:,} bytes" in done.output
+    return folder
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_help_of_every_command_shows_an_example():
+    for name in main.commands:
+        text = run(name, "--help").output
+        assert f"Example: tfcompress {name}" in text
+    assert list(main.commands) == ["demo", "convert", "inspect", "verify", "bench", "summary"]
+
+
+def test_convert_to_int8_from_an_npz(folder):
+    path = folder / "int8.tflite"
+
+    done = run(
+        "convert", folder / "model.keras", path, "--precision", "int8", "--io", "int8", "--strict",
+        "--calibration", folder / "samples.npz", "--batch-size", 1, "--json",
+    )  # fmt: skip
+
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == {
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "not_int8": [],
+    }
+
+
+def test_convert_needs_calibration_for_int8(folder):
+    path = folder / "never.tflite"
+    done = run("convert", folder / "model.keras", path, "-p", "int8")
+    assert done.exit_code == 1
+    assert "Int8 needs samples" in done.output
+    assert not path.exists()
+
+
+def test_options_that_do_not_go_together_are_bad_usage(folder):
+    done = run("convert", folder / "model.keras", folder / "never.tflite", "--io", "int8")
+    assert done.exit_code == 2
+    assert "--precision int8" in done.output
+
+
+def test_inspect(folder):
+    assert "FULLY_CONNECTED" in run("inspect", folder / "float.tflite").output
+    found = json.loads(run("inspect", folder / "float.tflite", "--json").stdout)
+    assert found["ops"] == {"FULLY_CONNECTED": 2}
+
+
+@pytest.mark.parametrize("command", ["inspect", "bench"])
+def test_a_file_that_is_no_model(command, folder):
+    path = folder / "text.tflite"
+    path.write_text("hello, this is not a model")
+    done = run(command, path)
+    # inspect cannot answer; bench answers that it could not be measured.
+    assert done.exit_code == {"inspect": 2, "bench": 1}[command]
+    assert "not a .tflite file" in done.output
+    assert "Traceback" not in done.output
+
+
+def test_verify_without_bounds_only_shows(folder):
+    done = run(
+        "verify", folder / "model.keras", folder / "float.tflite", "--samples",
+        folder / "samples.npz", "--json",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["samples"] == 64
+    # Two sums of at most 32 products of numbers around 1, added in another order.
+    assert found["outputs"][0]["max_error"] < 1e-5
+
+
+@pytest.mark.parametrize(("bound", "code"), [("1e-5", 0), ("1e-12", 1)])
+def test_verify_with_a_bound_is_a_check(folder, bound, code):
+    # A weight of the model is moved, so that the file is certainly off by more than 1e-12.
+    model = keras.models.load_model(folder / "model.keras")
+    model.layers[0].bias.assign(model.layers[0].bias + 1e-6)
+    model.save(folder / "moved.keras")
+    done = run(
+        "verify", folder / "moved.keras", folder / "float.tflite", "--samples",
+        folder / "samples.npz", "--max-error", bound,
+    )  # fmt: skip
+    assert done.exit_code == code, done.output
+
+
+def test_samples_of_the_wrong_shape_are_bad_input(folder):
+    np.savez(folder / "wrong.npz", x=np.zeros((8, 15), "float32"))
+    done = run(
+        "verify", folder / "model.keras", folder / "float.tflite", "--samples", folder / "wrong.npz"
+    )
+    assert done.exit_code == 2
+    assert "15" in done.output
+    assert "16" in done.output
+
+
+def test_bench_prints_ratios_and_writes_a_report(folder):
+    report = folder / "report.md"
+    done = run(
+        "bench", folder / "float.tflite", folder / "float.tflite", "--runs", 20, "--seconds", 0,
+        "--report", report, "--json",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    first, second = json.loads(done.stdout)["results"]
+    assert first["speedup"] == 1.0
+    assert second["runs"] >= 20
+    assert report.read_text().startswith("# ")
+
+
+def test_summary(folder):
+    found = json.loads(run("summary", folder / "model.keras", "--json").stdout)
+    assert found["total"]["parameters"] == 16 * 32 + 32 + 32 * 4 + 4
+    assert "Parameters" in run("summary", folder / "model.keras").output
+
+
+def test_custom_layers_come_from_a_module_of_the_users(folder, tmp_path, monkeypatch):
+    source = (
+        "import keras\n"
+        "@keras.saving.register_keras_serializable('cli_test')\n"
+        "class Twice(keras.layers.Layer):\n"
+        "    def call(self, x):\n"
+        "        return 2 * x\n"
+    )
+    (tmp_path / "my_layers.py").write_text(source)
+    make = (
+        "import keras, my_layers\n"
+        "keras.Sequential([keras.Input((2,)), my_layers.Twice()]).save('twice.keras')\n"
+    )
+    subprocess.run([sys.executable, "-c", make], cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    without = run("summary", "twice.keras")
+    assert without.exit_code == 2
+    assert "--import" in without.output
+    assert run("summary", "twice.keras", "--import", "my_layers").exit_code == 0
+
+
+def test_a_missing_file_is_bad_usage():
+    assert run("inspect", "no-such-file.tflite").exit_code == 2
+
+
+@pytest.mark.slow
+def test_demo_without_console_noise(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", "from tfcompress.cli import main; main()", "demo", "--out", "out"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "speed-up" in done.stdout.replace("\n", "") or "speed-" in done.stdout
+    out = tmp_path / "out"
+    results = json.loads((out / "report.json").read_text())["results"]
+    on_cpu = [result for result in results if result["delegate"] == "xnnpack"]
+    assert len(on_cpu) == len(list(out.glob("*.tflite"))) == 8
+    for result in on_cpu:
+        assert result["status"] == "ok", result["reason"]
+        assert result["bytes"] == (out / result["path"].rpartition("/")[2]).stat().st_size
+        # 540 digits, the last 4 epochs at a low rate: seeds differ by less than a point.
+        assert result["metrics"]["accuracy"] > 0.97
+        if result["name"].startswith("pruned"):
+            # At most 6 of 151,000 weights from 80%: each kernel is rounded by itself; int8 and
+            # dynamic turn a few more into zero.
+            assert 0.7999 < result["metrics"]["zeros"] < 0.83
+    assert (out / "report.html").stat().st_size > 10_000
+    assert (out / "report.md").read_text().count("\n| ") >= 9

@@ -1,0 +1,60 @@
+"""The names that users may rely on, and what an import costs."""
+
+import subprocess
+import sys
+
+import tfcompress
+from tfcompress import converters, edge
+
+
+def test_names():
+    assert tfcompress.__all__ == [
+        "KeepZeros", "Prune", "Summary", "converters", "edge", "importance", "masks",
+        "prune_weights", "regularize", "schedules", "summary",
+    ]  # fmt: skip
+    assert converters.__all__ == [
+        "ConversionError", "Converted", "DynamicInt8", "Float16", "Float32", "GraphOp",
+        "Inspection", "Int8", "ModelFileError", "OutputError", "Precision", "Verification",
+        "VerificationError", "convert", "convert_all", "inspect", "verify",
+    ]  # fmt: skip
+    assert edge.__all__ == [
+        "BenchmarkResult", "Delegate", "DelegateMismatch", "DelegateUnavailable",
+        "ModelFileError", "ModelRefused", "Placement", "Report", "Runner", "TensorInfo",
+        "benchmark", "delegates", "placement",
+    ]  # fmt: skip
+    for module in (tfcompress, converters, edge):
+        assert all(hasattr(module, name) for name in module.__all__)
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+
+
+def test_without_keras_the_edge_works_and_the_rest_says_what_to_install():
+    # None in sys.modules is how Python marks a module that cannot be imported.
+    done = python(
+        "import sys\n"
+        "sys.modules['keras'] = sys.modules['tensorflow'] = None\n"
+        "import tfcompress\n"
+        "from tfcompress import edge\n"
+        "assert edge.delegates()['xnnpack'].available\n"
+        "for name in ('Prune', 'converters'):\n"
+        "    try:\n"
+        "        getattr(tfcompress, name)\n"
+        "    except ImportError as error:\n"
+        "        print(error)\n"
+        "assert not hasattr(tfcompress, 'nonsense')\n"
+        "from tfcompress.cli import main\n"
+        "main(['bench', str(edge.modelfile.PROBE), '--runs', '5', '--seconds', '0'])\n"
+    )
+    assert done.stdout.count("pip install 'tfcompress[tensorflow]'") == 2, done.stderr
+    assert "XNNPACK" in done.stdout, done.stderr
+
+
+def test_importing_registers_classes_and_is_silent():
+    done = python(
+        "import tfcompress, keras\n"
+        "name = 'tfcompress>Polynomial'\n"
+        "assert keras.saving.get_registered_object(name) is tfcompress.schedules.Polynomial\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
