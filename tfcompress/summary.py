@@ -10,7 +10,6 @@ import keras
 import numpy as np
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from .macs import count_macs
@@ -117,7 +116,7 @@ class Summary:
             padding=(0, 1, 0, 0),
             pad_edge=False,
             show_footer=True,
-            title=escape(self.name),
+            title=self.name,
             caption=f"MACs: multiply-accumulates per sample{unknown}. Memory: of the weights as "
             "they are now, not the size of a .tflite.",
         )
@@ -128,7 +127,7 @@ class Summary:
         ):
             table.add_column(name, footer, justify="right", no_wrap=True)
         for row in shown:
-            table.add_row(escape(row.path), row.type, *_cells(row))
+            table.add_row(row.path, row.type, *_cells(row))
         return table
 
     def __rich__(self) -> Table:

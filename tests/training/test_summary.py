@@ -278,9 +278,3 @@ def test_deep_models_fold():
     assert len(result.layers) > 200
     assert "160 smaller layers" in str(result)
     assert result.table(max_rows=300).row_count == 200
-
-
-def test_names_are_not_taken_for_markup():
-    model = keras.Sequential([keras.Input((8,)), layers.Dense(4, name="[red]")], name="[bold]")
-    assert "[red]" in str(summary(model))
-    assert "[bold]" in str(summary(model))
