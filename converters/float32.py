@@ -59,9 +59,9 @@ def as_float32(model: keras.Model) -> keras.Model:
     except Exception as error:
         raise ConversionError(
             f"Model '{model.name}' computes in {model.compute_dtype}, which has no .tflite "
-            f"equivalent, and could not be rebuilt as float32: {_first_line(error)}. Build it yourself under "
-            "keras.config.set_dtype_policy('float32'), call `copy.set_weights("
-            "model.get_weights())`, and convert the copy."
+            f"equivalent, and could not be rebuilt as float32: {_first_line(error)}. Build it "
+            "yourself under keras.config.set_dtype_policy('float32'), call "
+            "`copy.set_weights(model.get_weights())`, and convert the copy."
         ) from error
     finally:
         keras.config.set_dtype_policy(policy)
@@ -69,7 +69,8 @@ def as_float32(model: keras.Model) -> keras.Model:
 
 
 def _first_line(error: Exception) -> str:
-    return " ".join(line.strip() for line in str(error).strip().split("\n\n")[0].splitlines())
+    first = str(error).strip().split("\n\n")[0]
+    return " ".join(line.strip() for line in first.splitlines()).rstrip(".")
 
 
 def _clone(layer: keras.Layer) -> keras.Layer:

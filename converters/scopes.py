@@ -14,7 +14,8 @@ def layer_at(model: keras.Model, name: str) -> str | None:
     "model_1/dense_3_1/MatMul" each layer's name carries one suffix more than its own.
 
     Example:
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")], "net")
+    >>> head = keras.layers.Dense(2, name="head")
+    >>> model = keras.Sequential([keras.Input((4,)), head], name="net")
     >>> layer_at(model, "net_1/head_1/MatMul")
     'head'
 
