@@ -37,8 +37,8 @@ class MaskConstraint:
         """The weights, constrained and masked."""
         if self.inner is not None:
             weights = self.inner(weights)
-        # Not a product: that would leave -0.0, which is no zero byte, and NaN where a weight is
-        # infinite.
+        # Not a product: that would leave -0.0, which is no zero byte in a file, and NaN where a
+        # weight is infinite.
         return keras.ops.where(self.mask, weights, keras.ops.zeros_like(weights))
 
 

@@ -37,6 +37,7 @@ class MaskCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._kernels: list[Kernel] = []
         self._constraints: list[_constraint.MaskConstraint] = []
         self._started = False
+        self._finishes_last = False
 
     def _start(self, epoch: int) -> None:
         """Compute the first masks."""

@@ -121,6 +121,9 @@ class Prune(MaskCallback):
         self.structure = structure
         self.scope: Scope = scope
         self.importance = importance
+        self._held: list[Array | None] = []
+        self._last_update: int | None = None
+        self._next_batch: int | None = None
 
     def _select(self) -> list[Kernel]:
         chosen = super()._select()
@@ -194,7 +197,7 @@ class Prune(MaskCallback):
 
     def _start(self, epoch: int) -> None:
         step = self._step()
-        self._held: list[Array | None] = [None] * len(self._kernels)
+        self._held = [None] * len(self._kernels)
         self._last_update = self.schedule.last_update(step)
         self._warn_if_too_short(step, epoch)
         if self._last_update is not None:

@@ -106,15 +106,15 @@ class TestSchedule:
     def test_an_instance_can_be_used_twice(self, mlp, data):
         prune = Prune(schedules.Polynomial(0.0, 0.5, begin=0, end=4, frequency=2))
         fit(mlp, data, [prune], epochs=1)
-        mlp.compile("sgd", "mse")
+        mlp.compile("sgd", "mse", jit_compile=False)
         other = keras.Sequential([keras.Input((12,)), layers.Dense(3)])
-        other.compile("sgd", "mse")
+        other.compile("sgd", "mse", jit_compile=False)
         fit(other, data, [prune], epochs=1)
         assert (zeros(mlp), zeros(other)) == ([60, 15], [18])
 
     def test_a_schedule_that_goes_down_gives_weights_back(self, data):
         model = keras.Sequential([keras.Input((12,)), layers.Dense(3)])
-        model.compile("sgd", "mse")
+        model.compile("sgd", "mse", jit_compile=False)
         fit(model, data, [Prune(schedules.Polynomial(0.9, 0.25, 0, 8, frequency=2))], epochs=2)
         assert zeros(model) == [9]
 
@@ -126,7 +126,7 @@ class TestResume:
             model = model or keras.Sequential(
                 [keras.Input((12,)), layers.Dense(10, "relu"), layers.Dense(3)]
             )
-            model.compile(keras.optimizers.Adam(0.01), "mse")
+            model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=False)
             schedule = schedules.Polynomial(0.0, 0.8, begin=2, end=20, frequency=3)
             fit(model, data, [*callbacks, Prune(schedule)], epochs=4)
             return model
@@ -217,7 +217,7 @@ class TestResume:
     def test_keyboard_interrupt_leaves_nothing_behind_after_the_next_fit(self, data):
         own = keras.constraints.MaxNorm(1.0)
         model = keras.Sequential([keras.Input((12,)), layers.Dense(3, kernel_constraint=own)])
-        model.compile("sgd", "mse")
+        model.compile("sgd", "mse", jit_compile=False)
         prune = Prune(schedules.OneShot(0.9))
         with pytest.raises(KeyboardInterrupt):
             fit(model, data, [prune, StopAt(3, KeyboardInterrupt())])
@@ -259,7 +259,7 @@ class TestOrdinaryModel:
     def test_the_users_constraint_holds_and_is_given_back(self, data):
         own = keras.constraints.UnitNorm()
         model = keras.Sequential([keras.Input((12,)), layers.Dense(3, kernel_constraint=own)])
-        model.compile("sgd", "mse")
+        model.compile("sgd", "mse", jit_compile=False)
         norms = []
 
         class Norms(keras.callbacks.Callback):
@@ -399,7 +399,9 @@ class TestBestEpoch:
     @pytest.mark.parametrize("overwrite", [None, 3])
     def test_averaged_weights_are_sparse(self, mlp, data, overwrite):
         mlp.compile(
-            keras.optimizers.Adam(0.01, use_ema=True, ema_overwrite_frequency=overwrite), "mse"
+            keras.optimizers.Adam(0.01, use_ema=True, ema_overwrite_frequency=overwrite),
+            "mse",
+            jit_compile=False,
         )
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
@@ -428,7 +430,7 @@ class TestStructures:
 
     def test_two_of_four(self, data):
         model = keras.Sequential([keras.Input((12,)), layers.Dense(4)])
-        model.compile("sgd", "mse")
+        model.compile("sgd", "mse", jit_compile=False)
         x, _ = data
         schedule = schedules.Polynomial(0.0, 0.5, begin=0, end=6, frequency=2)
         fit(model, (x, x[:, :4]), [Prune(schedule, structure=masks.NofM(2, 4))], epochs=1)
@@ -437,7 +439,7 @@ class TestStructures:
 
     def test_blocks(self, data):
         model = keras.Sequential([keras.Input((12,)), layers.Dense(8)])
-        model.compile("sgd", "mse")
+        model.compile("sgd", "mse", jit_compile=False)
         x, _ = data
         prune = Prune(schedules.OneShot(0.75), structure=masks.Block(4, 1))
         fit(model, (x, x[:, :8]), [prune], epochs=1)
@@ -446,7 +448,7 @@ class TestStructures:
 
     def test_depthwise_has_no_inputs_to_run_along(self):
         model = keras.Sequential([keras.Input((8, 8, 4)), layers.DepthwiseConv2D(3, name="dw")])
-        model.compile("sgd", "mse")
+        model.compile("sgd", "mse", jit_compile=False)
         x = np.zeros((8, 8, 8, 4))
         prune = Prune(schedules.OneShot(0.5), structure=masks.Block(1, 4), depthwise=True)
         with pytest.raises(ValueError, match="'dw/kernel' is depthwise"):
