@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -292,16 +292,19 @@ def _validate(
         )
 
 
-def _store(inputs: Any, stack: contextlib.ExitStack) -> str | None:
-    """Puts the inputs into a file that the children read."""
+def _store(inputs: Any, stack: contextlib.ExitStack) -> dict[str, Any] | None:
+    """Puts the inputs into a file that the children read, their names beside it."""
     if inputs is None:
         return None
     folder = stack.enter_context(tempfile.TemporaryDirectory())
     path = str(Path(folder) / "inputs.npz")
-    if isinstance(inputs, dict):
-        np.savez(path, **inputs)
-    elif isinstance(inputs, list | tuple):
-        np.savez(path, *inputs)
+    names: list[str] | None = None
+    if isinstance(inputs, Mapping):
+        names = list(inputs)
+        arrays = list(inputs.values())
+    elif isinstance(inputs, list | tuple) and any(isinstance(i, np.ndarray) for i in inputs):
+        arrays = list(inputs)
     else:
-        np.savez(path, inputs)
-    return path
+        arrays = [inputs]
+    np.savez(path, *arrays)
+    return {"path": path, "names": names}

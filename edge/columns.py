@@ -39,7 +39,7 @@ def columns(results: Sequence[BenchmarkResult]) -> list[Column]:
     extra = [name for name in _in_order(results) if name not in ("zeros", "accuracy", "parity")]
     metrics = [name for name in ("zeros", "accuracy", "parity") if name in known] + extra
     chosen = [
-        Column("model", lambda result: _one_line(result.name), numeric=False),
+        Column("model", lambda result: one_line(result.name), numeric=False),
         Column("KiB", lambda result: _kib(result.bytes)),
         Column("gzip KiB", lambda result: _kib(result.gzip_bytes)),
     ]
@@ -71,7 +71,7 @@ def notes(results: Sequence[BenchmarkResult]) -> list[str]:
         said.append(f"Latencies are of one run, over {span} runs each, in a process of its own.")
     if len(results) > 1 and any(result.speedup is not None for result in results):
         said.append(
-            f"Speed-ups are over {_one_line(results[0].name)!r}: the median over interleaved "
+            f"Speed-ups are over {one_line(results[0].name)!r}: the median over interleaved "
             "rounds, with their 10th to 90th percentile."
         )
     if any(result.emulated for result in results):
@@ -90,8 +90,9 @@ def _in_order(results: Sequence[BenchmarkResult]) -> list[str]:
     return list(dict.fromkeys(name for result in results for name in result.metrics))
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def one_line(text: str) -> str:
+    """A name or a reason without line breaks and control characters, which a terminal obeys."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _kib(size: int | None) -> str:
@@ -132,8 +133,8 @@ def _brief_speedup(result: BenchmarkResult) -> str:
 
 def _ran_on(result: BenchmarkResult) -> str:
     if not result.ok:
-        return _one_line(f"{result.status}: {result.reason}")
-    return _one_line(str(result.placement)) if result.placement else "unknown"
+        return one_line(f"{result.status}: {result.reason}")
+    return one_line(str(result.placement)) if result.placement else "unknown"
 
 
 def _metric(name: str) -> Column:
@@ -141,12 +142,12 @@ def _metric(name: str) -> Column:
         value = result.metrics.get(name)
         return NOTHING if value is None else _value(name, value)
 
-    return Column(_one_line(name), cell)
+    return Column(one_line(name), cell)
 
 
 def _value(name: str, value: Metric) -> str:
     if isinstance(value, str):
-        return _one_line(value)
+        return one_line(value)
     if name == "zeros":
         return f"{value:.1%}"
     if name == "accuracy":

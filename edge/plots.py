@@ -4,12 +4,14 @@ Text and lines take the page's text colour, so that they can be read on light an
 """
 
 import io
+import math
 import re
+import warnings
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from .columns import milliseconds
+from .columns import milliseconds, one_line
 from .results import BenchmarkResult
 
 if TYPE_CHECKING:
@@ -91,7 +93,9 @@ def accuracy_svg(results: Sequence[BenchmarkResult]) -> str:
     shown = [
         (index, result, float(result.metrics["accuracy"]))
         for index, result in enumerate(results)
-        if isinstance(result.metrics.get("accuracy"), int | float) and result.bytes is not None
+        if isinstance(result.metrics.get("accuracy"), int | float)
+        and math.isfinite(float(result.metrics["accuracy"]))
+        and result.bytes is not None
     ]
     if not shown:
         return ""
@@ -152,7 +156,12 @@ def _svg(figure: "Figure", axes: Any, name: str, description: str) -> str:
         spine.set_alpha(0.4)
     buffer = io.StringIO()
     # "none": text stays text. The salt makes the ids of the two plots in one page differ.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"tfcompress-{name}"}):
+    with (
+        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"tfcompress-{name}"}),
+        warnings.catch_warnings(),
+    ):
+        # The browser's fonts draw the text; matplotlib's only measure it.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -162,5 +171,5 @@ def _svg(figure: "Figure", axes: Any, name: str, description: str) -> str:
 
 
 def _short(name: str) -> str:
-    name = " ".join(name.split())
+    name = one_line(name)
     return name if len(name) <= 28 else f"{name[:18]}…{name[-9:]}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import page
-from .columns import columns, notes
+from .columns import columns, notes, one_line
 from .results import BenchmarkResult
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Report:
         except ImportError as error:
             raise ImportError("Report.table() needs rich: pip install rich") from error
         table = Table(
-            title=Text(self.title),
+            title=Text(one_line(self.title)),
             caption=Text("\n".join(notes(self.results))),
             caption_justify="left",
             box=box.SIMPLE,
@@ -114,7 +114,7 @@ class Report:
             ).rstrip()
             for row in rows
         ]
-        return "\n".join([self.title, "", *lines, "", *notes(self.results)])
+        return "\n".join([one_line(self.title), "", *lines, "", *notes(self.results)])
 
     def to_dict(self) -> dict[str, Any]:
         """Turns the report into plain dicts, lists, numbers and texts, with a schema version."""
@@ -167,7 +167,7 @@ class Report:
         rule = ["--:" if column.numeric else ":--" for column in columns(self.results)]
         lines = [f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:])]
         said = [f"- {_markdown(note)}" for note in notes(self.results)]
-        return "\n".join([f"# {_markdown(self.title)}", "", *lines, "", *said]) + "\n"
+        return "\n".join([f"# {_markdown(one_line(self.title))}", "", *lines, "", *said]) + "\n"
 
     def to_html(self) -> str:
         """Writes the report as one HTML page that loads nothing from anywhere.

@@ -67,7 +67,7 @@ class Session:
         threads: int | None,
         seed: int,
         warmup: int,
-        inputs: str | None = None,
+        inputs: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Loads a file, sets its inputs, and warms it up.
 
@@ -77,7 +77,7 @@ class Session:
         fresh = reset_peak_memory()
         base, _, _ = memory()
         runner = Runner(path, delegate, threads)
-        arrays = random_inputs(runner, seed) if inputs is None else _given(runner, inputs)
+        arrays = random_inputs(runner, seed) if inputs is None else _given(runner, **inputs)
         runner.named(arrays, raw=True)
         for _ in range(warmup):
             runner.engine.invoke()
@@ -148,15 +148,11 @@ def _random(rng: np.random.Generator, info: TensorInfo) -> Array:
     raise TypeError(f"Input {info}: give inputs=, there are no random values of this type")
 
 
-def _given(runner: Runner, path: str) -> dict[str, Array]:
+def _given(runner: Runner, path: str, names: list[str] | None) -> dict[str, Array]:
     with np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
-    positions = [f"arr_{index}" for index in range(len(arrays))]
-    # np.savez names what it is given by position arr_0, arr_1, ...
-    by_name = set(arrays) == {info.name for info in runner.inputs}
-    given: Any = arrays if by_name or set(arrays) != set(positions) else (
-        [arrays[name] for name in positions]
-    )  # fmt: skip
+        # np.savez calls what it is given by position arr_0, arr_1, ...
+        arrays = [stored[f"arr_{index}"] for index in range(len(stored.files))]
+    given: Any = arrays if names is None else dict(zip(names, arrays, strict=True))
     encoded = runner.encode(given)
     parts = runner.split(encoded)
     if len(parts) > 1:

@@ -172,6 +172,9 @@ def test_own_inputs(files):
     assert edge.benchmark(files["two"], inputs=pair, **QUICK).ok
     named = {"x_2": pair[0], "x_10": pair[1]}
     assert edge.benchmark(files["two"], inputs=named, **QUICK).ok
+    assert edge.benchmark(PROBE, inputs=[[1.0, 2.0, 3.0, 4.0]], **QUICK).ok
+    unknown = edge.benchmark(PROBE, inputs={"file": np.zeros((1, 4), np.float32)}, **QUICK)
+    assert unknown.status == "refused" and "unknown: ['file']" in unknown.reason
     many = edge.benchmark(files["fixed"], inputs=image, **QUICK)
     assert many.status == "refused" and "holds 3 batches" in many.reason
     assert edge.benchmark(files["embedding"], **QUICK).ok

@@ -314,6 +314,17 @@ def test_html_in_a_real_browser(report, tmp_path, width):
     assert [name for name in found["loaded"] if not name.startswith("data:")] == []
 
 
+def test_names_in_any_script_and_without_control_characters():
+    name = "\u6a21\u578b \U0001f680 \x1b[31mred\n\x00end"
+    report = edge.Report(result(name, 1.0).with_metrics(accuracy=0.5))
+    clean = "\u6a21\u578b \U0001f680 [31mred end"
+    assert report.rows()[1][0] == clean
+    # In the table, the latency plot, and the other plot's legend and description.
+    assert report.to_html().count(clean) >= 4
+    assert "\x1b" not in report.to_html() + report.to_markdown() + str(report)
+    assert edge.Report.from_dict(report.to_dict()).results[0].name == name
+
+
 def test_many_models_with_long_names_are_drawn():
     many = [
         dataclasses.replace(result(f"{i} a rather long name of a model {i}", 0.1 * i + 0.1))
