@@ -28,13 +28,16 @@ def rng():
 
 @pytest.fixture(scope="session")
 def weights():
-    """Of the small CNN: a 3x3 convolution to 4 channels with ReLU, flattened, 5 outputs."""
+    """Of the small CNN: a 3x3 convolution to 4 channels with ReLU, flattened, 8 outputs.
+
+    Dense holds more than the 1024 weights below which the converter quantizes none dynamically.
+    """
     generator = np.random.default_rng(1)
     return {
         "conv": generator.normal(size=(3, 3, 1, 4)).astype(np.float32) / 3,
         "conv_bias": generator.normal(size=4).astype(np.float32) / 3,
-        "dense": generator.normal(size=(144, 5)).astype(np.float32) / 12,
-        "dense_bias": generator.normal(size=5).astype(np.float32),
+        "dense": generator.normal(size=(144, 8)).astype(np.float32) / 12,
+        "dense_bias": generator.normal(size=8).astype(np.float32),
     }
 
 

@@ -125,7 +125,7 @@ def test_the_gate(files, name, dtype, bearable, wrong):
     compare(cpu + bearable * one)
     with pytest.raises(edge.DelegateMismatch, match=rf"{name}\.tflite.*1 of 5 values") as caught:
         compare(cpu + wrong * one)
-    assert caught.value.numbers["error"] == pytest.approx(wrong, rel=1e-5)
+    assert caught.value.numbers["error"] == pytest.approx(wrong, rel=1e-2)
     assert caught.value.numbers["output"] == output
     compare(cpu + wrong * one, tolerance=wrong)
     if dtype == np.float32:
