@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import keras
 import numpy as np
@@ -84,7 +85,8 @@ def convert(
         precision: `Float32()`, `Float16()`, `DynamicInt8()` or `Int8(calibration=...)`. Defaults
             to `Float32()`.
         batch_size: Samples per run. None leaves it free, unless the model's `keras.Input` fixes
-            it. LSTM, GRU and other loops want a fixed one.
+            it. LSTM, GRU and other loops want a fixed one; and around a Flatten a free one adds
+            ops that compute shapes at run time, outside XNNPACK.
         strict: After `Int8`, raise if a multiplying op stayed float or a QUANTIZE or DEQUANTIZE is
             left inside the graph. Defaults to False: `Converted` lists them.
         timeout: Seconds for the child process; None for no limit. Defaults to 1800.
@@ -330,22 +332,12 @@ def _judge(
 
 def _put_in_place(files: Mapping[Path, Path]) -> None:
     """Copy every file beside its target, then rename: each is there whole, or not at all."""
-    beside: dict[Path, str] = {}
+    beside = {target: target.with_name(f".{target.name}.{uuid4().hex}.tmp") for target in files}
     try:
         for target, source in files.items():
-            handle, beside[target] = tempfile.mkstemp(".tmp", f".{target.name}.", target.parent)
-            os.close(handle)
             shutil.copyfile(source, beside[target])
-            Path(beside[target]).chmod(0o666 & ~_umask())
-        for target, temporary in list(beside.items()):
-            Path(temporary).replace(target)
-            del beside[target]
+        for target, temporary in beside.items():
+            temporary.replace(target)
     finally:
         for temporary in beside.values():
-            Path(temporary).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+            temporary.unlink(missing_ok=True)
