@@ -48,6 +48,24 @@ def test_per_layer_counts(shape, sparsity):
     np.testing.assert_array_equal(mask, reference_per_layer(scores, sparsity))
 
 
+@pytest.mark.parametrize("kind", ["normal", "sorted", "few levels", "half zero", "periodic"])
+def test_large_arrays(kind):
+    """Where the search is narrowed by a sample, also by one that misleads."""
+    scores = random_scores((40_000,))
+    if kind == "sorted":
+        scores = np.sort(scores)
+    elif kind == "few levels":
+        scores = np.round(scores * 3)
+    elif kind == "half zero":
+        scores[::2] = 0.0
+    elif kind == "periodic":
+        scores[::29] += 100.0
+    for sparsity in (0.0001, 0.1, 0.5, 0.8, 0.97, 0.9999):
+        np.testing.assert_array_equal(
+            masks.per_layer(scores, sparsity), reference_per_layer(scores, sparsity)
+        )
+
+
 def test_scores_are_not_changed():
     scores = random_scores((8, 8))
     before = scores.copy()
