@@ -2,9 +2,9 @@
 
 For each seed a CNN is trained dense, and then goes on in three ways, for the same epochs at the
 same learning rates: dense, and pruned to 80% and 90% on a schedule and fine-tuned with its zeros
-kept. The zeros are shares of all kernels together. Each is converted to float32, float16, dynamic-range and int8. Accuracy is that of the
-.tflite file on all 10,000 test images; bytes are those of the file; speed-ups are medians of
-interleaved rounds, one image at a time on one thread.
+kept. The zeros are shares of all kernels together. Each model is converted to float32, float16,
+dynamic-range and int8. Accuracy is that of the .tflite file on all 10,000 test images; bytes are
+those of the file; speed-ups are medians of interleaved rounds, one image at a time on one thread.
 
     python benchmarks/mnist.py --data mnist.npz --seeds 3 --json mnist.json
 
