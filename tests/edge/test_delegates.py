@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from tfcompress import edge
-from tfcompress.edge import gpu
+from tfcompress.edge import gate
 from tfcompress.edge.child import Child, ChildFailure
-from tfcompress.edge.gpu import TOLERANCES, GpuLog
+from tfcompress.edge.gate import TOLERANCES
+from tfcompress.edge.gpu import GpuLog
 from tfcompress.edge.modelfile import PROBE
 
 
@@ -118,7 +119,7 @@ def test_the_gate(files, name, dtype, bearable, wrong):
 
     def compare(received, tolerance=None):
         arrays = [{output: cpu}, {output: received.astype(dtype)}]
-        gpu.compare(files[name], engine, name, *arrays, tolerance)
+        gate.compare(files[name], engine, name, *arrays, tolerance)
 
     one = np.array([0, 1, 0, 0, 0])
     compare(cpu)
@@ -139,9 +140,9 @@ def test_the_gate_counts_steps_behind_a_dequantize_op(files):
     step = edge.Runner(files["int8"]).outputs[0].scale
     assert engine.output_step(engine.outputs[0]) == pytest.approx(step, rel=1e-6)
     cpu = {"logits": np.array([[10 * step, 0]], np.float32)}
-    gpu.compare(files["int8_float"], engine, "int8", cpu, {"logits": cpu["logits"] + 2 * step})
+    gate.compare(files["int8_float"], engine, "int8", cpu, {"logits": cpu["logits"] + 2 * step})
     with pytest.raises(edge.DelegateMismatch, match="off by up to 3 output steps"):
-        gpu.compare(files["int8_float"], engine, "int8", cpu, {"logits": cpu["logits"] - 3 * step})
+        gate.compare(files["int8_float"], engine, "int8", cpu, {"logits": cpu["logits"] - 3 * step})
 
 
 def test_every_tolerance_has_its_reason():
