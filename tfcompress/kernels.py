@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from . import filters as _filters
 from .filters import Filters
+from .walk import Lineage, check_built, own_weights, walk
 
 __all__ = ["Kernel", "kernels", "select"]
 
@@ -49,7 +49,7 @@ class Kernel:
     output_axes: tuple[int, ...]
     input_axes: tuple[int, ...]
     depthwise: bool
-    lineage: tuple[keras.layers.Layer, ...]
+    lineage: Lineage
 
     @property
     def layer_path(self) -> str:
@@ -135,53 +135,27 @@ def select(model: keras.Model, filters: Filters = None, depthwise: bool = False)
     return chosen
 
 
-_Lineage = tuple[keras.layers.Layer, ...]
-
-
 def _walk(model: keras.Model) -> list[Kernel]:
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
             "tfcompress works with Keras on TensorFlow. Set KERAS_BACKEND=tensorflow before Keras "
             f"is imported. Received: the {keras.backend.backend()!r} backend"
         )
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"Expected a keras.Model. Received: {model!r}")
-    if not model.built:
-        raise ValueError(
-            f"The model {model.name!r} is not built, so it has no weights yet. Give it an Input, "
-            "or call it on a batch of data first."
-        )
+    check_built(model)
     found: list[Kernel] = []
-    seen_variables: set[int] = set()
-    for path, lineage in _layers(model, (), set()):
+    seen: set[int] = set()
+    for path, lineage in walk(model):
         layer = lineage[-1] if lineage else model
-        inside = {id(v) for child in _children(layer) for v in child.trainable_variables}
-        for variable in layer.trainable_variables:
-            if id(variable) in inside or id(variable) in seen_variables:
+        trainable = {id(variable) for variable in layer.trainable_variables}
+        for variable in own_weights(layer):
+            if id(variable) in seen or id(variable) not in trainable:
                 continue
-            seen_variables.add(id(variable))
+            seen.add(id(variable))
             if _is_kernel(layer, variable):
                 axes = _axes(layer, variable)
                 name = f"{path}/{variable.name}"
                 found.append(Kernel(name, layer, variable, *axes, lineage or (model,)))
     return found
-
-
-def _children(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-    # Keras has no public way to walk the layers inside a layer that is no model.
-    children: list[keras.layers.Layer] = layer._flatten_layers(include_self=False, recursive=False)
-    return children
-
-
-def _layers(
-    layer: keras.layers.Layer, lineage: _Lineage, seen: set[int]
-) -> Iterator[tuple[str, _Lineage]]:
-    """Path and lineage of a layer and all in it, each layer once; the model's path is its name."""
-    seen.add(id(layer))
-    yield "/".join(part.name for part in lineage) or layer.name, lineage
-    for child in _children(layer):
-        if id(child) not in seen:
-            yield from _layers(child, (*lineage, child), seen)
 
 
 def _is_kernel(layer: keras.layers.Layer, variable: keras.Variable) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .macs import count_macs
+from .walk import check_built, own_weights, walk
 
 __all__ = ["LayerSummary", "Summary", "summary"]
 
@@ -164,18 +165,13 @@ def summary(model: keras.Model, inputs: Any = None) -> Summary:
         TypeError: If `model` is no Keras model.
         ValueError: If it is not built, or cannot be traced.
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"Expected a keras.Model. Received: {model!r}")
-    if not model.built:
-        raise ValueError(
-            f"The model {model.name!r} is not built, so it has no weights yet. Give it an Input, "
-            "or call it on a batch of data first."
-        )
+    check_built(model)
     macs = count_macs(model, inputs)
     counted: set[int] = set()
     layers = []
-    for path, layer in _walk(model, (), set()):
-        own = {id(weight): weight for weight in _own_weights(layer) if id(weight) not in counted}
+    for path, lineage in walk(model):
+        layer = lineage[-1] if lineage else model
+        own = {id(weight): weight for weight in own_weights(layer) if id(weight) not in counted}
         counted.update(own)
         arrays = [keras.ops.convert_to_numpy(weight) for weight in own.values()]
         layers.append(
@@ -189,28 +185,6 @@ def summary(model: keras.Model, inputs: Any = None) -> Summary:
             )
         )
     return Summary(model.name, tuple(layers))
-
-
-def _walk(
-    layer: keras.layers.Layer, names: tuple[str, ...], seen: set[int]
-) -> Iterator[tuple[str, keras.layers.Layer]]:
-    """A layer and all inside it, each once, with their paths; the model's path is its name."""
-    seen.add(id(layer))
-    yield "/".join(names) or layer.name, layer
-    for inner in _inner(layer):
-        if id(inner) not in seen:
-            yield from _walk(inner, (*names, inner.name), seen)
-
-
-def _inner(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-    # Keras has no public way to walk the layers inside a layer that is no model.
-    inner: list[keras.layers.Layer] = layer._flatten_layers(include_self=False, recursive=False)
-    return inner
-
-
-def _own_weights(layer: keras.layers.Layer) -> list[keras.Variable]:
-    inside = {id(weight) for inner in _inner(layer) for weight in inner.weights}
-    return [weight for weight in layer.weights if id(weight) not in inside]
 
 
 def _sum(path: str, type_: str, layers: Iterable[LayerSummary]) -> LayerSummary:
