@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-# TensorFlow imports Keras for optimizers that the converter has no use for: half of the start-up.
-sys.modules["keras"] = None  # type: ignore[assignment]
+import numpy as np
+import tensorflow as tf
 
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-
-from .flatbuffer import describe, load_error  # noqa: E402
+from .flatbuffer import describe, load_error
 
 Json = dict[str, Any]
 
