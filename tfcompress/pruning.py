@@ -235,7 +235,7 @@ class Prune(MaskCallback):
         ):
             held = self._held[index]
             if held is None or not np.array_equal(mask, held):
-                self._constraints[index].mask.assign(mask)
+                self._constraints[index].mask.value.assign(mask)
                 added += apply_mask(kernel, mask, values)
                 self._held[index] = mask
         return added
