@@ -133,7 +133,7 @@ def measure(rounds: int, steps: int, batch: int, jit: bool) -> dict[str, Array]:
 
     def run(mine: int, callbacks: list[keras.callbacks.Callback]) -> Array:
         try:
-            models[mine].fit(data, verbose=0, callbacks=[watches[mine], *callbacks])
+            models[mine].fit(data, shuffle=False, verbose=0, callbacks=[watches[mine], *callbacks])
         except BaseException:
             turns.pass_on(broken=True)
             raise

@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import keras
 import numpy as np
 
+from ..edge.files import write_whole
 from .calibration import Array, load_samples
 from .child import ChildError, run
 from .errors import ConversionError
@@ -157,7 +156,7 @@ def convert_all(
         converted = []
         for (path, precision), inspection in zip(precisions.items(), found, strict=True):
             converted.append(_judge(model, path, precision, inspection, strict))
-        _put_in_place({path: i.path for path, i in zip(precisions, found, strict=True)})
+        write_whole({p: i.path.read_bytes() for p, i in zip(precisions, found, strict=True)})
     return converted
 
 
@@ -328,16 +327,3 @@ def _judge(
             "layers, or pass strict=False to accept that they run in float."
         )
     return Converted(path, found.bytes, precision, macs, steps)
-
-
-def _put_in_place(files: Mapping[Path, Path]) -> None:
-    """Copy every file beside its target, then rename: each is there whole, or not at all."""
-    beside = {target: target.with_name(f".{target.name}.{uuid4().hex}.tmp") for target in files}
-    try:
-        for target, source in files.items():
-            shutil.copyfile(source, beside[target])
-        for target, temporary in beside.items():
-            temporary.replace(target)
-    finally:
-        for temporary in beside.values():
-            temporary.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import page
 from .columns import columns, notes, one_line
+from .files import write_whole
 from .results import BenchmarkResult
 
 if TYPE_CHECKING:
@@ -204,19 +204,7 @@ class Report:
         if not target.parent.is_dir():
             raise FileNotFoundError(f"The folder {target.parent} does not exist")
         text = formats[target.suffix.lower()]()
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        draft = Path(name)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
-                stream.write(text)
-            # mkstemp makes the file private; a report is as public as the user's umask says.
-            mask = os.umask(0)
-            os.umask(mask)
-            draft.chmod(0o666 & ~mask)
-            draft.replace(target)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
+        write_whole({target: text.encode("utf-8")})
         return target
 
     @classmethod
