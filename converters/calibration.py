@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +103,7 @@ def _read(path: Path, inputs: Sequence[InputSpec]) -> Any:
                 return file[keys[0] if len(keys) == 1 else "x"]
     except OSError as error:
         raise ValueError(f"Cannot read samples from '{path}': {error}") from error
-    except ValueError as error:
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
             f"'{path}' is not an .npz or .npy file with plain numeric arrays: {error}"
         ) from error

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from ..edge.child import ending
 
 
 class ChildError(RuntimeError):
     """The child process gave no reply.
 
     Attributes:
-        reason: "crashed (SIGSEGV)", "took longer than 5 s", "failed with exit code 1".
+        reason: "was killed by SIGSEGV", "took longer than 5 s", "ended with exit code 1".
         log: What it wrote to its console.
     """
 
@@ -61,15 +62,6 @@ def run(job: str, request: dict[str, Any], folder: Path, timeout: float | None) 
             raise ChildError(f"took longer than {timeout:g} s", "") from None
     if code:
         text = (folder / "log.txt").read_text("utf-8", "replace")
-        raise ChildError(_reason(code), text)
+        raise ChildError(ending(code), text)
     reply: dict[str, Any] = json.loads(file.with_name("reply.json").read_text("utf-8"))
     return reply
-
-
-def _reason(code: int) -> str:
-    if code > 0:
-        return f"failed with exit code {code}"
-    try:
-        return f"crashed ({signal.Signals(-code).name})"
-    except ValueError:
-        return f"was killed by signal {-code}"

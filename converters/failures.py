@@ -29,6 +29,11 @@ def explain_crash(model: keras.Model, precision: Precision, error: ChildError) -
             "which works on a trained model too: `layer.unroll = True`, then convert again. Or "
             "choose another precision."
         )
+    if "SIGKILL" in error.reason:
+        return ConversionError(
+            f"{text} That is what happens when memory runs out: free some, or pass fewer "
+            "calibration samples."
+        )
     last = str(error).removeprefix(error.reason).lstrip(": ")
     said = f" Its last words: {last}." if last else ""
     return ConversionError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import tempfile
@@ -14,6 +13,7 @@ from typing import Any
 from ..edge.errors import ModelFileError
 from ..edge.modelfile import check
 from .child import ChildError, run
+from .text import as_text
 
 
 @dataclass(frozen=True)
@@ -152,20 +152,13 @@ class Inspection:
         return {**asdict(self), "path": str(self.path)}
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        stream = io.StringIO()
-        console = Console(file=stream, width=120, no_color=True)
-        console.print(
+        head = [
             f"{self.path.name}: {self.bytes:,} bytes, {self.constant_bytes:,} of them constants, "
-            f"{len(self.nodes)} ops, schema version {self.version}",
-            highlight=False,
-        )
+            f"{len(self.nodes)} ops, schema version {self.version}"
+        ]
         if self.load_error:
-            console.print(f"The runtime does not load it: {self.load_error}", highlight=False)
-        for table in self._tables():
-            console.print(table)
-        return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+            head.append(f"The runtime does not load it: {self.load_error}")
+        return as_text(*head, *self._tables(), width=120)
 
     def _tables(self) -> list[Any]:
         from rich.table import Table

@@ -75,6 +75,8 @@ def signature(model: keras.Model, batch_size: int | None = None) -> Signature:
         shape = (batch, *tensor.shape[1:])
         specs.append(InputSpec(_input_name(tensor), shape, _input_dtype(model, tensor)))
 
+    _check_names(model, specs)
+
     def call(named: Mapping[str, Any]) -> dict[str, Any]:
         packed = keras.tree.map_structure(lambda tensor: named[_input_name(tensor)], structure)
         return _named_outputs(model, model(packed, training=False))
@@ -86,6 +88,16 @@ def _input_name(tensor: Any) -> str:
     """Name of the input's layer: an unnamed input's tensor gets another one when reloaded."""
     history = getattr(tensor, "_keras_history", None)
     return _plain(history.operation.name if history else tensor.name)
+
+
+def _check_names(model: keras.Model, specs: list[InputSpec]) -> None:
+    names = [spec.name for spec in specs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConversionError(
+                f"Two inputs of model '{model.name}' would both be called '{name}' in the file, "
+                "where a name has letters, digits and underscores only. Rename one."
+            )
 
 
 def _plain(name: str) -> str:
@@ -155,12 +167,10 @@ def _is_stateful(model: keras.Model) -> bool:
 
 def _named_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
     """Outputs by name: a dict's own keys, else the names of the layers that made them."""
-    if isinstance(outputs, Mapping) and not any(
-        keras.tree.is_nested(output) for output in outputs.values()
-    ):
-        return {_plain(str(key)): value for key, value in outputs.items()}
     flat = keras.tree.flatten(outputs)
-    if isinstance(model, keras.Sequential):
+    if isinstance(outputs, Mapping) and len(flat) == len(outputs):
+        flat, names = list(outputs.values()), list(map(str, outputs))
+    elif isinstance(model, keras.Sequential):
         names = [model.layers[-1].name]
     else:
         names = list(getattr(model, "output_names", []))

@@ -22,7 +22,7 @@ from .failures import explain_crash, explain_error
 from .float32 import as_float32
 from .inspect import Inspection
 from .leftovers import GraphOp, float_macs, quantization_steps
-from .precision import Float16, Float32, Int8, Precision, check_precision
+from .precision import DynamicInt8, Float16, Float32, Int8, Precision, check_precision
 from .signature import Signature, check_model, signature
 
 PathLike = str | os.PathLike[str]
@@ -83,9 +83,9 @@ def convert(
         path: Of the file to write; ends in ".tflite", in a folder that exists.
         precision: `Float32()`, `Float16()`, `DynamicInt8()` or `Int8(calibration=...)`. Defaults
             to `Float32()`.
-        batch_size: Samples per run. None leaves it free, unless the model's `keras.Input` fixes
-            it. LSTM, GRU and other loops want a fixed one; and around a Flatten a free one adds
-            ops that compute shapes at run time, outside XNNPACK.
+        batch_size: Samples per run. None leaves it free, unless a functional model's
+            `keras.Input` fixes it. LSTM, GRU and other loops want a fixed one; and around a Flatten
+            a free one adds ops that compute shapes at run time, outside XNNPACK.
         strict: After `Int8`, raise if a multiplying op stayed float or a QUANTIZE or DEQUANTIZE is
             left inside the graph. Defaults to False: `Converted` lists them.
         timeout: Seconds for the child process; None for no limit. Defaults to 1800.
@@ -254,10 +254,10 @@ def _check_fake_quant(model: keras.Model, ops: set[str], precisions: list[Precis
                 f"Int8 needs samples to read the ranges of the activations of '{model.name}' off: "
                 "Int8(calibration=samples), about 100 to 500 of them from the training data."
             )
-        if isinstance(precision, Float16) and ranges:
+        if isinstance(precision, Float16 | DynamicInt8) and ranges:
             raise ConversionError(
                 f"Model '{model.name}' holds fake-quantization, which the converter turns into "
-                "int8 whatever is asked: float16 is not to be had. Use Int8()."
+                f"int8 whatever is asked: {precision.name} is not to be had. Use Int8()."
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from .calibration import Array, load_samples
 from .errors import VerificationError
 from .inspect import Inspection, inspect
 from .signature import Signature, check_model, signature
+from .text import as_text
 
 # Enough to keep a CPU busy, few enough for the activations of a large model to fit in memory.
 _BATCH = 64
@@ -148,7 +148,6 @@ class Verification:
         }
 
     def __str__(self) -> str:
-        from rich.console import Console
         from rich.table import Table
 
         table = Table(
@@ -165,9 +164,7 @@ class Verification:
                 f"{o.cosine:.6f}",
                 "" if o.top1 is None else f"{o.top1:.1%}",
             )
-        stream = io.StringIO()
-        Console(file=stream, width=100, no_color=True).print(table)
-        return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+        return as_text(table, width=100)
 
 
 def _missing_figure(output: OutputError, figure: str) -> str:

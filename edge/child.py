@@ -25,6 +25,26 @@ _REFUSALS = {
 }  # fmt: skip
 
 
+def ending(code: int) -> str:
+    """What the exit code of a process says about its end.
+
+    >>> from tfcompress.edge.child import ending
+    >>> ending(-11), ending(3)
+    ('was killed by SIGSEGV', 'ended with exit code 3')
+
+    Args:
+        code: As `subprocess` gives it: negative for a signal.
+
+    Returns:
+        Words that follow "the process".
+    """
+    if code >= 0:
+        return f"ended with exit code {code}"
+    with contextlib.suppress(ValueError):
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"was killed by signal {-code}"
+
+
 class ChildFailure(Exception):
     """A child did not do what it was asked.
 
@@ -114,14 +134,7 @@ class Child:
         return answer
 
     def _autopsy(self, command: str) -> str:
-        code = self._process.wait()
-        if code < 0:
-            try:
-                how = f"was killed by {signal.Signals(-code).name}"
-            except ValueError:
-                how = f"was killed by signal {-code}"
-        else:
-            how = f"ended with exit code {code}"
+        how = ending(self._process.wait())
         self._log.seek(0)
         said = self._log.read().decode("utf-8", "replace").strip().splitlines()
         last = f"; its last words: {said[-1].strip()[:300]}" if said else ""

@@ -71,7 +71,7 @@ def notes(results: Sequence[BenchmarkResult]) -> list[str]:
         said.append(f"Latencies are of one run, over {span} runs each, in a process of its own.")
     if len(results) > 1 and any(result.speedup is not None for result in results):
         said.append(
-            f"Speed-ups are over {one_line(results[0].name)!r}: the median over interleaved "
+            f"Speed-ups are over {_firsts(results)}: the median over interleaved "
             "rounds, with their 10th to 90th percentile."
         )
     if any(result.emulated for result in results):
@@ -84,6 +84,11 @@ def notes(results: Sequence[BenchmarkResult]) -> list[str]:
     if dates:
         said.append(f"Date: {dates[0]}.")
     return said
+
+
+def _firsts(results: Sequence[BenchmarkResult]) -> str:
+    names = [result.speedup_over for result in results if result.speedup is not None]
+    return " or ".join(repr(one_line(name)) for name in dict.fromkeys(names))
 
 
 def _in_order(results: Sequence[BenchmarkResult]) -> list[str]:

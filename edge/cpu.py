@@ -146,17 +146,14 @@ class CpuEngine:
 
     def invoke(self) -> None:
         """Runs the model once."""
-        if not self._fresh:
-            self._calls.Invoke(self._subgraph)
-            return
-        # The first run after an allocation is when delegates still have something to say.
-        with captured(self._quiet) as console:
+        error: Exception | None = None
+        # The first run after an allocation is when delegates still have something to say; later,
+        # holding the console back would cost more than a small model.
+        with captured(self._quiet and self._fresh) as console:
             try:
                 self._calls.Invoke(self._subgraph)
             except (ValueError, RuntimeError) as raised:
-                error: Exception | None = raised
-            else:
-                error = None
+                error = raised
         if error is not None:
             raise ModelRefused(
                 f"{self.path}: running the model failed: {_last_line(error, console.text)}"

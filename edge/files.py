@@ -23,12 +23,13 @@ def write_whole(files: Mapping[Path, bytes]) -> None:
     Raises:
         OSError: A file cannot be written; none has changed then, unless a rename itself failed.
     """
-    drafts = {target: target.with_name(f".{target.name}.{uuid4().hex}") for target in files}
+    drafts = {path: path.resolve().with_name(f".{uuid4().hex}.tmp") for path in files}
     try:
-        for target, content in files.items():
-            drafts[target].write_bytes(content)
-        for target, draft in drafts.items():
-            draft.replace(target)
+        for path, content in files.items():
+            drafts[path].write_bytes(content)
+        for path, draft in drafts.items():
+            # Resolved, so that a link stays one, and what it leads to is replaced.
+            draft.replace(path.resolve())
     finally:
         for draft in drafts.values():
             draft.unlink(missing_ok=True)

@@ -162,7 +162,7 @@ class GpuEngine:
                 cpu_options=lib.CpuOptions(num_threads=threads or 1),
                 gpu_options=lib.GpuOptions(enforce_f32=self.kind != "float16"),
             )
-            with captured() as console:
+            with captured() as console:  # needed, not only held back
                 try:
                     model = lib.CompiledModel.from_file(
                         str(self.path), environment=shared.environment, options=options
@@ -251,7 +251,12 @@ class GpuEngine:
 
     def invoke(self) -> None:
         """Runs the model once and waits for the outputs: until then, a GPU has only been asked."""
-        self._model.run_by_name(self._key, *self._buffers)
+        try:
+            self._model.run_by_name(self._key, *self._buffers)
+        except (RuntimeError, ValueError) as error:
+            raise ModelRefused(
+                f"{self.path}: running the model on the GPU failed: {error}"
+            ) from error
         for info in self.outputs:
             buffer = self._buffers[1][info.name]
             shape = self._results[info.name]

@@ -34,13 +34,13 @@ def check(path: str | os.PathLike[str]) -> Path:
             message names it and says what was found.
     """
     file = Path(path)
-    if file.is_dir():
-        raise ModelFileError(f"{file}: this is a folder, not a .tflite file")
-    if not file.exists():
-        raise ModelFileError(f"{file}: there is no such file")
     try:
         with file.open("rb") as stream:
             head = stream.read(8)
+    except FileNotFoundError:
+        raise ModelFileError(f"{file}: there is no such file") from None
+    except IsADirectoryError:
+        raise ModelFileError(f"{file}: this is a folder, not a .tflite file") from None
     except OSError as error:
         raise ModelFileError(f"{file}: cannot be read: {error.strerror}") from error
     if not head:

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -195,14 +196,8 @@ class Report:
             FileNotFoundError: The folder does not exist.
             ImportError: .html was asked for, and matplotlib is not installed.
         """
-        target = Path(path)
+        target = check_target(path)
         formats = {".json": self.to_json, ".md": self.to_markdown, ".html": self.to_html}
-        if target.suffix.lower() not in formats:
-            raise ValueError(
-                f"A report is saved as one of {', '.join(formats)}. Received: {target.name!r}"
-            )
-        if not target.parent.is_dir():
-            raise FileNotFoundError(f"The folder {target.parent} does not exist")
         text = formats[target.suffix.lower()]()
         write_whole({target: text.encode("utf-8")})
         return target
@@ -228,6 +223,31 @@ class Report:
             return cls.from_dict(data)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{os.fspath(path)} holds no report: {error}") from error
+
+
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """Checks that `Report.save` can write there: before the work that fills the report.
+
+    Args:
+        path: As for `Report.save`.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: As for `Report.save`.
+        FileNotFoundError: As for `Report.save`.
+        ImportError: As for `Report.save`.
+    """
+    target = Path(path)
+    suffix = target.suffix.lower()
+    if suffix not in (".json", ".md", ".html"):
+        raise ValueError(f"A report is saved as .json, .md or .html. Received: {target.name!r}")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"The folder {target.parent} does not exist")
+    if suffix == ".html" and find_spec("matplotlib") is None:
+        raise ImportError("The plots of an HTML report need matplotlib: pip install matplotlib")
+    return target
 
 
 def _markdown(text: str) -> str:

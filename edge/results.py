@@ -40,13 +40,14 @@ class BenchmarkResult:
         mean_ms: Mean.
         std_ms: Standard deviation.
         runs: Runs measured, without the warm-up.
-        speedup: How many times faster than the first file: the median over rounds of the first
-            file's median latency divided by this one's. 1.0 for the first file itself.
+        speedup: How many times faster than the first file of the measurement: the median over
+            rounds of that file's median latency divided by this one's. 1.0 for itself.
         speedup_p10: 10th percentile of that ratio over the rounds.
         speedup_p90: 90th percentile.
         peak_memory_bytes: Resident bytes of the whole process at the peak, Python included.
         base_memory_bytes: Resident bytes of the process before it loaded the file.
         memory_method: How the peak was measured.
+        speedup_over: Name of that first file.
         input_shapes: Shape of each input in the runs.
         machine: What it ran on.
         emulated: Whether the latency is an emulator's, or a software GPU's, and so means nothing.
@@ -74,6 +75,7 @@ class BenchmarkResult:
     speedup: float | None = None
     speedup_p10: float | None = None
     speedup_p90: float | None = None
+    speedup_over: str = ""
     peak_memory_bytes: int | None = None
     base_memory_bytes: int | None = None
     memory_method: str = ""

@@ -76,7 +76,7 @@ class Runner:
         self.delegate = delegate
         self.threads = threads
         self._tolerance = tolerance
-        self._checked = False
+        self._checked: set[tuple[tuple[int, ...], ...]] = set()
         self._engine: CpuEngine | GpuEngine
         if delegate == "gpu":
             self._engine = GpuEngine(self.path, threads, signature, quiet)
@@ -119,7 +119,8 @@ class Runner:
                 file wants integers.
             TypeError: An input has the wrong type.
             ModelRefused: The runtime failed to run the model.
-            DelegateMismatch: On the GPU, in the first call: the outputs are not the CPU's.
+            DelegateMismatch: On the GPU, in the first call with inputs of these shapes: the outputs
+                are not the CPU's.
         """
         values = list(self.named(inputs, raw, batch_size=batch_size).values())
         return values[0] if len(values) == 1 else values
@@ -225,9 +226,11 @@ class Runner:
         self._engine.prepare({name: array.shape for name, array in arrays.items()})
         self._engine.write(arrays)
         self._engine.invoke()
-        if isinstance(self._engine, GpuEngine) and not self._checked:
+        # Another shape is another compilation, and another chance to be wrong.
+        shapes = tuple(array.shape for array in arrays.values())
+        if isinstance(self._engine, GpuEngine) and shapes not in self._checked:
             self._engine.check(arrays, self._tolerance)
-            self._checked = True
+            self._checked.add(shapes)
         return self._engine.read()
 
 

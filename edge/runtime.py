@@ -55,7 +55,11 @@ def runtime() -> Runtime:
             if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
                 raise
             continue
-        return Runtime(name, importlib.metadata.version(name), interpreter)
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # a nightly, or built from source
+            version = "of unknown version"
+        return Runtime(name, version, interpreter)
     raise ImportError(_MISSING)
 
 

@@ -18,6 +18,7 @@ from rich.progress import Progress
 
 from . import edge
 from .edge.console import captured
+from .edge.report import check_target
 
 if TYPE_CHECKING:
     import keras
@@ -88,7 +89,17 @@ class Commands(click.Group):
         """Run the chosen command."""
         try:
             return super().invoke(ctx)
-        except (ValueError, OSError, ImportError, edge.DelegateUnavailable) as error:
+        except BrokenPipeError:
+            raise  # click knows what to do when `| head` has seen enough
+        except edge.DelegateMismatch as error:
+            raise CheckFailed(str(error)) from error
+        except (
+            ValueError,
+            OSError,
+            ImportError,
+            edge.DelegateUnavailable,
+            edge.ModelRefused,
+        ) as error:
             raise BadInput(str(error)) from error
 
 
@@ -114,11 +125,17 @@ def main() -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of data, weights, batches.")
 def demo(out: Path, seed: int) -> None:
     """Do the whole job on real data: train, prune, convert, verify, measure, report."""
+    from . import converters
     from .demo import demo as run
 
     console = Console()
-    console.print(run(out, seed=seed, console=console).table())
+    try:
+        report = run(out, seed=seed, console=console)
+    except (converters.ConversionError, converters.VerificationError) as error:
+        raise CheckFailed(str(error)) from error
+    console.print(report.table())
     console.print(f"Open {out / 'report.html'}. Beside it: report.json, report.md, .tflite files.")
+    _check_all_ran(report)
 
 
 @main.command(epilog="Example: tfcompress convert model.keras model.tflite -p int8 -c samples.npz")
@@ -242,6 +259,13 @@ def verify(
 @click.option(
     "--seconds", type=click.FloatRange(0), default=1.0, show_default=True, help="At least."
 )
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=120.0,
+    show_default=True,
+    help="Seconds in which a file must load, or finish a tenth of its runs.",
+)
 @click.option("--report", type=OUTPUT, help="Also write a .html, .md or .json report.")
 @as_json
 def bench(
@@ -250,10 +274,13 @@ def bench(
     threads: int | None,
     runs: int,
     seconds: float,
+    timeout: float,
     report: Path | None,
     as_json: bool,
 ) -> None:
     """Measure size, latency and memory of .tflite files; speed-ups are over the first."""
+    if report is not None:
+        check_target(report)
     with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
         task = progress.add_task("Measure", total=None)
         results = edge.benchmark(
@@ -262,6 +289,7 @@ def bench(
             threads,
             min_runs=runs,
             min_seconds=seconds,
+            timeout=timeout,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     found = edge.Report(results)
@@ -271,9 +299,7 @@ def bench(
         Console().print(found.table())
     if report is not None:
         found.save(report)
-    failed = [result for result in results if not result.ok]
-    if failed:
-        raise CheckFailed("; ".join(f"{r.path}: {r.status}: {r.reason}" for r in failed))
+    _check_all_ran(found)
 
 
 @main.command(epilog="Example: tfcompress summary model.keras")
@@ -289,6 +315,12 @@ def summary(model: Path, as_json: bool, modules: tuple[str, ...], unsafe: bool) 
         _print_json(found.to_dict())
     else:
         Console().print(found)
+
+
+def _check_all_ran(report: edge.Report) -> None:
+    failed = [f"{r.name}: {r.status}: {r.reason}" for r in report.results if not r.ok]
+    if failed:
+        raise CheckFailed("; ".join(failed))
 
 
 def _load(path: Path, modules: tuple[str, ...], unsafe: bool) -> keras.Model:

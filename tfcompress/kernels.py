@@ -19,7 +19,7 @@ __all__ = ["Kernel", "kernels", "select"]
 _KERAS_KERNEL = re.compile(r"(\w+_)?(kernel|embeddings)")
 _NOT_A_KERNEL = re.compile(r"(\w+_)?(bias|gamma|beta|alpha|scale|offset|mean|variance)(_\w+)?")
 
-_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 _TRANSPOSED = (
     keras.layers.Conv1DTranspose,
     keras.layers.Conv2DTranspose,
@@ -172,7 +172,9 @@ def _axes(
 ) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
     """Output axes, input axes, and whether the kernel is depthwise."""
     last = len(variable.shape) - 1
-    if isinstance(layer, _DEPTHWISE) or variable.name == "depthwise_kernel":
+    # ConvNeXt writes its depthwise convolutions as grouped ones.
+    grouped = getattr(layer, "groups", 1) > 1 and variable.shape[-2] == 1
+    if isinstance(layer, DEPTHWISE) or variable.name == "depthwise_kernel" or grouped:
         return (last - 1, last), (), True
     if isinstance(layer, keras.layers.EinsumDense):
         return (*_einsum_axes(layer.equation), False)

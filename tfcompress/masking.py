@@ -12,7 +12,7 @@ import numpy as np
 from . import constraint as _constraint
 from . import filters as _filters
 from .filters import Filters
-from .kernels import Kernel, kernels, select
+from .kernels import Kernel, select
 from .once import apply_mask
 
 __all__ = ["KeepZeros", "MaskCallback"]
@@ -48,9 +48,14 @@ class MaskCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Put on masks that keep all."""
+        if self.model.optimizer is None:
+            raise ValueError(
+                f"{type(self).__name__} works through the model's optimizer, and "
+                f"{self.model.name!r} was compiled without one."
+            )
         self._detach()
-        for kernel in kernels(self.model, depthwise=True):
-            _constraint.detach_stale(kernel.variable, self.params)
+        for variable in self.model.variables:
+            _constraint.detach_stale(variable, self.params)
         self._kernels = self._select()
         self._constraints = [
             _constraint.attach(kernel.variable, self.model, self, self.params)
@@ -76,14 +81,13 @@ class MaskCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Log the share of zeros in all kernels that have a mask."""
         if logs is not None:
-            held = [k for k in kernels(self.model, True) if _constraint.owners(k.variable)]
-            zeros = sum(k.size - np.count_nonzero(k.numpy()) for k in held)
-            logs["sparsity"] = float(zeros / sum(k.size for k in held))
+            held = [v.numpy() for v in self.model.variables if _constraint.owners(v)]
+            zeros = sum(weights.size - np.count_nonzero(weights) for weights in held)
+            logs["sparsity"] = float(zeros / sum(weights.size for weights in held))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Apply the masks to averaged weights; end here if no later moment can be had."""
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        if self._started and optimizer.use_ema:
+        if self._started and inner_optimizer(self.model).use_ema:
             # `fit` has just put the averages in the place of the weights, and those remember what
             # was pruned.
             for kernel, constraint in zip(self._kernels, self._constraints, strict=True):
@@ -137,6 +141,11 @@ class KeepZeros(MaskCallback):
             constraint.mask.assign(mask)
         if not zeros:
             warnings.warn("KeepZeros has nothing to keep: no weight is zero.", stacklevel=2)
+
+
+def inner_optimizer(model: keras.Model) -> keras.optimizers.Optimizer:
+    """The model's optimizer, without the loss scaling that mixed precision puts around it."""
+    return getattr(model.optimizer, "inner_optimizer", model.optimizer)
 
 
 def _call_last(history: keras.callbacks.History, function: Callable[[], None]) -> None:

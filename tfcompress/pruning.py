@@ -18,7 +18,7 @@ from . import masks as _masks
 from .filters import Filters
 from .importance import Importance, magnitude
 from .kernels import Kernel
-from .masking import KeepZeros, MaskCallback
+from .masking import KeepZeros, MaskCallback, inner_optimizer
 from .masks import Structure
 from .once import (
     Array,
@@ -66,6 +66,9 @@ class Prune(MaskCallback):
     early, or restores weights that are denser, the rest is pruned at the very end, in one go and
     without training, and a warning says how much. If the epochs run out before the schedule's end
     the model stays as it is, for a later `fit` to go on with, and a warning says so at the start.
+
+    **Interrupted**: after Ctrl-C the masks stay on, and a plain `fit` keeps the zeros too, until a
+    `fit` with `Prune` or `KeepZeros` takes them off at its end.
 
     **Together**: several `Prune` on different kernels, and `KeepZeros` on any, may be in one list.
     Constraints of the user's own are applied before the mask, and given back.
@@ -150,11 +153,6 @@ class Prune(MaskCallback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Put on masks that keep all."""
-        if self.model.optimizer is None:
-            raise ValueError(
-                f"Prune follows the steps of the model's optimizer, and {self.model.name!r} was "
-                "compiled without one."
-            )
         super().on_train_begin(logs)
         for callback in self.then:
             callback.on_train_begin(logs)
@@ -169,7 +167,7 @@ class Prune(MaskCallback):
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Compute the masks anew if the schedule says so."""
         # Reading the optimizer's step waits for the device, so it is not read before the schedule
-        # can want anything: a batch is one step at most, unless a custom train_step makes more.
+        # can want anything.
         if self._next_batch is not None and batch >= self._next_batch:
             self._follow(batch)
 
@@ -199,10 +197,12 @@ class Prune(MaskCallback):
         step = self._step()
         self._held = [None] * len(self._kernels)
         self._last_update = self.schedule.last_update(step)
+        self._warned = False
+        self._seen = (0, step)
         self._warn_if_too_short(step, epoch)
         if self._last_update is not None:
             sparsity = self.schedule(self._last_update)
-            added = self._update(sparsity, resumed=self._last_update < step)
+            added = self._update(sparsity, zeros_first=True)
             if self.schedule(self.schedule.begin) < sparsity and added > len(self._kernels):
                 total = sum(kernel.size for kernel in self._kernels)
                 warnings.warn(
@@ -220,14 +220,28 @@ class Prune(MaskCallback):
         if last is not None and last != self._last_update:
             self._update(self.schedule(last))
             self._last_update = last
+        # How many steps a batch makes, a custom train_step alone knows: the first batch tells.
+        batches, steps = batch - self._seen[0], step - self._seen[1]
+        self._seen = (batch, step)
         following = self.schedule.next_update(step)
-        self._next_batch = None if following is None else batch + following - step
+        if following is None:
+            self._next_batch = None
+        elif batches <= 0:
+            self._next_batch = batch + 1
+        else:
+            self._next_batch = batch + max(1, (following - step) * batches // max(steps, batches))
 
-    def _update(self, sparsity: float, resumed: bool = False) -> int:
+    def _update(self, sparsity: float, zeros_first: bool = False) -> int:
         """New masks, on the weights too; returns how many weights became zero."""
         weights = [kernel.numpy() for kernel in self._kernels]
         new = make_masks(
-            self._kernels, weights, sparsity, self.structure, self.scope, self.importance, resumed
+            self._kernels,
+            weights,
+            sparsity,
+            self.structure,
+            self.scope,
+            self.importance,
+            zeros_first,
         )
         added = 0
         for index, (kernel, mask, values) in enumerate(
@@ -245,8 +259,9 @@ class Prune(MaskCallback):
         if not params.get("steps") or not params.get("epochs"):
             return
         batches = (params["epochs"] - epoch) * params["steps"]
-        reached = step + batches // (self.model.optimizer.gradient_accumulation_steps or 1)
+        reached = step + batches // (inner_optimizer(self.model).gradient_accumulation_steps or 1)
         if reached < self.schedule.target_step:
+            self._warned = True
             warnings.warn(
                 f"Training ends at optimizer step {reached}, before the schedule reaches its "
                 f"sparsity of {self.schedule.final:g} at step {self.schedule.target_step}: the "
@@ -257,6 +272,12 @@ class Prune(MaskCallback):
     def _finish(self) -> None:
         step = self._step()
         if step < self.schedule.target_step and not self.model.stop_training:
+            if not self._warned:
+                warnings.warn(
+                    f"Training ended at optimizer step {step}, before the schedule reaches its "
+                    f"sparsity of {self.schedule.final:g} at step {self.schedule.target_step}.",
+                    stacklevel=2,
+                )
             return
         if not all(np.isfinite(kernel.numpy()).all() for kernel in self._kernels):
             warnings.warn(
@@ -265,7 +286,7 @@ class Prune(MaskCallback):
             return
         # Zeros go first here, so on a model that is at its target this changes nothing.
         self._held = [None] * len(self._kernels)
-        added = self._update(self.schedule.final, resumed=True)
+        added = self._update(self.schedule.final, zeros_first=True)
         if added:
             total = sum(kernel.size for kernel in self._kernels)
             warnings.warn(

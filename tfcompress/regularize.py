@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 from .filters import Filters
-from .kernels import Kernel, kernels, select
+from .kernels import DEPTHWISE, Kernel, kernels, select
 
 __all__ = ["regularize"]
 
@@ -24,7 +24,8 @@ def regularize(
     It replaces the one that a kernel has; `None` removes it. The layers' configs have it too, so it
     is saved with the model. (Two kinds of layer cannot write it there: a custom layer whose
     `get_config` does not mention it, and attention of which only some projections are meant.) A
-    compiled model need not be compiled again.
+    model that is compiled need not be compiled again, if it is this one that is fitted, and not one
+    around it.
 
     L1 drives weights towards zero, and so makes room for `Prune`; L2 keeps them small.
 
@@ -71,7 +72,7 @@ def regularize(
 def _attribute(kernel: Kernel) -> str:
     """The attribute that the layer writes into its config."""
     name = kernel.variable.name
-    if kernel.depthwise:
+    if isinstance(kernel.layer, DEPTHWISE) or name == "depthwise_kernel":
         return "depthwise_regularizer"
     if name == "recurrent_kernel":
         return "recurrent_regularizer"

@@ -9,9 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from .converters.text import as_text
 from .macs import count_macs
 from .walk import check_built, own_weights, walk
 
@@ -135,10 +135,7 @@ class Summary:
         return self.table()
 
     def __str__(self) -> str:
-        console = Console(width=80, color_system=None, force_terminal=False)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get().rstrip()
+        return as_text(self.table(), width=80)
 
 
 def summary(model: keras.Model, inputs: Any = None) -> Summary:

@@ -330,16 +330,23 @@ def test_fixed_batch(model, images, tmp_path):
 
 
 @pytest.mark.parametrize("job", ["flatbuffer", "lowering"])
-def test_children_import_no_more_than_they_need(job):
+def test_children_import_no_more_than_they_need(job, tmp_path):
+    # The child's own entry, with a request that no job can read: it imports, then fails.
     code = (
-        "import importlib, sys, types\n"
-        "package = types.ModuleType('_converters'); package.__path__ = [sys.argv[1]]\n"
-        "sys.modules['_converters'] = package\n"
-        f"importlib.import_module('_converters.{job}')\n"
-        "print(*(name for name in ('tfcompress', 'keras', 'tensorflow') if sys.modules.get(name)))"
+        "import runpy, sys\n"
+        "try:\n"
+        "    runpy.run_path(sys.argv[3], run_name='__main__')\n"
+        "except (KeyError, TypeError):\n"
+        "    names = ('tfcompress', 'keras', 'tensorflow')\n"
+        "    print(*(name for name in names if sys.modules.get(name)))\n"
     )
-    folder = Path(converters.__file__).parent
+    request = tmp_path / "request.json"
+    request.write_text("{}")
+    main = Path(converters.__file__).with_name("__main__.py")
     run = subprocess.run(
-        [sys.executable, "-P", "-c", code, str(folder)], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", code, job, str(request), str(main)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert run.stdout.split() == (["tensorflow"] if job == "lowering" else [])

@@ -236,11 +236,12 @@ def test_what_is_no_model_is_named(tmp_path):
             edge.Runner(tmp_path / f"{name}.tflite")
 
 
-def test_the_runtime_says_nothing(files, capfd):
+def test_the_runtime_says_nothing(files, capfd, tmp_path):
     runner = edge.Runner(files["float32"])
     runner(np.zeros((1, 8, 8, 1), np.float32))
+    _broken(tmp_path)
     with pytest.raises(edge.ModelFileError):
-        edge.Runner(__file__)
+        edge.Runner(tmp_path / "half.tflite")  # far enough for the runtime to complain
     assert capfd.readouterr() == ("", "")
 
 

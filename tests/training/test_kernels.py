@@ -119,6 +119,19 @@ def test_shared_layer_once_and_frozen_layer_never():
     assert paths(model) == ["shared/kernel"]
 
 
+def test_a_depthwise_convolution_written_as_a_grouped_one():
+    """As in Keras' own ConvNeXt; two channels a group are no depthwise convolution."""
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 4)),
+            layers.Conv2D(4, 3, groups=4, name="depthwise"),
+            layers.Conv2D(4, 3, groups=2, name="grouped"),
+        ]
+    )
+    assert paths(model) == ["grouped/kernel"]
+    assert paths(model, depthwise=True) == ["depthwise/kernel", "grouped/kernel"]
+
+
 def test_depthwise_only_when_asked():
     model = keras.Sequential(
         [keras.Input((8, 8, 4)), layers.SeparableConv2D(4, 3, name="separable")]

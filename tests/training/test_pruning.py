@@ -121,9 +121,9 @@ class TestSchedule:
 
 class TestResume:
     def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(self, data, tmp_path):
-        def train(callbacks, model=None):
+        def train(callbacks):
             keras.utils.set_random_seed(1)
-            model = model or keras.Sequential(
+            model = keras.Sequential(
                 [keras.Input((12,)), layers.Dense(10, "relu"), layers.Dense(3)]
             )
             model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=False)
@@ -132,22 +132,20 @@ class TestResume:
             return model
 
         whole = train([])
-        for order in ("before", "after"):
-            folder = str(tmp_path / order)
-            backup = keras.callbacks.BackupAndRestore(folder, save_freq=1)
-            with pytest.raises(RuntimeError, match="power cut"):
-                train([backup, StopAt(13, RuntimeError("power cut"))])
-            # save_freq=1 redoes the epoch that was cut, from the weights and the step of the cut.
-            resumed = train([keras.callbacks.BackupAndRestore(folder)])
-            assert zeros(resumed) == zeros(whole) == [96, 24]
+        folder = str(tmp_path / "batches")
+        backup = keras.callbacks.BackupAndRestore(folder, save_freq=1)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train([backup, StopAt(13, RuntimeError("power cut"))])
+        # save_freq=1 redoes the epoch that was cut, from the weights and the step of the cut.
+        resumed = train([keras.callbacks.BackupAndRestore(folder)])
+        assert zeros(resumed) == zeros(whole) == [96, 24]
 
-            folder = str(tmp_path / order / "epochs")
-            callbacks = [keras.callbacks.BackupAndRestore(folder)]
-            with pytest.raises(RuntimeError, match="power cut"):
-                train([*callbacks, StopAt(16, RuntimeError("power cut"))])
-            resumed = train([keras.callbacks.BackupAndRestore(folder)])
-            for left, right in zip(weights(resumed), weights(whole), strict=True):
-                np.testing.assert_array_equal(left, right)
+        folder = str(tmp_path / "epochs")
+        with pytest.raises(RuntimeError, match="power cut"):
+            train([keras.callbacks.BackupAndRestore(folder), StopAt(16, RuntimeError("power cut"))])
+        resumed = train([keras.callbacks.BackupAndRestore(folder)])
+        for left, right in zip(weights(resumed), weights(whole), strict=True):
+            np.testing.assert_array_equal(left, right)
 
     def test_prune_may_stand_before_backup(self, mlp, data, tmp_path):
         schedule = schedules.Polynomial(0.0, 0.8, begin=2, end=20, frequency=3)
@@ -203,11 +201,12 @@ class TestResume:
             fit(mlp, data, [Prune(schedules.OneShot(0.5))], epochs=1)
             fit(mlp, data, [Prune(schedules.Constant(0.6))], epochs=1)
 
-    def test_resumes_with_an_importance_that_does_not_love_zeros(self, mlp, data):
+    @pytest.mark.parametrize("step", [2, 8])  # 8: resumed at the very step of the update
+    def test_resumes_with_an_importance_that_does_not_love_zeros(self, mlp, data, step):
         def signed(values):
-            return values
+            return -abs(values)
 
-        schedule = schedules.OneShot(0.5, step=2)
+        schedule = schedules.OneShot(0.5, step=step)
         fit(mlp, data, [Prune(schedule, importance=signed)], epochs=1)
         before = [w == 0 for w in weights(mlp)]
         fit(mlp, data, [Prune(schedule, importance=signed)], epochs=1)
@@ -227,6 +226,16 @@ class TestResume:
             fit(model, data, [again], epochs=1)
             assert model.layers[0].kernel.constraint is own
             assert zeros(model) == [round(36 * again.schedule.final)]
+
+    def test_layers_frozen_while_training(self, mlp, data):
+        class Freeze(keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                if epoch == 1:
+                    self.model.trainable = False
+
+        history = fit(mlp, data, [Prune(schedules.OneShot(0.5)), Freeze()])
+        assert history.history["sparsity"] == [0.5, 0.5, 0.5]
+        assert all(variable.constraint is None for variable in mlp.variables)
 
 
 class TestOrdinaryModel:

@@ -12,7 +12,7 @@ from keras import layers
 
 from tfcompress import schedules
 from tfcompress.kernels import kernels
-from tfcompress.pruning import Prune
+from tfcompress.pruning import KeepZeros, Prune
 
 SCHEDULE = schedules.Polynomial(0.0, 0.75, begin=2, end=12, frequency=3)
 
@@ -109,6 +109,21 @@ def test_loss_scaling_that_skips_steps(data):
         assert zeros == (0 if last is None else round(SCHEDULE(last) * 120)), step
 
 
+@pytest.mark.parametrize("accumulate", [None, 2])
+def test_mixed_precision_as_keras_recommends_it(data, accumulate):
+    """Under the global policy Keras puts loss scaling around the optimizer by itself."""
+    before = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy("mixed_float16")
+        model = build()
+    finally:
+        keras.config.set_dtype_policy(before)
+    optimizer = keras.optimizers.Adam(0.01, gradient_accumulation_steps=accumulate)
+    model.compile(optimizer, "mse", jit_compile=False)
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    train(model, data, epochs=6)
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "bfloat16", "float64"])
 def test_precision(data, policy):
     model = keras.Sequential(
@@ -155,8 +170,12 @@ def test_train_step_with_two_optimizer_steps(data):
     x = keras.Input((12,))
     model = Twice(x, layers.Dense(3, name="head")(layers.Dense(10, "tanh")(x)))
     model.compile("adam", jit_compile=False)
-    train(model, data)
-    assert int(model.optimizer.iterations) == 32
+    record = Steps()
+    train(model, data, callbacks=[record])
+    assert list(record.zeros) == list(range(0, 32, 2))
+    for step, zeros in record.zeros.items():
+        last = SCHEDULE.last_update(step)
+        assert zeros == (0 if last is None else round(SCHEDULE(last) * 120)), step
 
 
 class Subclassed(keras.Model):
@@ -180,31 +199,38 @@ def test_subclassed_model(data):
     train(model, data)
 
 
-def test_datasets_of_unknown_length(data):
-    model = build()
-    model.compile("adam", "mse", jit_compile=False)
+def unknown_length(data):
+    import tensorflow as tf
+
     x, y = data
 
     def batches():
         for start in range(0, 64, 8):
             yield x[start : start + 8], y[start : start + 8]
 
-    import tensorflow as tf
-
     signature = (tf.TensorSpec((None, 12)), tf.TensorSpec((None, 3)))
-    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
-    # At the end of the first epoch Keras warns that it did not know how long the data are.
-    with pytest.warns(UserWarning, match="ran out of data"):
-        model.fit(dataset, epochs=2, verbose=0, shuffle=False, callbacks=[Prune(SCHEDULE)])
+    return tf.data.Dataset.from_generator(batches, output_signature=signature)
+
+
+# At the end of the first epoch Keras warns that it did not know how long the data are.
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_datasets_of_unknown_length(data):
+    model = build()
+    model.compile("adam", "mse", jit_compile=False)
+    fitted = {"verbose": 0, "shuffle": False, "callbacks": [Prune(SCHEDULE)]}
+    with pytest.warns(UserWarning, match="ended at optimizer step 8, before.*0.75 at step 12"):
+        model.fit(unknown_length(data), **fitted)
+    model.fit(unknown_length(data), **fitted)
     assert np.sum(model.layers[0].kernel == 0) == 90
 
 
-def test_no_optimizer(data):
+@pytest.mark.parametrize("callback", [lambda: Prune(SCHEDULE), KeepZeros])
+def test_no_optimizer(data, callback):
     model = build()
     model.compile(optimizer=None, loss="mse")
     model.optimizer = None
     with pytest.raises(ValueError, match="without one"):
-        model.fit(*data, verbose=0, callbacks=[Prune(SCHEDULE)])
+        model.fit(*data, verbose=0, callbacks=[callback()])
 
 
 def test_distributed_over_two_cpus():

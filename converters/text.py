@@ -1,0 +1,34 @@
+"""rich's tables as plain text."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+
+def as_text(*parts: Any, width: int) -> str:
+    """What rich prints, as text: the same in a terminal, in a file and in a notebook.
+
+    Names are shown as they are, square brackets and colons too.
+
+    Example:
+    >>> as_text("conv[a] :smile:", width=40)
+    'conv[a] :smile:'
+
+    Args:
+        *parts: Texts and rich's renderables, each on lines of its own.
+        width: Columns.
+
+    Returns:
+        The text, without trailing spaces.
+    """
+    from rich.console import Console
+
+    stream = io.StringIO()
+    console = Console(
+        file=stream, width=width, color_system=None, force_terminal=False, force_jupyter=False,
+        markup=False, emoji=False, highlight=False,
+    )  # fmt: skip
+    for part in parts:
+        console.print(part)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
