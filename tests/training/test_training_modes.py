@@ -218,7 +218,8 @@ def test_datasets_of_unknown_length(data):
     model = build()
     model.compile("adam", "mse", jit_compile=False)
     fitted = {"verbose": 0, "shuffle": False, "callbacks": [Prune(SCHEDULE)]}
-    with pytest.warns(UserWarning, match="ended at optimizer step 8, before.*0.75 at step 12"):
+    # 8 or 9: the step that finds no data any more may count itself before it fails.
+    with pytest.warns(UserWarning, match="ended at optimizer step [89], before.*0.75 at step 12"):
         model.fit(unknown_length(data), **fitted)
     model.fit(unknown_length(data), **fitted)
     assert np.sum(model.layers[0].kernel == 0) == 90
