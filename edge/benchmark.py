@@ -218,7 +218,8 @@ class _Subject:
         return dataclasses.replace(
             result,
             **_statistics(self.rounds),
-            **(_ratios(first, self.rounds) if first.failure is None else {}),
+            **(_ratios(first.rounds, self.rounds) if first.failure is None else {}),
+            speedup_over=first.name if first.failure is None else "",
             placement=placement,
             peak_memory_bytes=self._loaded.get("peak"),
             base_memory_bytes=self._loaded.get("base"),
@@ -243,19 +244,14 @@ def _statistics(rounds: Sequence[Sequence[int]]) -> dict[str, Any]:
     }
 
 
-def _ratios(first: _Subject, own: Sequence[Sequence[int]]) -> dict[str, Any]:
+def _ratios(first: Sequence[Sequence[int]], own: Sequence[Sequence[int]]) -> dict[str, Any]:
     """How many times faster than the first file: one ratio a round, and their percentiles."""
     ratios = [
         float(np.median(reference) / np.median(times))
-        for reference, times in zip(first.rounds, own, strict=True)
+        for reference, times in zip(first, own, strict=True)
     ]
     low, median, high = np.percentile(ratios, [10, 50, 90])
-    return {
-        "speedup": float(median),
-        "speedup_p10": float(low),
-        "speedup_p90": float(high),
-        "speedup_over": first.name,
-    }
+    return {"speedup": float(median), "speedup_p10": float(low), "speedup_p90": float(high)}
 
 
 def _labels(files: list[str], names: Sequence[str] | None) -> list[str]:

@@ -53,12 +53,17 @@ def result(name, median, **fields):
 def report():
     return edge.Report(
         [
-            result("float32", 2.0, speedup=1.0, speedup_p10=1.0, speedup_p90=1.0).with_metrics(
-                accuracy=0.98125, zeros=0.0
-            ),
-            result(NASTY, 0.5, speedup=4.0, speedup_p10=3.5, speedup_p90=4.25).with_metrics(
-                accuracy=0.975, zeros=0.8, parity="1 step"
-            ),
+            result(
+                "float32",
+                2.0,
+                speedup=1.0,
+                speedup_p10=1.0,
+                speedup_p90=1.0,
+                speedup_over="float32",
+            ).with_metrics(accuracy=0.98125, zeros=0.0),
+            result(
+                NASTY, 0.5, speedup=4.0, speedup_p10=3.5, speedup_p90=4.25, speedup_over="float32"
+            ).with_metrics(accuracy=0.975, zeros=0.8, parity="1 step"),
             result("_emulated", 31.4, emulated=True),
             edge.BenchmarkResult(
                 "dead",
@@ -183,7 +188,7 @@ def test_what_is_no_report(tmp_path):
 def test_files_are_written_whole_or_not_at_all(report, tmp_path, monkeypatch):
     path = tmp_path / "report.html"
     path.write_text("the old one")
-    with pytest.raises(ValueError, match=r"\.json, \.md, \.html\. Received: 'report\.pdf'"):
+    with pytest.raises(ValueError, match=r"\.json, \.md or \.html\. Received: 'report\.pdf'"):
         report.save(tmp_path / "report.pdf")
     with pytest.raises(FileNotFoundError, match=r"folder .*nowhere does not exist"):
         report.save(tmp_path / "nowhere" / "report.json")
