@@ -204,7 +204,13 @@ def main() -> int:
             "results": results,
         }
         args.json.write_text(json.dumps(content, indent=2) + "\n")
-    return int(any(results[name]["median"]["ratio"] > limit for name, limit in TARGETS.items()))
+    # The mean too: of 100 steps between two masks, the median sees none that computes one.
+    missed = [
+        name
+        for name, limit in TARGETS.items()
+        if max(results[name]["median"]["ratio"], results[name]["mean"]["ratio_overall"]) > limit
+    ]
+    return int(bool(missed))
 
 
 if __name__ == "__main__":
