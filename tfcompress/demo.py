@@ -96,9 +96,9 @@ def demo(
 ) -> edge.Report:
     """Train, prune, convert, verify and measure a small CNN, and write a report.
 
-    A trained model goes on training in two ways, as it is and pruned, and is written in four
-    precisions each. The accuracy of every file is
-    that of the file itself, run over the whole test split. Takes a minute or two on two cores.
+    A trained model goes on training in two ways, as it is and pruned, and both are written in four
+    precisions. The accuracy of every file is that of the file itself, run over the whole test
+    split. Takes a minute or two on two cores.
 
     Example:
         >>> report = demo("my-demo")  # doctest: +SKIP
