@@ -87,7 +87,7 @@ class Report:
             caption=Text("\n".join(notes(self.results))),
             caption_justify="left",
             box=box.SIMPLE,
-            padding=(0, 1, 0, 0),
+            padding=0,
             pad_edge=False,
             show_edge=False,
         )
