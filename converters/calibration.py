@@ -70,6 +70,28 @@ def load_samples(
     return _checked(arrays, inputs)
 
 
+def whole_batches(samples: Mapping[str, Array], batch: int) -> dict[str, Array]:
+    """The samples, the first ones repeated until they fill the last batch.
+
+    Example:
+    >>> whole_batches({"x": np.array([1, 2, 3])}, 2)
+    {'x': array([1, 2, 3, 1])}
+
+    Args:
+        samples: Arrays of one length, at least 1.
+        batch: Samples in a batch.
+
+    Returns:
+        Arrays of a length that is a multiple of `batch`.
+    """
+    return {
+        name: array[np.arange(-(-len(array) // batch) * batch) % len(array)]
+        if len(array) % batch
+        else array
+        for name, array in samples.items()
+    }
+
+
 def _is_array(data: object) -> bool:
     return hasattr(data, "__array__") and hasattr(data, "shape")
 

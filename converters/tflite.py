@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from ..edge.files import write_whole
-from .calibration import Array, load_samples
+from .calibration import Array, load_samples, whole_batches
 from .child import ChildError, run
 from .errors import ConversionError
 from .failures import explain_crash, explain_error
@@ -113,7 +113,7 @@ def convert_all(
 ) -> list[Converted]:
     """Write a Keras model in several precisions: as `convert`, at the price of about one.
 
-    All files are written, or none is.
+    No file is put in place before all are converted and checked.
 
     Example:
     >>> from tfcompress import converters
@@ -275,7 +275,7 @@ def _lower(
     for arrays in samples:
         if arrays is not None and id(arrays) not in saved:
             file = folder / f"samples_{len(saved)}.npz"
-            np.savez(file, *(_whole_batches(array, batch) for array in arrays.values()))
+            np.savez(file, *whole_batches(arrays, batch).values())
             saved[id(arrays)] = {"path": str(file), "names": list(arrays), "batch_size": batch}
     request: dict[str, Any] = {
         "saved_model": str(folder / "saved_model"),
@@ -302,11 +302,6 @@ def _lower(
         Inspection.from_description(Path(file["path"]), read)
         for file, read in zip(request["files"], reply["files"], strict=True)
     ]
-
-
-def _whole_batches(array: Array, batch: int) -> Array:
-    """The samples, the first ones repeated until they fill the last batch."""
-    return array[np.arange(-(-len(array) // batch) * batch) % len(array)]
 
 
 def _judge(

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from ..edge import Runner
-from .calibration import Array, load_samples
+from .calibration import Array, load_samples, whole_batches
 from .errors import VerificationError
 from .inspect import Inspection, inspect
 from .signature import Signature, check_model, signature
@@ -303,7 +303,7 @@ def _check_inputs(call: Signature, runner: Runner, path: Path) -> None:
 def _keras_outputs(call: Signature, arrays: Mapping[str, Array], count: int) -> dict[str, Array]:
     # A model that fixes its batch is given whole ones.
     batch = call.inputs[0].shape[0] or _BATCH
-    filled = _fill(arrays, count, call.inputs[0].shape[0])
+    filled = whole_batches(arrays, call.inputs[0].shape[0] or 1)
     parts: dict[str, list[Array]] = {}
     for start in range(0, len(next(iter(filled.values()))), batch):
         rows = {
@@ -323,7 +323,7 @@ def _to_numpy(value: Any) -> Array:
 
 def _file_outputs(runner: Runner, arrays: Mapping[str, Array], count: int) -> dict[str, Array]:
     fixed = {info.shape[0] for info in runner.inputs}.pop()
-    filled = _fill(arrays, count, fixed)
+    filled = whole_batches(arrays, fixed or 1)
     # uint8 pixels of a float model went through load_samples; quantized inputs take real numbers.
     real = {
         info.name: filled[info.name].astype("float32") if info.quantized else filled[info.name]
@@ -331,14 +331,6 @@ def _file_outputs(runner: Runner, arrays: Mapping[str, Array], count: int) -> di
     }
     outputs = runner.named(real, batch_size=None if fixed else _BATCH)
     return {name: np.asarray(value)[:count] for name, value in outputs.items()}
-
-
-def _fill(arrays: Mapping[str, Array], count: int, batch: int | None) -> dict[str, Array]:
-    """The samples, the first ones repeated until they fill the last batch of a fixed one."""
-    if not batch or count % batch == 0:
-        return dict(arrays)
-    rows = np.arange(-(-count // batch) * batch) % count
-    return {name: array[rows] for name, array in arrays.items()}
 
 
 def _output_scales(found: Inspection) -> dict[str, float]:
