@@ -113,10 +113,10 @@ def _names(inputs: Sequence[InputSpec]) -> str:
 
 def _read(path: Path, inputs: Sequence[InputSpec]) -> Any:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            return loaded
-        with loaded as file:
+        with path.open("rb") as stream:  # which NumPy leaves open where the file is damaged
+            file = np.load(stream, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                return file
             keys = list(file)
             wanted = [spec.name for spec in inputs]
             if all(name in keys for name in wanted):

@@ -129,9 +129,16 @@ def test_refuses_unknown_forms_and_files(tmp_path):
         load_samples(3, [IMAGE])
     with pytest.raises(ValueError, match="No such file"):
         load_samples(tmp_path / "nowhere.npz", [IMAGE])
-    (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(ValueError, match=r"text\.npz.*not an .npz"):
-        load_samples(tmp_path / "text.npz", [IMAGE])
+    np.savez(tmp_path / "whole.npz", image=np.zeros((4, 4), "float32"))
+    content = (tmp_path / "whole.npz").read_bytes()
+    for name, broken in {
+        "text": b"hello",
+        "empty": b"",
+        "half": content[: len(content) // 2],
+    }.items():
+        (tmp_path / f"{name}.npz").write_bytes(broken)
+        with pytest.raises(ValueError, match=rf"{name}\.npz.*not an .npz"):
+            load_samples(tmp_path / f"{name}.npz", [IMAGE])
     np.savez(tmp_path / "two.npz", a=np.ones(2), b=np.ones(2))
     with pytest.raises(ValueError, match=r"does not hold.*'image'.*a, b"):
         load_samples(tmp_path / "two.npz", [IMAGE])
