@@ -31,9 +31,9 @@ def layer_at(model: keras.Model, name: str) -> str | None:
         path: list[str] = []
         layer: keras.Layer = model
         for scope in part.split("@")[0].split("/"):
-            children = {child.name: child for child in _children(layer)}
+            inside = {child.name: child for child in children(layer)}
             own = re.sub(r"_\d+$", "", scope)
-            child = children.get(own) or children.get(scope)
+            child = inside.get(own) or inside.get(scope)
             if child is not None:
                 path.append(child.name)
                 layer = child
@@ -42,5 +42,7 @@ def layer_at(model: keras.Model, name: str) -> str | None:
     return None
 
 
-def _children(layer: keras.Layer) -> list[keras.Layer]:
+def children(layer: keras.Layer) -> list[keras.Layer]:
+    """The layers right inside a layer, be it a model or not."""
+    # Keras has no public way to walk the layers inside a layer that is no model.
     return list(layer._flatten_layers(recursive=False, include_self=False))

@@ -6,8 +6,9 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 # File descriptors 1 and 2 belong to the whole process: one redirection at a time.
 _LOCK = threading.RLock()
@@ -68,6 +69,29 @@ def captured(enabled: bool = True) -> Iterator[Captured]:
                 os.close(copy)
             sink.seek(0)
             result.text = sink.read().decode("utf-8", "replace")
+
+
+def attempt(call: Callable[[], Any], quiet: bool = True) -> tuple[Any, Exception | None, str]:
+    """Calls a function of the runtime with the console held back, and keeps its error.
+
+    >>> from tfcompress.edge.console import attempt
+    >>> attempt(lambda: 1 + 1)
+    (2, None, '')
+
+    Args:
+        call: The function.
+        quiet: False leaves the console as it is.
+
+    Returns:
+        What it returned, None after an error; the ValueError or RuntimeError that it raised, None
+        if it raised none; what it wrote to the console meanwhile, which often says more.
+    """
+    with captured(quiet) as console:
+        try:
+            result, error = call(), None
+        except (ValueError, RuntimeError) as raised:
+            result, error = None, raised
+    return result, error, console.text
 
 
 def _flush() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .console import captured
+from .console import attempt
 from .errors import ModelFileError, ModelRefused
 from .runtime import runtime
 from .tensors import Array, TensorInfo, natural_order
@@ -51,19 +51,16 @@ class CpuEngine:
         module = runtime().interpreter
         resolver = getattr(module.OpResolverType, _RESOLVERS[delegate])
         start = time.perf_counter_ns()
-        with captured(quiet) as console:
-            try:
-                self.interpreter = module.Interpreter(
-                    model_path=str(path),
-                    num_threads=threads,
-                    experimental_op_resolver_type=resolver,
-                )
-            except (ValueError, RuntimeError) as raised:
-                error: Exception | None = raised
-            else:
-                error = None
+        self.interpreter, error, said = attempt(
+            lambda: module.Interpreter(
+                model_path=str(path),
+                num_threads=threads,
+                experimental_op_resolver_type=resolver,
+            ),
+            quiet,
+        )
         if error is not None:
-            raise _loading_failed(path, error, console.text) from error
+            raise _loading_failed(path, error, said) from error
         # SignatureRunner's own calls: they take a subgraph, where Interpreter's know only the first
         # one, and they keep the inputs' copying out of what `invoke` takes.
         self._calls: Any = self.interpreter._interpreter
@@ -112,17 +109,11 @@ class CpuEngine:
         )
 
     def _allocate(self) -> None:
-        with captured(self._quiet) as console:
-            try:
-                self._calls.AllocateTensors(self._subgraph)
-            except (ValueError, RuntimeError) as raised:
-                error: Exception | None = raised
-            else:
-                error = None
+        _, error, said = attempt(lambda: self._calls.AllocateTensors(self._subgraph), self._quiet)
         if error is not None:
             raise ModelRefused(
                 f"{self.path}: {runtime().name} {runtime().version} cannot prepare this model: "
-                f"{_last_line(error, console.text)}"
+                f"{_last_line(error, said)}"
             ) from error
         self._fresh = True
 
@@ -147,16 +138,19 @@ class CpuEngine:
     def invoke(self) -> None:
         """Runs the model once."""
         error: Exception | None = None
-        # The first run after an allocation is when delegates still have something to say; later,
-        # holding the console back would cost more than a small model.
-        with captured(self._quiet and self._fresh) as console:
+        said = ""
+        if self._fresh:
+            # The first run after an allocation is when delegates still have something to say.
+            _, error, said = attempt(lambda: self._calls.Invoke(self._subgraph), self._quiet)
+        else:
+            # What is measured: nothing around the call.
             try:
                 self._calls.Invoke(self._subgraph)
             except (ValueError, RuntimeError) as raised:
                 error = raised
         if error is not None:
             raise ModelRefused(
-                f"{self.path}: running the model failed: {_last_line(error, console.text)}"
+                f"{self.path}: running the model failed: {_last_line(error, said)}"
             ) from error
         self._fresh = False
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .console import captured
+from .console import attempt, captured
 from .cpu import CpuEngine
 from .errors import DelegateUnavailable, ModelRefused
 from .gate import compare
@@ -162,14 +162,14 @@ class GpuEngine:
                 cpu_options=lib.CpuOptions(num_threads=threads or 1),
                 gpu_options=lib.GpuOptions(enforce_f32=self.kind != "float16"),
             )
-            with captured() as console:  # needed, not only held back
-                try:
-                    model = lib.CompiledModel.from_file(
-                        str(self.path), environment=shared.environment, options=options
-                    )
-                except (RuntimeError, ValueError) as raised:
-                    model, error = None, raised
-            text = console.text
+            load = functools.partial(
+                lib.CompiledModel.from_file,
+                str(self.path),
+                environment=shared.environment,
+                options=options,
+            )
+            model, failed, text = attempt(load)
+            error = failed or error
             log = GpuLog.parse(text)
             if log.adapter:
                 shared.adapter, shared.software = log.adapter, log.software
@@ -224,18 +224,16 @@ class GpuEngine:
         if dict(shapes) == self._shapes:
             return
         self._shapes = {}
-        with captured(self._quiet) as console:
-            try:
-                for name, shape in shapes.items():
-                    self._model.resize_input_tensor_by_name(self._key, name, list(shape))
-            except (RuntimeError, ValueError) as raised:
-                error: Exception | None = raised
-            else:
-                error = None
+
+        def resize() -> None:
+            for name, shape in shapes.items():
+                self._model.resize_input_tensor_by_name(self._key, name, list(shape))
+
+        _, error, said = attempt(resize, self._quiet)
         if error is not None:
             raise ModelRefused(
                 f"{self.path}: the GPU delegate cannot resize the inputs to {dict(shapes)}: "
-                f"{self._why(self.log, console.text, error)}"
+                f"{self._why(self.log, said, error)}"
             ) from error
         self._bind()
 

@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 import keras
 
+from .converters.scopes import children
+
 __all__ = ["Lineage", "check_built", "own_weights", "walk"]
 
 Lineage: TypeAlias = tuple[keras.layers.Layer, ...]
@@ -52,18 +54,12 @@ def _walk(
 ) -> Iterator[tuple[str, Lineage]]:
     seen.add(id(layer))
     yield "/".join(part.name for part in lineage) or layer.name, lineage
-    for child in _children(layer):
+    for child in children(layer):
         if id(child) not in seen:
             yield from _walk(child, (*lineage, child), seen)
 
 
 def own_weights(layer: keras.layers.Layer) -> list[keras.Variable]:
     """The weights that a layer holds itself, without those of the layers inside it."""
-    inside = {id(weight) for child in _children(layer) for weight in child.weights}
+    inside = {id(weight) for child in children(layer) for weight in child.weights}
     return [weight for weight in layer.weights if id(weight) not in inside]
-
-
-def _children(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-    # Keras has no public way to walk the layers inside a layer that is no model.
-    children: list[keras.layers.Layer] = layer._flatten_layers(include_self=False, recursive=False)
-    return children
