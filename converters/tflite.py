@@ -18,6 +18,7 @@ from ..edge.files import write_whole
 from .calibration import Array, load_samples, whole_batches
 from .child import ChildError, run
 from .errors import ConversionError
+from .exporting import exporting
 from .failures import explain_crash, explain_error
 from .float32 import as_float32
 from .inspect import Inspection
@@ -214,7 +215,10 @@ def _export(model: keras.Model, call: Signature, folder: Path) -> set[str]:
     module = tf.Module()
     try:
         module.serve = tf.function(serve, autograph=False)
-        traced = module.serve.get_concrete_function(**specs)
+        with exporting():
+            traced = module.serve.get_concrete_function(**specs)
+    except ConversionError:
+        raise
     except Exception as error:
         raise ConversionError(
             f"Model '{model.name}' cannot be traced for inputs "

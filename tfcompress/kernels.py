@@ -14,7 +14,7 @@ from . import filters as _filters
 from .filters import Filters
 from .walk import Lineage, check_built, own_weights, walk
 
-__all__ = ["Kernel", "kernels", "select"]
+__all__ = ["Kernel", "kernels", "kernels_of", "select"]
 
 _KERAS_KERNEL = re.compile(r"(\w+_)?(kernel|embeddings)")
 _NOT_A_KERNEL = re.compile(r"(\w+_)?(bias|gamma|beta|alpha|scale|offset|mean|variance)(_\w+)?")
@@ -93,6 +93,31 @@ def kernels(model: keras.Model, depthwise: bool = False) -> list[Kernel]:
         RuntimeError: If Keras runs on another backend than TensorFlow.
     """
     return [kernel for kernel in _walk(model) if depthwise or not kernel.depthwise]
+
+
+def kernels_of(layer: keras.layers.Layer) -> list[Kernel]:
+    """The kernels of one built layer and of those inside it that multiply, trainable or not.
+
+    >>> dense = keras.layers.Dense(2, name="head")
+    >>> dense.build((None, 3))
+    >>> [kernel.path for kernel in kernels_of(dense)]
+    ['head/kernel']
+
+    Args:
+        layer: A built layer.
+
+    Returns:
+        List of `Kernel`; the paths begin with the layer's own name. Tables of embeddings, which are
+        looked up in, are not among them.
+    """
+    found = []
+    for _, lineage in walk(layer):
+        owner = lineage[-1] if lineage else layer
+        for variable in own_weights(owner):
+            if _is_kernel(owner, variable) and not isinstance(owner, keras.layers.Embedding):
+                path = "/".join([layer.name, *(part.name for part in lineage), variable.name])
+                found.append(Kernel(path, owner, variable, *_axes(owner, variable), (layer,)))
+    return found
 
 
 def select(model: keras.Model, filters: Filters = None, depthwise: bool = False) -> list[Kernel]:

@@ -1,0 +1,158 @@
+"""CIFAR-10, small nets for it, and their training: alike in Keras 3 and in Keras 2 (tf_keras)."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Split = tuple[Array, Array]
+
+CLASSES = 10
+
+
+def load(path: str | os.PathLike[str] | None) -> tuple[Split, Split]:
+    """Training and test images (uint8) and classes.
+
+    Args:
+        path: An .npz file with `x_train`, `y_train`, `x_test`, `y_test`, or with JPEGs end to end
+            as `train_jpeg`, `train_offset`, `test_jpeg`, `test_offset`. None lets Keras download
+            the original.
+    """
+    if path is None:
+        from keras.datasets import cifar10
+
+        (x, y), (x_test, y_test) = cifar10.load_data()
+        return (x, y.ravel()), (x_test, y_test.ravel())
+    with np.load(Path(path)) as file:
+        return _split(file, "train"), _split(file, "test")
+
+
+def _split(file: Any, split: str) -> Split:
+    import tensorflow as tf
+
+    if f"x_{split}" in file:
+        return file[f"x_{split}"], file[f"y_{split}"].ravel()
+    content, offset = file[f"{split}_jpeg"].tobytes(), file[f"{split}_offset"]
+    images = [
+        tf.io.decode_jpeg(content[begin:end], channels=3).numpy()
+        for begin, end in itertools.pairwise(offset)
+    ]
+    return np.stack(images), file[f"y_{split}"].ravel()
+
+
+def scaled(images: Array) -> Array:
+    """Pixels in [-1, 1], as the nets take them."""
+    return images.astype(np.float32) / 127.5 - 1.0
+
+
+def batches(split: Split, batch: int, seed: int) -> Any:
+    """Training batches for one epoch after the other: shuffled, shifted by up to 4 pixels, flipped.
+
+    The order and the shifts follow from the seed alone, so that two frameworks see the same.
+    """
+    import tensorflow as tf
+
+    def augment(image: Any, label: Any, number: Any) -> Any:
+        image = tf.pad(image, [[4, 4], [4, 4], [0, 0]])
+        image = tf.image.stateless_random_crop(image, (32, 32, 3), (seed, number))
+        image = tf.image.stateless_random_flip_left_right(image, (seed + 1000, number))
+        return image, label
+
+    images, labels = split
+    data = tf.data.Dataset.from_tensor_slices((scaled(images), labels.astype(np.int32)))
+    data = data.shuffle(len(labels), seed=seed).repeat().enumerate()
+    data = data.map(lambda n, xy: augment(*xy, n), num_parallel_calls=2, deterministic=True)
+    return data.batch(batch, drop_remainder=True).prefetch(2)
+
+
+def fine_tune(
+    model: Any, keras: Any, split: Split, *, seed: int, epochs: int, rate: float, batch: int
+) -> None:
+    """Fit a trained model further with Adam, the learning rate going from `rate` to zero."""
+    steps = len(split[1]) // batch
+    model.compile(
+        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps * epochs)),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,  # on a CPU, XLA makes these steps several times slower
+    )
+    data = batches(split, batch, seed)
+    model.fit(data, steps_per_epoch=steps, epochs=epochs, verbose=2)
+
+
+def resnet8(keras: Any) -> Any:
+    """ResNet-8 of MLPerf Tiny (Banbury et al., 2021), 78,666 parameters."""
+    layers = keras.layers
+
+    def conv(x: Any, name: str, filters: int, size: int = 3, strides: int = 1) -> Any:
+        return layers.Conv2D(filters, size, strides=strides, padding="same", name=name)(x)
+
+    def conv_bn(x: Any, name: str, filters: int, strides: int = 1) -> Any:
+        x = conv(x, name, filters, strides=strides)
+        return layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
+
+    def relu(x: Any, name: str) -> Any:
+        return layers.ReLU(name=f"{name}_relu")(x)
+
+    image = keras.Input((32, 32, 3), name="image")
+    x = relu(conv_bn(image, "stem", 16), "stem")
+    for block, (filters, strides) in enumerate(((16, 1), (32, 2), (64, 2))):
+        y = relu(conv_bn(x, f"first{block}", filters, strides), f"first{block}")
+        y = conv_bn(y, f"second{block}", filters)
+        shortcut = conv(x, f"shortcut{block}", filters, 1, strides) if strides > 1 else x
+        x = relu(layers.Add(name=f"add{block}")([shortcut, y]), f"add{block}")
+    x = layers.Flatten(name="flatten")(layers.AveragePooling2D(8, name="pool")(x))
+    return keras.Model(image, layers.Dense(CLASSES, name="class")(x), name="resnet8")
+
+
+def mobilenet(keras: Any, max_value: float | None = 6.0) -> Any:
+    """Depthwise separable blocks after MobileNet (Howard et al., 2017), for 32 x 32 pixels."""
+    layers = keras.layers
+
+    def bn_relu(x: Any, name: str) -> Any:
+        x = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
+        return layers.ReLU(max_value, name=f"{name}_relu")(x)
+
+    image = keras.Input((32, 32, 3), name="image")
+    stem = layers.Conv2D(32, 3, strides=2, padding="same", use_bias=False, name="stem")
+    x = bn_relu(stem(image), "stem")
+    blocks = ((64, 1), (64, 1), (128, 2), (128, 1), (192, 2), (192, 1))
+    for block, (filters, strides) in enumerate(blocks):
+        deep = layers.DepthwiseConv2D(
+            3, strides, padding="same", use_bias=False, name=f"depthwise{block}"
+        )
+        x = bn_relu(deep(x), f"depthwise{block}")
+        point = layers.Conv2D(filters, 1, use_bias=False, name=f"pointwise{block}")
+        x = bn_relu(point(x), f"pointwise{block}")
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(image, layers.Dense(CLASSES, name="class")(x), name="mobilenet")
+
+
+def wide(keras: Any) -> Any:
+    """`mobilenet` with ReLU for ReLU6, so that a channel can be scaled and scaled back."""
+    return mobilenet(keras, max_value=None)
+
+
+NETS = {"resnet8": resnet8, "mobilenet": mobilenet, "wide": wide}
+
+
+def named_weights(model: Any) -> dict[str, Array]:
+    """Every weight by the name of its layer and its place there; the same in both Kerases."""
+    return {
+        f"{layer.name}/{place}": weight
+        for layer in model.layers
+        for place, weight in enumerate(layer.get_weights())
+    }
+
+
+def set_named_weights(model: Any, weights: Mapping[str, Array]) -> None:
+    """Give a model what `named_weights` took from another."""
+    for layer in model.layers:
+        layer.set_weights([weights[f"{layer.name}/{i}"] for i in range(len(layer.get_weights()))])

@@ -1,0 +1,422 @@
+"""CIFAR-10: accuracy of int8 after training, by quantization-aware training, and by tfmot's.
+
+For each net and seed a float model is trained, and goes on in three ways: it is quantized after
+training, calibrated on 500 training images; it is trained on with fake quantization
+(`quantize_aware`); and it is trained on so by tensorflow-model-optimization, as the same net in
+Keras 2, from the same weights, with the same batches and learning rates. As a control, the float
+model is trained on likewise, too. Accuracy is that of the .tflite on all 10,000 test images;
+agreement is the share of them that a file puts in the same class as the float file does.
+
+The net `wide` is `mobilenet` with its depthwise channels scaled by factors from 0.1 to 10 and
+scaled back in the convolution that follows: in float the same function, in int8 too wide a range
+for a tensor with one scale.
+
+    pip install -e '.[bench]'
+    python benchmarks/qat_cifar10.py --cache cifar10 --json cifar10.json
+
+It takes hours on two cores. With --cache, an interrupted run goes on where it stopped. Without
+tensorflow-model-optimization, its rows are left out. Exits with 1 if a target is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.util
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cifar10
+import keras
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+import tfcompress as tfc
+from tfcompress import converters, edge
+from tfcompress.edge.machine import machine
+
+BASELINE = "tensorflow-model-optimization"
+FLOAT, POST, QAT, TFMOT, LONGER = "float32", "post-training", "QAT", "tfmot QAT", "float32 longer"
+
+TOLERANCE = 0.1  # points that QAT may lose against float, on average over seeds
+CLEAR = 5.0  # points that post-training int8 must lose on `wide`
+MAX_LSB = 2.0  # steps of the output between the QAT model and its file
+
+console = Console()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How everything is trained, and on what."""
+
+    float_epochs: dict[str, int]
+    epochs: int
+    rate: float
+    batch: int = 128
+    calibration: int = 500
+    decades: float = 1.0
+    train_images: int | None = None
+    test_images: int | None = None
+
+
+FULL = Recipe(float_epochs={"resnet8": 8, "mobilenet": 12}, epochs=2, rate=1e-4)
+SMOKE = Recipe(
+    float_epochs={"resnet8": 1, "mobilenet": 1},
+    epochs=1,
+    rate=1e-4,
+    calibration=16,
+    train_images=512,
+    test_images=256,
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A file, tested.
+
+    Attributes:
+        net: Which net.
+        seed: Of the float training.
+        stage: How the file came to be.
+        accuracy: Percent of the test images that it gets right.
+        agreement: Percent of them that it puts in the same class as the float file.
+        bytes: Of the file.
+        lsb: Its largest difference from the QAT model, in steps of the output.
+    """
+
+    net: str
+    seed: int
+    stage: str
+    accuracy: float
+    agreement: float
+    bytes: int
+    lsb: float | None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One net and seed. Each stage writes a .tflite, and is not run again where there is one."""
+
+    net: str
+    seed: int
+    recipe: Recipe
+    folder: Path
+    data: Path | None
+    train: cifar10.Split
+    test: cifar10.Split
+
+    def run(self, stages: list[str]) -> list[Result]:
+        """Make the files that are not there yet, and test all."""
+        make = {
+            FLOAT: self.float32,
+            POST: self.post_training,
+            QAT: self.quantize_aware,
+            TFMOT: self.tfmot,
+            LONGER: self.longer,
+        }
+        for stage in stages:
+            if not self.path(stage).exists():
+                started = time.perf_counter()
+                self.path(stage).parent.mkdir(parents=True, exist_ok=True)
+                make[stage](self.path(stage))
+                seconds = time.perf_counter() - started
+                console.print(f"{self.net}, seed {self.seed}: {stage} made in {seconds:.0f} s")
+        return [self.result(stage) for stage in stages]
+
+    def path(self, stage: str) -> Path:
+        """Where the stage's file is."""
+        return self.folder / f"{self.net}_{self.seed}" / f"{stage.replace(' ', '_')}.tflite"
+
+    def model(self) -> keras.Model:
+        """The float model, trained unless it was before."""
+        trained = "mobilenet" if self.net == "wide" else self.net
+        file = self.folder / "float" / f"{trained}_{self.seed}.keras"
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = file.with_suffix(".part.keras")
+            train_float(trained, self.seed, self.train, self.recipe).save(part)
+            part.replace(file)
+        model = cifar10.NETS[self.net](keras)
+        model.load_weights(file)
+        if self.net == "wide":
+            widen(model, self.seed, self.recipe.decades)
+        return model
+
+    def fine_tune(self, model: keras.Model) -> keras.Model:
+        """Train on; float and fake-quantized models alike."""
+        recipe = self.recipe
+        keras.utils.set_random_seed(self.seed)
+        cifar10.fine_tune(
+            model,
+            keras,
+            self.train,
+            seed=self.seed,
+            epochs=recipe.epochs,
+            rate=recipe.rate,
+            batch=recipe.batch,
+        )
+        return model
+
+    def float32(self, path: Path) -> None:
+        """The float model as it is."""
+        converters.convert(self.model(), path, batch_size=1)
+
+    def longer(self, path: Path) -> None:
+        """The float model, trained on without quantization."""
+        converters.convert(self.fine_tune(self.model()), path, batch_size=1)
+
+    def post_training(self, path: Path) -> None:
+        """The float model in int8."""
+        int8 = converters.Int8(calibration=self.samples())
+        converters.convert(self.model(), path, int8, batch_size=1, strict=True)
+
+    def quantize_aware(self, path: Path) -> None:
+        """The float model, trained on by ours, in int8."""
+        model = tfc.quantize_aware(self.model())
+        tfc.calibrate(model, self.samples())
+        self.fine_tune(model)
+        model.save(path.with_suffix(".keras"))
+        part = path.with_suffix(".part.tflite")
+        converters.convert(model, part, converters.Int8(), batch_size=1, strict=True)
+        verified = converters.verify(model, part, cifar10.scaled(self.test[0][:1000]))
+        path.with_suffix(".json").write_text(json.dumps({"lsb": verified.outputs[0].max_lsb}))
+        part.replace(path)
+
+    def tfmot(self, path: Path) -> None:
+        """The float model, trained on by theirs, in int8; Keras 2 wants a process of its own."""
+        weights = path.with_suffix(".npz")
+        np.savez(weights, **cifar10.named_weights(self.model()))
+        recipe = self.recipe
+        options = {
+            "data": self.data,
+            "train": recipe.train_images,
+            "seed": self.seed,
+            "epochs": recipe.epochs,
+            "rate": recipe.rate,
+            "batch": recipe.batch,
+        }
+        script = Path(__file__).with_name("tfmot_qat.py")
+        command = [sys.executable, script, self.net, weights, path]
+        for name, value in options.items():
+            command += [] if value is None else [f"--{name}", value]
+        subprocess.run([str(part) for part in command], check=True)
+
+    def samples(self) -> cifar10.Array:
+        """What post-training int8 and QAT calibrate on."""
+        return cifar10.scaled(self.train[0][: self.recipe.calibration])
+
+    def result(self, stage: str) -> Result:
+        """What the test images say about the stage's file."""
+        path, found = self.path(stage), self.classes(stage)
+        extra = path.with_suffix(".json")
+        return Result(
+            net=self.net,
+            seed=self.seed,
+            stage=stage,
+            accuracy=100 * float(np.mean(found == self.test[1])),
+            agreement=100 * float(np.mean(found == self.classes(FLOAT))),
+            bytes=path.stat().st_size,
+            lsb=json.loads(extra.read_text())["lsb"] if extra.exists() else None,
+        )
+
+    def classes(self, stage: str) -> cifar10.Array:
+        """Of the test images, by the file."""
+        file = self.path(stage).with_suffix(".npy")
+        if not file.exists():
+            np.save(file, edge.Runner(self.path(stage))(cifar10.scaled(self.test[0])).argmax(-1))
+        return np.load(file)
+
+
+def train_float(net: str, seed: int, split: cifar10.Split, recipe: Recipe) -> keras.Model:
+    """Train a net from nothing: AdamW, one epoch of warm-up, then a cosine to zero."""
+    keras.utils.set_random_seed(seed)
+    model = cifar10.NETS[net](keras)
+    epochs, steps = recipe.float_epochs[net], len(split[1]) // recipe.batch
+    rate = keras.optimizers.schedules.CosineDecay(
+        1e-4, max(steps * (epochs - 1), 1), warmup_target=4e-3, warmup_steps=steps
+    )
+    model.compile(
+        keras.optimizers.AdamW(rate, weight_decay=1e-3),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,  # on a CPU, XLA makes these steps several times slower
+    )
+    batches = cifar10.batches(split, recipe.batch, seed)
+    model.fit(batches, steps_per_epoch=steps, epochs=epochs, verbose=2)
+    return model
+
+
+def widen(model: keras.Model, seed: int, decades: float) -> None:
+    """Spread the ranges of `wide`'s depthwise channels, without changing what it computes.
+
+    ReLU(s x) = s ReLU(x) for s > 0: each channel of a depthwise block is scaled by a power of ten
+    in its batch normalization, and scaled back in the kernel of the pointwise convolution.
+
+    Args:
+        model: The net, in place.
+        seed: For the exponents, uniform.
+        decades: Bound of the exponents, to either side.
+    """
+    random = np.random.default_rng(seed)
+    weights = cifar10.named_weights(model)
+    for name in [layer.name for layer in model.layers if "depthwise" in layer.name]:
+        if not name.endswith("_bn"):
+            continue
+        gamma, beta = f"{name}/0", f"{name}/1"
+        kernel = f"{name.removesuffix('_bn').replace('depthwise', 'pointwise')}/0"
+        factors = 10 ** random.uniform(-decades, decades, weights[gamma].shape)
+        weights[gamma] = weights[gamma] * factors
+        weights[beta] = weights[beta] * factors
+        weights[kernel] = weights[kernel] / factors[:, None]
+    cifar10.set_named_weights(model, weights)
+
+
+def targets(results: list[Result]) -> list[dict[str, Any]]:
+    """The promises, each with the points lost on average and at the worst seed."""
+    accuracy = {(r.net, r.seed, r.stage): r.accuracy for r in results}
+    checks: list[dict[str, Any]] = []
+
+    def check(net: str, stage: str, reference: str, promise: str, bound: float) -> None:
+        """That `stage` loses no more than `bound`, or for a negative bound no less than that."""
+        lost = [
+            accuracy[net, seed, reference] - accuracy[net, seed, stage]
+            for seed in sorted({r.seed for r in results})
+            if {(net, seed, reference), (net, seed, stage)} <= accuracy.keys()
+        ]
+        if not lost:
+            return
+        mean = statistics.mean(lost)
+        passed = mean <= bound + 1e-9 if bound >= 0 else mean >= -bound
+        checks.append(
+            {
+                "target": f"{net}: {stage} {promise} {reference}",
+                "mean_loss": mean,
+                "worst_loss": max(lost),
+                "passed": passed,
+            }
+        )
+
+    for net in dict.fromkeys(r.net for r in results):
+        if net == "wide":
+            check(net, POST, FLOAT, f"loses {CLEAR:.0f} points or more against", -CLEAR)
+        else:
+            check(net, QAT, FLOAT, f"within {TOLERANCE} points of", TOLERANCE)
+        check(net, QAT, POST, "no worse than", 0.0)
+        check(net, QAT, TFMOT, "no worse than", 0.0)
+    return checks
+
+
+def table(results: list[Result]) -> Table:
+    """One row for each net and stage, means over seeds; accuracy also at the worst."""
+    out = Table(title="CIFAR-10 test images", box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    out.add_column("File", no_wrap=True)
+    for column in ("Acc. %", "Worst", "To float", "Agree %", "Bytes", "LSB"):
+        out.add_column(column, justify="right", no_wrap=True)
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.net, result.stage), []).append(result)
+    for (net, stage), group in groups.items():
+        mean = statistics.mean(r.accuracy for r in group)
+        lsb = [r.lsb for r in group if r.lsb is not None]
+        out.add_row(
+            f"{net} {stage}",
+            f"{mean:.2f}",
+            f"{min(r.accuracy for r in group):.2f}",
+            f"{mean - statistics.mean(r.accuracy for r in groups[net, FLOAT]):+.2f}",
+            f"{statistics.mean(r.agreement for r in group):.2f}",
+            f"{statistics.mean(r.bytes for r in group):,.0f}",
+            f"{max(lsb):.1f}" if lsb else "",
+            end_section=stage == LONGER,
+        )
+    return out
+
+
+def settle(folder: Path, recipe: Recipe) -> None:
+    """Note the recipe in a cache folder; refuse one that was made by another."""
+    file, mine = folder / "recipe.json", asdict(recipe)
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(mine, indent=2) + "\n")
+    elif (theirs := json.loads(file.read_text())) != mine:
+        raise SystemExit(
+            f"{folder} holds what was made with {theirs}, not with {mine}: take another folder."
+        )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="an .npz as cifar10.py reads it")
+    parser.add_argument("--nets", nargs="+", choices=cifar10.NETS, default=list(cifar10.NETS))
+    parser.add_argument("--seeds", type=int, default=3, help="how many (default: 3)")
+    parser.add_argument("--cache", type=Path, help="keep what is finished in this folder")
+    parser.add_argument("--json", type=Path, help="write all results here")
+    parser.add_argument(
+        "--smoke", action="store_true", help="some hundred images, no targets: does it run?"
+    )
+    args = parser.parse_args()
+
+    recipe = SMOKE if args.smoke else FULL
+    stages = [FLOAT, POST, QAT, TFMOT, LONGER]
+    if not importlib.util.find_spec("tensorflow_model_optimization"):
+        stages.remove(TFMOT)
+        console.print(f"No {BASELINE} here: pip install -e '.[bench]'. Without its rows:")
+    results = []
+    splits = [
+        (images[:count], labels[:count])
+        for (images, labels), count in zip(
+            cifar10.load(args.data), (recipe.train_images, recipe.test_images), strict=True
+        )
+    ]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.cache or Path(temporary)
+        settle(folder, recipe)
+        for net in args.nets:
+            for seed in range(args.seeds):
+                case = Case(net, seed, recipe, folder, args.data, *splits)
+                results += case.run(stages)
+    console.print(table(results))
+    checks = targets(results)
+    for check in checks:
+        verdict = "[green]pass[/]" if check["passed"] else "[red]FAIL[/]"
+        console.print(
+            f"{verdict} {check['target']}: lost {check['mean_loss']:+.2f} on average, "
+            f"{check['worst_loss']:+.2f} at worst"
+        )
+    far = max(r.lsb for r in results if r.lsb is not None)
+    close = far <= MAX_LSB
+    console.print(
+        f"{'[green]pass[/]' if close else '[red]FAIL[/]'} "
+        f"int8 file within {MAX_LSB:.0f} steps of the QAT model: {far:.1f}"
+    )
+    if args.json:
+        report = {
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "machine": asdict(machine()),
+            "versions": {
+                name: version(name)
+                for name in ("tensorflow", "keras", BASELINE, "tf-keras")
+                if TFMOT in stages or name in ("tensorflow", "keras")
+            },
+            "recipe": asdict(recipe),
+            "targets": checks,
+            "results": [asdict(result) for result in results],
+        }
+        args.json.write_text(json.dumps(report, indent=2) + "\n")
+    passed = close and all(check["passed"] for check in checks)
+    return 0 if passed or args.smoke else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

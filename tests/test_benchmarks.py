@@ -1,0 +1,42 @@
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.mark.slow
+def test_qat_cifar10_makes_and_tests_every_file_once(tmp_path):
+    random = np.random.default_rng(0)
+    splits = {
+        f"{what}_{split}": random.integers(0, high, (count, *shape), "uint8")
+        for split, count in (("train", 512), ("test", 256))
+        for what, high, shape in (("x", 256, (32, 32, 3)), ("y", 10, (1,)))
+    }
+    np.savez(tmp_path / "data.npz", **splits)
+    command = [sys.executable, BENCHMARKS / "qat_cifar10.py", "--smoke", "--seeds", "1"]
+    command += ["--nets", "wide", "--data", "data.npz", "--cache", "cache", "--json", "out.json"]
+
+    def run() -> dict[tuple[Path, int]]:
+        subprocess.run([str(part) for part in command], cwd=tmp_path, check=True)
+        files = (tmp_path / "cache").rglob("*.tflite")
+        return {path.stem: path.stat().st_mtime_ns for path in files}
+
+    made = run()
+    stages = ["float32", "post-training", "QAT", "float32_longer"]
+    if importlib.util.find_spec("tensorflow_model_optimization"):
+        stages.append("tfmot_QAT")
+    assert sorted(made) == sorted(stages)
+    results = json.loads((tmp_path / "out.json").read_text())["results"]
+    by_stage = {r["stage"].replace(" ", "_"): r for r in results}
+    assert sorted(by_stage) == sorted(stages)
+    assert by_stage["float32"]["agreement"] == 100
+    # Kernels are most of the file, and are a quarter of the size.
+    assert by_stage["QAT"]["bytes"] < by_stage["float32"]["bytes"] / 2
+    assert by_stage["QAT"]["lsb"] <= 2
+    assert run() == made

@@ -1,0 +1,253 @@
+"""Keras' graph of operations: reading it, and building a model anew along it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from .kernels import kernels_of
+from .walk import check_built
+
+__all__ = [
+    "Node",
+    "copy_layer",
+    "ends",
+    "from_config",
+    "functional",
+    "is_graph",
+    "nodes",
+    "rebuild",
+    "symbolic_call",
+]
+
+Call = Callable[..., Any]
+
+
+@dataclass(eq=False)
+class Node:
+    """One call of an operation.
+
+    Attributes:
+        operation: A layer, or an operation of `keras.ops`.
+        inputs: Keys of the tensors that go in; of anything else that does, nothing.
+        outputs: Keys of the tensors that come out.
+        tensors: The symbolic tensors that come out.
+        calls: How often the model calls the operation.
+        consumers: The nodes that read the outputs, each as often as it does; None stands for the
+            model's outputs.
+        call: Keras' own node.
+    """
+
+    operation: Any
+    inputs: list[int]
+    outputs: list[int]
+    tensors: list[Any]
+    call: Any
+    calls: int = 1
+    consumers: list[Node | None] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Of the operation."""
+        return str(self.operation.name)
+
+    def only_consumer(self) -> Node | None:
+        """The node that alone reads the only output, if there is one."""
+        if len(self.outputs) == 1 and len(self.consumers) == 1:
+            return self.consumers[0]
+        return None
+
+
+def functional(model: object) -> Any:
+    """The model whose graph can be read, of a functional or sequential model.
+
+    Raises:
+        TypeError: It is no Keras model.
+        ValueError: It is not built, or subclassed, so that it has no graph.
+    """
+    check_built(model)
+    graph = getattr(model, "_functional", None) if isinstance(model, keras.Sequential) else model
+    if is_graph(model):
+        return graph
+    assert isinstance(model, keras.Model)
+    if isinstance(model, keras.Sequential):
+        raise ValueError(
+            f"The model {model.name!r} does not know its input's shape. Start it with "
+            "keras.Input(shape)."
+        )
+    raise ValueError(
+        f"The model {model.name!r} is subclassed ({type(model).__name__}): what its `call` does "
+        "cannot be read off. Build it with the functional API instead: x = keras.Input(shape); "
+        "model = keras.Model(x, your_layers(x))."
+    )
+
+
+def nodes(model: keras.Model) -> list[Node]:
+    """The calls of a model, inputs first, in an order in which they can be computed.
+
+    Args:
+        model: A functional or sequential model.
+
+    Returns:
+        List of `Node`. A nested model is one operation here.
+    """
+    graph = functional(model)
+    found: list[Node] = []
+    producers: dict[int, Node] = {}
+    for depth in sorted(graph._nodes_by_depth, reverse=True):
+        for call in graph._nodes_by_depth[depth]:
+            node = Node(
+                call.operation,
+                [id(tensor) for tensor in call.input_tensors],
+                [id(tensor) for tensor in call.outputs],
+                list(call.outputs),
+                call,
+            )
+            found.append(node)
+            for key in node.outputs:
+                producers[key] = node
+    for node in found:
+        node.calls = sum(other.operation is node.operation for other in found)
+        for key in node.inputs:
+            producers[key].consumers.append(node)
+    for tensor in graph.outputs:
+        producers[id(tensor)].consumers.append(None)
+    return found
+
+
+def rebuild(model: keras.Model, call: Callable[[Node, Any, Any], Any], name: str) -> keras.Model:
+    """A new functional model along the graph of another.
+
+    Args:
+        model: A functional or sequential model.
+        call: `(node, args, kwargs) -> outputs` for each node, inputs included: there, `args` holds
+            the new symbolic input. What it returns takes the place of the node's outputs.
+        name: Of the new model.
+
+    Returns:
+        The new model, with inputs and outputs in the same structures.
+    """
+    graph = functional(model)
+    inputs = keras.tree.map_structure(_new_input, graph._inputs_struct)
+    fresh = {
+        id(old): new for old, new in zip(graph.inputs, keras.tree.flatten(inputs), strict=True)
+    }
+    values: dict[int, Any] = {}
+    for node in nodes(model):
+        if node.call.is_input:
+            args, kwargs = (fresh[node.outputs[0]],), {}
+        else:
+            args, kwargs = node.call.arguments.fill_in(values)
+        outputs = keras.tree.flatten(call(node, args, kwargs))
+        values.update(zip(node.outputs, outputs, strict=True))
+    results = keras.tree.map_structure(lambda tensor: values[id(tensor)], graph._outputs_struct)
+    return keras.Model(inputs, results, name=name)
+
+
+def _new_input(tensor: Any) -> Any:
+    layer = tensor._keras_history.operation
+    optional = getattr(layer, "optional", False)
+    return keras.Input(
+        batch_shape=tensor.shape, dtype=tensor.dtype, name=layer.name, optional=optional
+    )
+
+
+def copy_layer(layer: keras.layers.Layer, args: Any, kwargs: Any) -> keras.layers.Layer:
+    """A copy of a layer, built on what it is called with, with the same weights.
+
+    Raises:
+        ValueError: The layer cannot be made from its own config.
+    """
+    return from_config(layer, layer.get_config(), args, kwargs)
+
+
+def from_config(
+    layer: keras.layers.Layer, config: dict[str, Any], args: Any, kwargs: Any
+) -> keras.layers.Layer:
+    """As `copy_layer`, with another config."""
+    try:
+        if isinstance(layer, keras.layers.Lambda):
+            # The function is already in this process: nothing foreign is loaded.
+            copy = keras.layers.Lambda.from_config(config, safe_mode=False)
+        else:
+            copy = type(layer).from_config(config)
+    except Exception as error:
+        raise ValueError(
+            f"Layer {layer.name!r} ({type(layer).__name__}) cannot be copied, because it cannot be "
+            f"made from its own config: {error}. Give the class a `get_config` that returns the "
+            "arguments of its `__init__`."
+        ) from error
+    symbolic_call(copy, args, kwargs)
+    old, new = layer.variables, copy.variables
+    if [v.shape for v in old] != [v.shape for v in new]:
+        raise ValueError(
+            f"Layer {layer.name!r} ({type(layer).__name__}) cannot be copied: made from its own "
+            f"config it has other weights, {[v.path for v in new]} instead of "
+            f"{[v.path for v in old]}."
+        )
+    for source, target in zip(old, new, strict=True):
+        target.assign(source)
+    return copy
+
+
+def symbolic_call(layer: keras.layers.Layer, args: Any, kwargs: Any) -> Any:
+    """Call a layer on symbolic tensors that belong to no graph, so that it builds itself."""
+
+    def detach(x: Any) -> Any:
+        if not isinstance(x, keras.KerasTensor):
+            return x
+        return keras.KerasTensor(x.shape, x.dtype)
+
+    args, kwargs = keras.tree.map_structure(detach, (args, kwargs))
+    return layer(*args, **kwargs)
+
+
+def is_graph(operation: Any) -> bool:
+    """Whether it is a model whose graph can be read."""
+    if isinstance(operation, keras.Sequential):
+        return getattr(operation, "_functional", None) is not None
+    return isinstance(operation, keras.Model) and hasattr(operation, "_nodes_by_depth")
+
+
+def ends(model: keras.Model, first: bool, last: bool) -> set[int]:
+    """Ids of the layers with kernels that come first from an input, or last before an output.
+
+    Args:
+        model: A functional or sequential model.
+        first: Whether to give the first ones.
+        last: Whether to give the last ones.
+
+    Returns:
+        Set of ids. Of a nested model that stands there, its own first or last layers.
+    """
+    graph = nodes(model)
+    producers = {key: node for node in graph for key in node.outputs}
+    found: set[int] = set()
+
+    def follow(node: Node | None, forward: bool, seen: set[int]) -> None:
+        if node is None or id(node) in seen:
+            return
+        seen.add(id(node))
+        operation = node.operation
+        if is_graph(operation):
+            found.update(ends(operation, forward, not forward))
+        elif isinstance(operation, keras.layers.Layer) and kernels_of(operation):
+            found.add(id(operation))
+        else:
+            after = node.consumers if forward else [producers[key] for key in node.inputs]
+            for other in after:
+                follow(other, forward, seen)
+
+    if first:
+        seen: set[int] = set()
+        for node in graph:
+            if node.call.is_input:
+                follow(node, True, seen)
+    if last:
+        seen = set()
+        for tensor in functional(model).outputs:
+            follow(producers[id(tensor)], False, seen)
+    return found

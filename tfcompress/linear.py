@@ -1,0 +1,168 @@
+"""Dense layers and convolutions as one TFLite op each: kernel, bias and activation together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import layers, ops
+
+__all__ = ["compute", "is_linear"]
+
+Array = npt.NDArray[Any]
+Activation = Callable[[Any], Any]
+
+
+def is_linear(layer: keras.Layer) -> bool:
+    """Whether `compute` knows the layer, whose subclasses may do anything and do not count."""
+    if getattr(layer, "data_format", "channels_last") != "channels_last":
+        return False
+    if type(layer) is layers.EinsumDense:
+        return _einsum_split(layer.equation) is not None
+    return type(layer) in _COMPUTE
+
+
+def compute(layer: keras.Layer, x: Any, kernel: Array, bias: Array, activation: Activation) -> Any:
+    """What the layer computes, with the kernel, bias and activation given.
+
+    The activation comes before any reshaping back, so that TFLite fuses it; convolutions over time
+    become ones over images of width one, which is all that TFLite has.
+
+    Args:
+        layer: A layer that `is_linear`; its own weights and activation are not used.
+        x: Input tensor.
+        kernel: In the layer's own shape.
+        bias: One value per output channel, flat.
+        activation: A function of a tensor.
+
+    Returns:
+        The output tensor.
+    """
+    return _COMPUTE[type(layer)](layer, x, kernel, bias, activation)
+
+
+def _dense(layer: Any, x: Any, kernel: Array, bias: Array, activation: Activation) -> Any:
+    flat = x if len(x.shape) == 2 else ops.reshape(x, (-1, kernel.shape[0]))
+    y = activation(ops.matmul(flat, ops.convert_to_tensor(kernel)) + bias)
+    return y if len(x.shape) == 2 else _restore(y, x, len(x.shape) - 1, kernel.shape[1:])
+
+
+def _einsum(layer: Any, x: Any, kernel: Array, bias: Array, activation: Activation) -> Any:
+    summed = _einsum_split(layer.equation)
+    assert summed is not None
+    matrix = kernel.reshape(int(np.prod(kernel.shape[:summed])), -1)
+    flat = ops.reshape(x, (-1, matrix.shape[0]))
+    y = activation(ops.matmul(flat, ops.convert_to_tensor(matrix)) + bias)
+    return _restore(y, x, len(x.shape) - summed, kernel.shape[summed:])
+
+
+def _restore(y: Any, x: Any, kept: int, outputs: tuple[int, ...]) -> Any:
+    """The leading axes of `x` again, of which one may be free besides the batch."""
+    shape, dynamic = list(x.shape[:kept]), ops.shape(x)
+    if sum(size is None for size in shape) <= 1:
+        return ops.reshape(y, [-1 if size is None else size for size in shape] + list(outputs))
+    return ops.reshape(y, [*dynamic[:kept], *outputs])
+
+
+def _einsum_split(equation: str) -> int | None:
+    """How many of the kernel's leading axes are summed over, if the equation is a plain product.
+
+    Plain: "abc,cde->abde" sums the input's last axes, the kernel's first, and appends the rest.
+    """
+    operands, _, result = equation.replace(" ", "").partition("->")
+    left, _, kernel = operands.partition(",")
+    left, result = left.replace("...", ""), result.replace("...", "")
+    summed = sum(label not in result for label in kernel)
+    plain = (
+        0 < summed < len(kernel)
+        and left[len(left) - summed :] == kernel[:summed]
+        and result == left[: len(left) - summed] + kernel[summed:]
+    )
+    return summed if plain else None
+
+
+def _conv2d(layer: Any, x: Any, kernel: Array, bias: Array, activation: Activation) -> Any:
+    y = ops.conv(
+        x,
+        ops.convert_to_tensor(kernel),
+        strides=list(layer.strides),
+        padding=layer.padding,
+        dilation_rate=layer.dilation_rate,
+    )
+    return activation(y + bias)
+
+
+def _conv1d(layer: Any, x: Any, kernel: Array, bias: Array, activation: Activation) -> Any:
+    x, padding = _causal(layer, x)
+    y = ops.conv(
+        ops.expand_dims(x, 2),
+        ops.convert_to_tensor(kernel[:, None]),
+        strides=_square(layer.strides),
+        padding=padding,
+        dilation_rate=_square(layer.dilation_rate),
+    )
+    return ops.squeeze(activation(y + bias), 2)
+
+
+def _depthwise2d(layer: Any, x: Any, kernel: Array, bias: Array, activation: Activation) -> Any:
+    y = ops.depthwise_conv(
+        x,
+        ops.convert_to_tensor(kernel),
+        strides=list(layer.strides),
+        padding=layer.padding,
+        dilation_rate=layer.dilation_rate,
+    )
+    return activation(y + bias)
+
+
+def _depthwise1d(layer: Any, x: Any, kernel: Array, bias: Array, activation: Activation) -> Any:
+    x, padding = _causal(layer, x)
+    y = ops.depthwise_conv(
+        ops.expand_dims(x, 2),
+        ops.convert_to_tensor(kernel[:, None]),
+        strides=_square(layer.strides),
+        padding=padding,
+        dilation_rate=_square(layer.dilation_rate),
+    )
+    return ops.squeeze(activation(y + bias), 2)
+
+
+def _conv2d_transpose(
+    layer: Any, x: Any, kernel: Array, bias: Array, activation: Activation
+) -> Any:
+    y = ops.conv_transpose(
+        x,
+        ops.convert_to_tensor(kernel),
+        strides=list(layer.strides),
+        padding=layer.padding,
+        output_padding=layer.output_padding,
+        dilation_rate=layer.dilation_rate,
+    )
+    return activation(y + bias)
+
+
+def _causal(layer: Any, x: Any) -> tuple[Any, str]:
+    if layer.padding != "causal":
+        return x, layer.padding
+    before = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
+    return ops.pad(x, [(0, 0), (before, 0), (0, 0)]), "valid"
+
+
+def _square(value: Any) -> list[int]:
+    """For the axis of length one the same number again: some kernels know squares only."""
+    number = value[0] if isinstance(value, list | tuple) else value
+    return [int(number), int(number)]
+
+
+_COMPUTE: dict[type, Callable[..., Any]] = {
+    layers.Dense: _dense,
+    layers.EinsumDense: _einsum,
+    layers.Conv1D: _conv1d,
+    layers.Conv2D: _conv2d,
+    layers.DepthwiseConv1D: _depthwise1d,
+    layers.DepthwiseConv2D: _depthwise2d,
+    layers.Conv2DTranspose: _conv2d_transpose,
+}

@@ -1,0 +1,178 @@
+"""Fake-quantization: the numerics of int8 in float, with gradients that pass straight through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+__all__ = [
+    "ACTIVATION_STEPS",
+    "KERNEL_STEPS",
+    "fake_quant",
+    "fake_quant_kernel",
+    "fake_quant_learned",
+    "nudged",
+    "on_grid",
+    "symmetric_range",
+]
+
+ACTIVATION_STEPS = 255
+"""Steps from the lowest to the highest int8 activation."""
+
+KERNEL_STEPS = 127
+"""Steps from zero to the largest int8 weight: a narrow range, -127 to 127, has no -128."""
+
+
+def fake_quant(x: Any, low: Any, high: Any) -> Any:
+    """Round to the 256 values of an int8 tensor whose range is `low` to `high`.
+
+    Asymmetric, per tensor: scale s = (high - low) / 255, zero point z = round(-low / s), and
+    s * (clip(round(x / s) + z, 0, 255) - z). The range is widened to hold zero, and moved by less
+    than a step so that zero is exact. The gradient is one inside the range and zero outside (the
+    straight-through estimator with clipping); what falls outside flows to `low` or `high`.
+
+    >>> fake_quant(tf.constant([-9.0, 0.3, 0.5]), -1.0, 1.55).numpy().round(3).tolist()
+    [-1.0, 0.3, 0.5]
+
+    Args:
+        x: Float tensor of any shape. Half precision is computed in float32.
+        low: Lowest value, a scalar.
+        high: Highest value, a scalar.
+
+    Returns:
+        Tensor like `x`.
+
+    Reference:
+        Jacob et al. 2018, sections 2.1 and 3, https://arxiv.org/abs/1712.05877; the TFLite
+        quantization specification, https://ai.google.dev/edge/litert/models/quantization_spec
+    """
+    low, high = tf.minimum(low, 0.0), tf.maximum(high, 0.0)
+    wide = tf.cast(x, tf.float32)
+    return tf.cast(tf.quantization.fake_quant_with_min_max_vars(wide, low, high), x.dtype)
+
+
+def fake_quant_learned(x: Any, low: Any, high: Any) -> Any:
+    """As `fake_quant`, with the gradient of LSQ for the range.
+
+    The scale's gradient counts the rounding errors inside the range too, not only what was clipped:
+    for v = x / s it is round(v) - v inside, and the bound outside. Both gradients of the range are
+    multiplied by 1 / sqrt(255 * size of x), which keeps its steps in proportion to those of weights.
+
+    >>> with tf.GradientTape() as tape:
+    ...     x, high = tf.constant([0.2, 5.0]), tf.Variable(2.55)
+    ...     y = fake_quant_learned(x, 0.0, high)
+    >>> y.numpy().round(3).tolist(), bool(tape.gradient(y, high) > 0)
+    ([0.2, 2.55], True)
+
+    Args:
+        x: As for `fake_quant`.
+        low: As for `fake_quant`; may be trainable.
+        high: As for `fake_quant`; may be trainable.
+
+    Returns:
+        Tensor like `x`.
+
+    Reference:
+        Esser et al. 2020, https://arxiv.org/abs/1902.08153; with an offset, Bhalgat et al. 2020,
+        https://arxiv.org/abs/2004.09576
+    """
+    wide = tf.cast(x, tf.float32)
+    size = tf.cast(tf.size(wide), tf.float32)
+    damping = tf.math.rsqrt(ACTIVATION_STEPS * tf.maximum(size, 1.0))
+    low = _scale_gradient(tf.minimum(low, 0.0), damping)
+    high = _scale_gradient(tf.maximum(high, 0.0), damping)
+    scale = tf.maximum(high - low, _TINY) / ACTIVATION_STEPS
+    # The zero point is rounded, and its gradient passes too: low acts through it.
+    zero_point = _round(tf.clip_by_value(-low / scale, 0.0, float(ACTIVATION_STEPS)))
+    steps = tf.clip_by_value(_round(wide / scale + zero_point), 0.0, float(ACTIVATION_STEPS))
+    return tf.cast((steps - zero_point) * scale, x.dtype)
+
+
+def fake_quant_kernel(kernel: Any, axes: tuple[int, ...], limit: Any = None) -> Any:
+    """Round weights to the 255 values of an int8 kernel, symmetric, with a scale per channel.
+
+    s = max|w| / 127 over all axes but the channel's, and s * round(w / s). Zeros stay zeros. The
+    gradient is one. With a learned `limit` t, the scale is min(t, max|w|) / 127; weights beyond it
+    are clipped and pass no gradient, and the limit gets that of LSQ.
+
+    >>> fake_quant_kernel(tf.constant([[1.27, 0.014], [0.512, 0.0]]), (0,)).numpy().round(3).tolist()
+    [[1.27, 0.01], [0.512, 0.0]]
+
+    Args:
+        kernel: Float tensor of any shape. Half precision is computed in float32.
+        axes: Those that run over the output channels; others share a scale. Empty: per tensor.
+        limit: None, or the largest weight per channel, in a shape that broadcasts to the kernel's.
+
+    Returns:
+        Tensor like `kernel`.
+
+    Reference:
+        As for `fake_quant` and `fake_quant_learned`.
+    """
+    wide = tf.cast(kernel, tf.float32)
+    shared = [axis for axis in range(len(wide.shape)) if axis not in axes]
+    largest = tf.stop_gradient(tf.reduce_max(tf.abs(wide), axis=shared, keepdims=True))
+    if limit is None:
+        scale = largest / KERNEL_STEPS
+        rounded = tf.round(tf.math.divide_no_nan(wide, scale)) * scale
+        return tf.cast(tf.stop_gradient(rounded) + _gradient_of(wide), kernel.dtype)
+    count = float(np.prod([wide.shape[axis] for axis in shared]))
+    limit = _scale_gradient(tf.abs(limit), (count * KERNEL_STEPS) ** -0.5)
+    scale = tf.maximum(tf.minimum(limit, largest), _TINY) / KERNEL_STEPS
+    steps = tf.clip_by_value(_round(wide / scale), -float(KERNEL_STEPS), float(KERNEL_STEPS))
+    return tf.cast(steps * scale, kernel.dtype)
+
+
+def symmetric_range(low: Any, high: Any) -> tuple[Any, Any]:
+    """The range around both whose zero point is int8's 0: from -128 to 127 steps.
+
+    >>> [round(float(bound), 3) for bound in symmetric_range(-1.0, 0.5)]
+    [-1.008, 1.0]
+    """
+    largest = tf.maximum(tf.maximum(-low, high), 0.0)
+    return -largest * (KERNEL_STEPS + 1) / KERNEL_STEPS, largest
+
+
+def nudged(low: float, high: float) -> tuple[float, float]:
+    """The range that `fake_quant` really uses: with zero in it, on a step.
+
+    >>> low, high = nudged(-1.0, 1.0)
+    >>> round(low, 4), round(high, 4)
+    (-1.0039, 0.9961)
+    """
+    low, high = min(float(low), 0.0), max(float(high), 0.0)
+    scale = (high - low) / ACTIVATION_STEPS
+    if scale == 0.0:
+        return 0.0, 0.0
+    zero_point = min(max(np.floor(-low / scale + 0.5), 0.0), float(ACTIVATION_STEPS))
+    return float(-zero_point * scale), float((ACTIVATION_STEPS - zero_point) * scale)
+
+
+def on_grid(kernel: npt.NDArray[Any], axes: tuple[int, ...], limit: Any = None) -> npt.NDArray[Any]:
+    """What `fake_quant_kernel` gives, computed now, as an array for an exported graph.
+
+    >>> on_grid(np.float32([[1.27], [0.512]]), (1,)).round(3).tolist()
+    [[1.27], [0.512]]
+    """
+    limit = None if limit is None else tf.constant(limit)
+    return np.asarray(fake_quant_kernel(tf.constant(kernel), axes, limit))
+
+
+_TINY = 1e-12
+
+
+def _round(x: Any) -> Any:
+    return tf.stop_gradient(tf.round(x)) + _gradient_of(x)
+
+
+def _scale_gradient(x: Any, factor: Any) -> Any:
+    """`x`, whose gradient is multiplied by `factor`."""
+    return tf.stop_gradient(x) + factor * _gradient_of(x)
+
+
+def _gradient_of(x: Any) -> Any:
+    """Exactly zero, with the gradient of `x`."""
+    return x - tf.stop_gradient(x)

@@ -1,0 +1,192 @@
+"""The ranges of a quantization-aware model: set from samples, and frozen at a time of training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.progress import Progress
+
+from .converters.calibration import load_samples
+from .converters.float32 import all_layers
+from .converters.signature import signature
+from .fake_quant import FakeQuant, fake_quants
+from .wrapper import QuantizeWrapper
+
+__all__ = ["FreezeBatchNorm", "FreezeRanges", "calibrate"]
+
+
+def calibrate(
+    model: keras.Model, data: Any, batch_size: int = 32, max_samples: int = 500
+) -> keras.Model:
+    """Set the ranges of activations to what samples reach, as post-training quantization does.
+
+    Training then begins from there, not from the ranges of its first batch, and a model that is not
+    trained any further can be exported. Activations are not rounded meanwhile, kernels are.
+
+    >>> from tfcompress.quantize import quantize_aware
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
+    >>> qat = calibrate(quantize_aware(model), np.eye(4, dtype="float32"))
+    >>> next(fake_quants(qat)).range()
+    (0.0, 1.0)
+
+    Args:
+        model: From `quantize_aware`. Its ranges are set in place.
+        data: Samples as for `converters.Int8(calibration=...)`: an array, a dict of arrays by input
+            name, a generator or `tf.data.Dataset` of either, with or without targets, or the path
+            of an .npz file.
+        batch_size: Samples at a time, if the model does not say. Defaults to 32.
+        max_samples: At most this many samples are used. Defaults to 500.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ValueError: The model is none from `quantize_aware`, or the samples are no good: none, of a
+            wrong shape, NaN.
+    """
+    layers = _fake_quants(model)
+    call = signature(model, batch_size)
+    samples = load_samples(data, call.inputs, max_samples=max_samples)
+    count = len(next(iter(samples.values())))
+    size = call.inputs[0].shape[0] or batch_size
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def observe(batch: dict[str, Any]) -> None:
+        call.call(batch)
+
+    for layer in layers:
+        layer.forget()
+        layer.observing = True
+    try:
+        with Progress(transient=True) as progress:
+            for start in progress.track(range(0, count, size), description="calibrating"):
+                # The last batch is filled up from before it, where the model wants full ones.
+                rows = slice(max(0, min(start, count - size)), start + size)
+                observe({name: tf.constant(array[rows]) for name, array in samples.items()})
+    finally:
+        for layer in layers:
+            layer.observing = False
+    return model
+
+
+def _fake_quants(model: keras.Model) -> list[FakeQuant]:
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"Expected a keras.Model. Received: {model!r}")
+    found = list(fake_quants(model))
+    if not found:
+        raise ValueError(
+            f"The model {model.name!r} has no ranges to set. Make it with quantize_aware first."
+        )
+    return found
+
+
+class _At(keras.callbacks.Callback):  # type: ignore[misc]
+    """Does something once, at an epoch or a step of the optimizer."""
+
+    def __init__(self, epoch: int | None = None, step: int | None = None) -> None:
+        super().__init__()
+        for name, value in (("epoch", epoch), ("step", step)):
+            if value is not None and (not isinstance(value, int) or value < 0):
+                raise ValueError(f"{name} must be a whole number from 0. Received: {value!r}")
+        if (epoch is None) == (step is None):
+            raise ValueError(
+                f"Give either an epoch or a step. Received: epoch={epoch}, step={step}"
+            )
+        self.epoch = epoch
+        self.step = step
+        self._done = False
+
+    def _apply(self) -> bool:
+        """Do it; whether anything changed."""
+        raise NotImplementedError
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Begin anew."""
+        self._done = False
+        if not any(True for _ in fake_quants(self.model)):
+            raise ValueError(
+                f"{type(self).__name__} is for models from quantize_aware; {self.model.name!r} has "
+                "no ranges."
+            )
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Do it from this epoch on."""
+        if self.epoch is not None and epoch >= self.epoch:
+            self._once()
+        self._at_step()
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Do it from this step on."""
+        self._at_step()
+
+    def _at_step(self) -> None:
+        if self.step is not None and not self._done:
+            if int(self.model.optimizer.iterations.numpy()) >= self.step:
+                self._once()
+
+    def _once(self) -> None:
+        if not self._done and self._apply():
+            # The step that was traced before does not know.
+            self.model.make_train_function(force=True)
+        self._done = True
+
+
+class FreezeRanges(_At):
+    """Stop the ranges of activations from moving, from an epoch or a step on.
+
+    Weights then settle on ranges that stay; Jacob et al. freeze them for the last part of training.
+
+    >>> FreezeRanges(epoch=2).epoch
+    2
+
+    Args:
+        epoch: From the beginning of this epoch on, counted from 0.
+        step: From this many steps of the optimizer on; checked before each batch, or each
+            `steps_per_execution` of them.
+
+    Raises:
+        ValueError: Neither is given, or both.
+
+    Reference:
+        Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.1
+    """
+
+    def _apply(self) -> bool:
+        return _set(fake_quants(self.model), "frozen")
+
+
+class FreezeBatchNorm(_At):
+    """Normalize by the moving statistics in training too, from an epoch or a step on.
+
+    That is what the file does, so that weights can adapt to it; gamma and beta go on training.
+
+    >>> FreezeBatchNorm(step=1000).step
+    1000
+
+    Args:
+        epoch: As for `FreezeRanges`.
+        step: As for `FreezeRanges`.
+
+    Raises:
+        ValueError: Neither is given, or both.
+
+    Reference:
+        Krishnamoorthi 2018, https://arxiv.org/abs/1806.08342, section 3.2
+    """
+
+    def _apply(self) -> bool:
+        return _set(
+            (layer for layer in all_layers(self.model) if isinstance(layer, QuantizeWrapper)),
+            "frozen_statistics",
+        )
+
+
+def _set(layers: Iterable[Any], attribute: str) -> bool:
+    changing = [layer for layer in layers if not getattr(layer, attribute)]
+    for layer in changing:
+        setattr(layer, attribute, True)
+    return bool(changing)

@@ -1,0 +1,118 @@
+"""Layers of several TFLite ops: how each computes, with the tensors in between rounded to int8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import layers, ops
+
+from . import quantizers
+from .activations import activate, is_fused
+from .converters.exporting import is_exporting
+
+__all__ = ["Recipe", "recipe_of"]
+
+Layer = keras.layers.Layer
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a layer of several ops is computed.
+
+    Attributes:
+        compute: `(wrapper, layer, *args, training, **kwargs) -> outputs`. The `QuantizeWrapper`
+            rounds kernels (`apply`, `linear`, `kernel`) and inner tensors (`fake_quant`).
+        tensors: `(layer, shape of its first argument) -> names` that `compute` gives its inner
+            tensors. The last op's output is none of them: a `FakeQuant` layer rounds it.
+        rounded: Whether the outputs are rounded to int8 already.
+        applies: Whether a layer of the class can be computed so, or else why not.
+    """
+
+    compute: Callable[..., Any]
+    tensors: Callable[[Any, Any], Sequence[str]] = lambda layer, shape: ()
+    rounded: bool = False
+    applies: Callable[[Any], str | None] = lambda layer: None
+
+
+def recipe_of(layer: Layer) -> Recipe | None:
+    """The recipe of a layer; of the class itself, as a subclass may compute anything."""
+    recipe = RECIPES.get(type(layer))
+    return recipe if recipe is not None and recipe.applies(layer) is None else None
+
+
+def _separable(q: Any, layer: Any, x: Any, training: bool | None = None) -> Any:
+    """A depthwise and a pointwise convolution; the former's output is a tensor of its own."""
+    depthwise = q.kernel(layer, "depthwise_kernel")
+    pointwise = q.kernel(layer, "pointwise_kernel")
+    flat = len(x.shape) == 3
+    padding = layer.padding
+    if flat:
+        if padding == "causal":
+            before = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
+            x, padding = ops.pad(x, [(0, 0), (before, 0), (0, 0)]), "valid"
+        x = ops.expand_dims(x, 2)
+        depthwise, pointwise = depthwise[:, None], pointwise[:, None]
+    strides, dilation = list(layer.strides), list(layer.dilation_rate)
+    y = ops.depthwise_conv(
+        x,
+        ops.cast(depthwise, x.dtype),
+        strides=strides * 2 if flat else strides,
+        padding=padding,
+        dilation_rate=dilation * 2 if flat else dilation,
+    )
+    y = q.fake_quant("depthwise", y)
+    y = ops.conv(y, ops.cast(pointwise, x.dtype), padding="valid")
+    if layer.bias is not None:
+        y = y + ops.cast(layer.bias, x.dtype)
+    if is_fused(layer.activation):
+        y = layer.activation(y)
+        return ops.squeeze(y, 2) if flat else y
+    y = ops.squeeze(y, 2) if flat else y
+    return activate(layer.activation, q.fake_quant("linear", y))
+
+
+def _separable_tensors(layer: Any, shape: Any) -> Sequence[str]:
+    return ("depthwise",) if is_fused(layer.activation) else ("depthwise", "linear")
+
+
+def _embedding(q: Any, layer: Any, tokens: Any, training: bool | None = None) -> Any:
+    """A look-up gives out what the table holds, in the table's own scale: one for all of it."""
+    table = layer.embeddings
+    if is_exporting():
+        with tf.init_scope():
+            values = tf.convert_to_tensor(table).numpy()
+        low, high = quantizers.nudged(values.min(), values.max())
+        return tf.quantization.fake_quant_with_min_max_args(layer(tokens), low, high)
+    low, high = (tf.stop_gradient(bound) for bound in (ops.min(table), ops.max(table)))
+    return quantizers.fake_quant(layer(tokens), low, high)
+
+
+def _activation(q: Any, layer: Any, x: Any, training: bool | None = None) -> Any:
+    return activate(layer.activation, x)
+
+
+def _sum(q: Any, layer: Any, terms: Sequence[Any], training: bool | None = None) -> Any:
+    """TFLite's ADD takes two: each sum on the way is a tensor."""
+    total = terms[0]
+    for index, term in enumerate(terms[1:], start=1):
+        total = total + term
+        if index < len(terms) - 1:
+            total = q.fake_quant(f"sum_{index}", total)
+    return total
+
+
+def _sum_tensors(layer: Any, shape: Any) -> Sequence[str]:
+    return [f"sum_{index}" for index in range(1, len(shape) - 1)]
+
+
+RECIPES: dict[type, Recipe] = {
+    layers.SeparableConv1D: Recipe(_separable, _separable_tensors),
+    layers.SeparableConv2D: Recipe(_separable, _separable_tensors),
+    layers.Embedding: Recipe(_embedding, rounded=True),
+    layers.Activation: Recipe(_activation),
+    layers.Add: Recipe(_sum, _sum_tensors),
+}
