@@ -12,16 +12,26 @@ from . import edge
 from .edge.console import captured
 
 __all__ = [
+    "FakeQuant",
+    "FreezeBatchNorm",
+    "FreezeRanges",
+    "Int8Scheme",
     "KeepZeros",
     "Prune",
+    "QatReport",
+    "QuantizeWrapper",
     "Summary",
+    "calibrate",
     "converters",
     "edge",
     "importance",
     "masks",
     "prune_weights",
+    "qat_report",
+    "quantize_aware",
     "regularize",
     "schedules",
+    "strip",
     "summary",
 ]
 
@@ -32,9 +42,15 @@ if find_spec("keras") is not None and find_spec("tensorflow") is not None:
 
     # At once, not on first use: Keras loads a file only if its classes are registered before.
     from . import converters, importance, masks, schedules
+    from .fake_quant import FakeQuant
     from .pruning import KeepZeros, Prune, prune_weights
+    from .qat_report import QatReport, qat_report
+    from .quantize import quantize_aware, strip
+    from .ranges import FreezeBatchNorm, FreezeRanges, calibrate
     from .regularize import regularize
+    from .scheme import Int8Scheme
     from .summary import Summary, summary
+    from .wrapper import QuantizeWrapper
 else:
 
     def __getattr__(name: str) -> object:

@@ -1,0 +1,153 @@
+"""`qat_report`: what a quantization-aware model computes in int8, and what in float, by name."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import keras
+from rich.console import Console
+from rich.table import Table
+
+from .fake_quant import FakeQuant
+from .graph import Node, functional, is_graph, nodes
+from .kernels import kernels_of
+from .rules import Rule, rule_of, why_float
+from .wrapper import QuantizeWrapper
+
+__all__ = ["QatLayer", "QatReport", "qat_report"]
+
+
+@dataclass(frozen=True)
+class QatLayer:
+    """One layer or operation.
+
+    Attributes:
+        path: Its name, after those of the models around it.
+        type: Its class, and those of the layers that TFLite computes in the same op.
+        kernel: How its weights are computed with: "int8 per channel", "float", or "" without any.
+        output: What becomes of its output, in words.
+        range: The range of its output, if one is known.
+        floating: Why it is computed in float, or "".
+    """
+
+    path: str
+    type: str
+    kernel: str
+    output: str
+    range: tuple[float, float] | None
+    floating: str
+
+
+@dataclass(frozen=True)
+class QatReport:
+    """What `qat_report` found.
+
+    Attributes:
+        model: Name of the model.
+        layers: In the order of computation.
+    """
+
+    model: str
+    layers: tuple[QatLayer, ...]
+
+    @property
+    def floating(self) -> tuple[QatLayer, ...]:
+        """Those that are computed in float."""
+        return tuple(layer for layer in self.layers if layer.floating)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"model": self.model, "layers": [asdict(layer) for layer in self.layers]}
+
+    def table(self) -> Table:
+        """As a table to print."""
+        table = Table(title=f"{self.model}, quantization-aware", title_justify="left")
+        for name in ("layer", "type", "weights", "output", "range"):
+            table.add_column(name, overflow="fold")
+        for layer in self.layers:
+            bounds = "" if layer.range is None else "{:.4g} to {:.4g}".format(*layer.range)
+            output = f"float: {layer.floating}" if layer.floating else layer.output
+            table.add_row(layer.path, layer.type, layer.kernel, output, bounds)
+        return table
+
+    def __str__(self) -> str:
+        console = Console(width=120, force_terminal=False, force_jupyter=False)
+        with console.capture() as capture:
+            console.print(self.table())
+        return capture.get()
+
+
+def qat_report(model: keras.Model) -> QatReport:
+    """Say for each layer of a quantization-aware model what its int8 file computes it in.
+
+    >>> from tfcompress.quantize import quantize_aware
+    >>> volume = keras.Input((4, 4, 4, 1))
+    >>> model = keras.Model(volume, keras.layers.Conv3D(2, 3, name="conv")(volume))
+    >>> [(layer.path, layer.floating) for layer in qat_report(quantize_aware(model)).floating]
+    [('conv', "TFLite's CONV_3D has no int8 kernel")]
+
+    Args:
+        model: From `quantize_aware`.
+
+    Returns:
+        A report that prints as a table.
+
+    Raises:
+        TypeError: It is no Keras model.
+        ValueError: It holds nothing from `quantize_aware`.
+    """
+    from .quantize import is_quantized
+
+    functional(model)
+    if not is_quantized(model):
+        raise ValueError(f"The model {model.name!r} is not quantization-aware: nothing to report.")
+    return QatReport(model.name, tuple(_layers(model, "")))
+
+
+def _layers(model: keras.Model, prefix: str) -> list[QatLayer]:
+    found: list[QatLayer] = []
+    seen: set[int] = set()
+    for node in nodes(model):
+        operation = node.operation
+        if isinstance(operation, FakeQuant) or id(operation) in seen:
+            continue
+        seen.add(id(operation))
+        if is_graph(operation):
+            found += _layers(operation, f"{prefix}{operation.name}/")
+        else:
+            found.append(_describe(node, prefix))
+    return found
+
+
+def _describe(node: Node, prefix: str) -> QatLayer:
+    operation: Any = node.operation
+    wrapper = operation if isinstance(operation, QuantizeWrapper) else None
+    parts = [wrapper.layer, *wrapper.then] if wrapper else [operation]
+    follower = next((c for c in node.consumers if c and isinstance(c.operation, FakeQuant)), None)
+    reason = why_float(parts[0]) or ""
+    if wrapper is not None and wrapper.in_float:
+        reason = "kept in float on request"
+    has_kernels = isinstance(parts[0], keras.layers.Layer) and bool(kernels_of(parts[0]))
+    kernel = "int8 per channel" if wrapper is not None and not reason else "float"
+    output, bounds = _output(node, parts[0], follower)
+    return QatLayer(
+        path=prefix + parts[0].name,
+        type=" + ".join(type(part).__name__ for part in parts),
+        kernel=kernel if has_kernels else "",
+        output=output,
+        range=bounds,
+        floating=reason,
+    )
+
+
+def _output(node: Node, operation: Any, follower: Node | None) -> tuple[str, Any]:
+    if follower is None:
+        same = rule_of(operation) in (Rule.SAME, Rule.JOINED, Rule.ROUNDED, Rule.NONE)
+        return (rule_of(operation).value if same else "float"), None
+    layer: FakeQuant = follower.operation
+    known = layer.fixed is not None or float(layer.seen.numpy()) > 0
+    bounds = layer.range() if known else None
+    if layer.fixed is not None:
+        return Rule.FIXED.value, bounds
+    return (Rule.JOINED if layer.calls > 1 else Rule.OWN).value, bounds
