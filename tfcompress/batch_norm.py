@@ -12,7 +12,9 @@ __all__ = ["batch_norm"]
 _SMALLEST_EPSILON = 1.001e-5  # The fused op takes no smaller one.
 
 
-def batch_norm(layer: keras.layers.BatchNormalization, x: Any, training: bool) -> Any:
+def batch_norm(
+    layer: keras.layers.BatchNormalization, x: Any, training: bool, mask: Any = None
+) -> Any:
     """What the layer computes, by TensorFlow's fused op where that gives the same.
 
     In training that op is faster than Keras' own sequence on a CPU. Its variance is that of a
@@ -22,6 +24,7 @@ def batch_norm(layer: keras.layers.BatchNormalization, x: Any, training: bool) -
         layer: A built layer.
         x: Its input.
         training: Whether to normalize by the batch, and update the moving statistics.
+        mask: Which steps count, as Keras passes it.
 
     Returns:
         Tensor like `x`.
@@ -29,8 +32,8 @@ def batch_norm(layer: keras.layers.BatchNormalization, x: Any, training: bool) -
     Reference:
         Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167
     """
-    if not (training and layer.trainable and _fusable(layer, x)):
-        return layer(x, training=training)
+    if mask is not None or not (training and layer.trainable and _fusable(layer, x)):
+        return layer(x, training=training, mask=mask)
     channels = x.shape[-1]
     gamma = tf.ones(channels) if layer.gamma is None else tf.convert_to_tensor(layer.gamma)
     beta = tf.zeros(channels) if layer.beta is None else tf.convert_to_tensor(layer.beta)

@@ -88,7 +88,7 @@ def _conv2d(layer: Any, x: Any, kernel: Array, bias: Array, activation: Activati
     y = ops.conv(
         x,
         ops.convert_to_tensor(kernel),
-        strides=list(layer.strides),
+        strides=tuple(layer.strides),
         padding=layer.padding,
         dilation_rate=layer.dilation_rate,
     )
@@ -111,7 +111,7 @@ def _depthwise2d(layer: Any, x: Any, kernel: Array, bias: Array, activation: Act
     y = ops.depthwise_conv(
         x,
         ops.convert_to_tensor(kernel),
-        strides=list(layer.strides),
+        strides=tuple(layer.strides),
         padding=layer.padding,
         dilation_rate=layer.dilation_rate,
     )
@@ -136,7 +136,7 @@ def _conv2d_transpose(
     y = ops.conv_transpose(
         x,
         ops.convert_to_tensor(kernel),
-        strides=list(layer.strides),
+        strides=tuple(layer.strides),
         padding=layer.padding,
         output_padding=layer.output_padding,
         dilation_rate=layer.dilation_rate,
@@ -151,10 +151,10 @@ def _causal(layer: Any, x: Any) -> tuple[Any, str]:
     return ops.pad(x, [(0, 0), (before, 0), (0, 0)]), "valid"
 
 
-def _square(value: Any) -> list[int]:
+def _square(value: Any) -> tuple[int, int]:
     """For the axis of length one the same number again: some kernels know squares only."""
     number = value[0] if isinstance(value, list | tuple) else value
-    return [int(number), int(number)]
+    return int(number), int(number)
 
 
 _COMPUTE: dict[type, Callable[..., Any]] = {

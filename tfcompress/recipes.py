@@ -56,7 +56,7 @@ def _separable(q: Any, layer: Any, x: Any, training: bool | None = None) -> Any:
             x, padding = ops.pad(x, [(0, 0), (before, 0), (0, 0)]), "valid"
         x = ops.expand_dims(x, 2)
         depthwise, pointwise = depthwise[:, None], pointwise[:, None]
-    strides, dilation = list(layer.strides), list(layer.dilation_rate)
+    strides, dilation = tuple(layer.strides), tuple(layer.dilation_rate)
     y = ops.depthwise_conv(
         x,
         ops.cast(depthwise, x.dtype),
