@@ -105,7 +105,8 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc]
         if self.fixed is not None:
             return quantizers.fake_quant(inputs, *self.fixed)
         if self.observing:
-            self._grow(inputs)
+            if observe:
+                self._grow(inputs)
             return inputs
         if training and observe and not self.frozen:
             self._follow(inputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -77,6 +78,8 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
         self.supports_masking = True
         self.recipe = None if in_float else recipe_of(layer)
         self.inner: dict[str, FakeQuant] = {}
+        # It is called as the wrapped layer is: with the masks, tensors and flags of that one.
+        self._call_signature = inspect.signature(layer.call)
 
     def _inner_tensors(self, shape: Any) -> Iterable[str]:
         """Names of the tensors between the ops of this layer."""
@@ -113,7 +116,7 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
         for fake_quant in self.inner.values():
             fake_quant.build(None)
         self.limits = {
-            kernel.path: self._limit(kernel)
+            _key(kernel): self._limit(kernel)
             for kernel in kernels_of(self.layer)
             if self.ranges != MOVING_AVERAGE and not self.in_float
         }
@@ -132,9 +135,8 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
         limit.assign(largest)
         return limit
 
-    def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+    def call(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         """As the wrapped layer, on its arguments."""
-        args = (inputs, *args)
         if self.in_float:
             return self._in_float(*args, **kwargs)
         if self.recipe is not None:
@@ -191,11 +193,27 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
             self.add_loss(loss)
         return outputs
 
-    def linear(self, layer: Layer, x: Any) -> Any:
-        """A dense layer or convolution, without activation, as one op."""
+    def observe(self, name: str, x: Any) -> None:
+        """Let the range of this inner tensor follow `x`, which need not be that tensor."""
+        if not is_exporting():
+            self.inner[name](x)
+
+    def linear(
+        self,
+        layer: Layer,
+        x: Any,
+        factor: float = 1.0,
+        activation: Activation = keras.activations.linear,
+    ) -> Any:
+        """A dense layer or convolution as one op, times a factor, with an activation that fuses.
+
+        The layer's own activation is the caller's to apply.
+        """
         if is_exporting() and linear.is_linear(layer):
-            return linear.compute(layer, x, *self._folded(layer, ()), keras.activations.linear)
-        return self.apply(layer, x)
+            kernel, bias = self._folded(layer, ())
+            return linear.compute(layer, x, kernel * factor, bias * factor, activation)
+        y = self.apply(layer, x)
+        return activation(y if factor == 1.0 else y * ops.cast(factor, y.dtype))
 
     def kernel(self, layer: Layer, name: str) -> Any:
         """A kernel of the layer, rounded to int8."""
@@ -227,9 +245,7 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
             )
 
     def _limit_of(self, kernel: Kernel) -> keras.Variable | None:
-        return next(
-            (limit for path, limit in self.limits.items() if path.endswith(kernel.path)), None
-        )
+        return self.limits.get(_key(kernel))
 
     def _export_linear(self, layer: Layer, x: Any) -> Any:
         norms = [la for la in self.then if isinstance(la, keras.layers.BatchNormalization)]
@@ -305,3 +321,7 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
         config["layer"] = deserialize(config["layer"], custom_objects=custom_objects)
         config["then"] = [deserialize(t, custom_objects=custom_objects) for t in config["then"]]
         return cls(**config)
+
+
+def _key(kernel: Kernel) -> str:
+    return str(id(kernel.variable))
