@@ -49,7 +49,7 @@ def fake_quant(x: Any, low: Any, high: Any) -> Any:
         Jacob et al. 2018, sections 2.1 and 3, https://arxiv.org/abs/1712.05877; the TFLite
         quantization specification, https://ai.google.dev/edge/litert/models/quantization_spec
     """
-    low, high = tf.minimum(low, 0.0), tf.maximum(high, 0.0)
+    low, high = _nudge(low, high)
     wide = tf.cast(x, tf.float32)
     return tf.cast(tf.quantization.fake_quant_with_min_max_vars(wide, low, high), x.dtype)
 
@@ -86,8 +86,9 @@ def fake_quant_learned(x: Any, low: Any, high: Any) -> Any:
     high = _scale_gradient(tf.maximum(high, 0.0), damping)
     scale = tf.maximum(high - low, _TINY) / ACTIVATION_STEPS
     # The zero point is rounded, and its gradient passes too: low acts through it.
-    zero_point = _round(tf.clip_by_value(-low / scale, 0.0, float(ACTIVATION_STEPS)))
-    steps = tf.clip_by_value(_round(wide / scale + zero_point), 0.0, float(ACTIVATION_STEPS))
+    offset = tf.clip_by_value(-low / scale, 0.0, float(ACTIVATION_STEPS))
+    zero_point = tf.stop_gradient(tf.floor(offset + _HALF)) + _gradient_of(offset)
+    steps = _round(tf.clip_by_value(wide / scale + zero_point, 0.0, float(ACTIVATION_STEPS)))
     return tf.cast((steps - zero_point) * scale, x.dtype)
 
 
@@ -122,7 +123,7 @@ def fake_quant_kernel(kernel: Any, axes: tuple[int, ...], limit: Any = None) -> 
     count = float(np.prod([wide.shape[axis] for axis in shared]))
     limit = _scale_gradient(tf.abs(limit), (count * KERNEL_STEPS) ** -0.5)
     scale = tf.maximum(tf.minimum(limit, largest), _TINY) / KERNEL_STEPS
-    steps = tf.clip_by_value(_round(wide / scale), -float(KERNEL_STEPS), float(KERNEL_STEPS))
+    steps = _round(tf.clip_by_value(wide / scale, -float(KERNEL_STEPS), float(KERNEL_STEPS)))
     return tf.cast(steps * scale, kernel.dtype)
 
 
@@ -143,12 +144,9 @@ def nudged(low: float, high: float) -> tuple[float, float]:
     >>> round(low, 4), round(high, 4)
     (-1.0039, 0.9961)
     """
-    low, high = min(float(low), 0.0), max(float(high), 0.0)
-    scale = (high - low) / ACTIVATION_STEPS
-    if scale == 0.0:
-        return 0.0, 0.0
-    zero_point = min(max(np.floor(-low / scale + 0.5), 0.0), float(ACTIVATION_STEPS))
-    return float(-zero_point * scale), float((ACTIVATION_STEPS - zero_point) * scale)
+    with tf.init_scope():
+        bounds = _nudge(tf.constant(low, tf.float32), tf.constant(high, tf.float32))
+        return float(bounds[0].numpy()), float(bounds[1].numpy())
 
 
 def on_grid(kernel: npt.NDArray[Any], axes: tuple[int, ...], limit: Any = None) -> npt.NDArray[Any]:
@@ -162,6 +160,19 @@ def on_grid(kernel: npt.NDArray[Any], axes: tuple[int, ...], limit: Any = None) 
 
 
 _TINY = 1e-12
+_HALF = 0.501
+
+
+def _nudge(low: Any, high: Any) -> tuple[Any, Any]:
+    """The range moved so that zero is on a step.
+
+    In a range like -1 to 1 zero lies midway between two steps, and the last bit of float32 would
+    decide where it goes: not the same way in XLA as elsewhere. Hence a bit more than one half.
+    """
+    low, high = tf.minimum(low, 0.0), tf.maximum(high, 0.0)
+    scale = (high - low) / ACTIVATION_STEPS
+    zero_point = tf.floor(tf.math.divide_no_nan(-low, scale) + _HALF)
+    return -zero_point * scale, (ACTIVATION_STEPS - zero_point) * scale
 
 
 def _round(x: Any) -> Any:
