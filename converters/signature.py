@@ -67,7 +67,7 @@ def signature(model: keras.Model, batch_size: int | None = None) -> Signature:
     Raises:
         ConversionError: The inputs cannot be known, or are strings, sparse or ragged.
     """
-    structure = _structure(model)
+    structure = symbolic_inputs(model)
     keep = batch_size is None and not isinstance(model, keras.Sequential)
     specs = []
     for tensor in keras.tree.flatten(structure):
@@ -105,8 +105,12 @@ def _plain(name: str) -> str:
     return re.sub(r"^(?=\d)", "arg_", re.sub(r"\W", "_", name))
 
 
-def _structure(model: keras.Model) -> Any:
-    """Symbolic inputs in the structure that the model is called with."""
+def symbolic_inputs(model: keras.Model) -> Any:
+    """Symbolic inputs in the structure that the model is called with.
+
+    Raises:
+        ConversionError: They cannot be known, or are sparse or ragged.
+    """
     if isinstance(model, keras.Sequential) or hasattr(model, "_inputs_struct"):
         sequential = isinstance(model, keras.Sequential)
         structure = model.inputs[0] if sequential else model.input

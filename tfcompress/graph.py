@@ -78,11 +78,7 @@ def functional(model: object) -> Any:
             f"The model {model.name!r} does not know its input's shape. Start it with "
             "keras.Input(shape)."
         )
-    raise ValueError(
-        f"The model {model.name!r} is subclassed ({type(model).__name__}): what its `call` does "
-        "cannot be read off. Build it with the functional API instead: x = keras.Input(shape); "
-        "model = keras.Model(x, your_layers(x))."
-    )
+    raise ValueError(f"The model {model.name!r} is subclassed ({type(model).__name__}).")
 
 
 def nodes(model: keras.Model) -> list[Node]:

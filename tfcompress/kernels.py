@@ -14,7 +14,7 @@ from . import filters as _filters
 from .filters import Filters
 from .walk import Lineage, check_built, own_weights, walk
 
-__all__ = ["Kernel", "kernels", "kernels_of", "select"]
+__all__ = ["Kernel", "is_kernel", "kernels", "kernels_of", "select"]
 
 _KERAS_KERNEL = re.compile(r"(\w+_)?(kernel|embeddings)")
 _NOT_A_KERNEL = re.compile(r"(\w+_)?(bias|gamma|beta|alpha|scale|offset|mean|variance)(_\w+)?")
@@ -114,7 +114,7 @@ def kernels_of(layer: keras.layers.Layer) -> list[Kernel]:
     for _, lineage in walk(layer):
         owner = lineage[-1] if lineage else layer
         for variable in own_weights(owner):
-            if _is_kernel(owner, variable) and not isinstance(owner, keras.layers.Embedding):
+            if is_kernel(owner, variable) and not isinstance(owner, keras.layers.Embedding):
                 path = "/".join([layer.name, *(part.name for part in lineage), variable.name])
                 found.append(Kernel(path, owner, variable, *_axes(owner, variable), (layer,)))
     return found
@@ -176,14 +176,15 @@ def _walk(model: keras.Model) -> list[Kernel]:
             if id(variable) in seen or id(variable) not in trainable:
                 continue
             seen.add(id(variable))
-            if _is_kernel(layer, variable):
+            if is_kernel(layer, variable):
                 axes = _axes(layer, variable)
                 name = f"{path}/{variable.name}"
                 found.append(Kernel(name, layer, variable, *axes, lineage or (model,)))
     return found
 
 
-def _is_kernel(layer: keras.layers.Layer, variable: keras.Variable) -> bool:
+def is_kernel(layer: keras.layers.Layer, variable: keras.Variable) -> bool:
+    """Whether a variable that the layer owns is a kernel, trainable or not; see `kernels`."""
     shape = variable.shape
     if len(shape) < 2 or not keras.backend.is_float_dtype(variable.dtype):
         return False

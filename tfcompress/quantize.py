@@ -15,7 +15,8 @@ from .kernels import kernels_of
 from .linear import is_linear
 from .placement import Placement, place
 from .scheme import Int8Scheme
-from .walk import walk
+from .subclassed import as_functional
+from .walk import check_built, walk
 from .wrapper import QuantizeWrapper
 
 __all__ = ["quantize_aware", "strip"]
@@ -45,8 +46,8 @@ def quantize_aware(
     ['input_layer', 'fake_quant_input_layer', 'quantized_head', 'head']
 
     Args:
-        model: A built functional or sequential model; nested ones are quantized inside. It stays as
-            it is.
+        model: A built model; nested ones are quantized inside. It stays as it is. A subclassed one
+            is read off its `call` where that is sound, and becomes a functional one.
         filters: Which layers to quantize, as everywhere. Defaults to all.
         exclude: Which of these to keep in float. Defaults to none.
         scheme: How. Defaults to `Int8Scheme()`.
@@ -65,6 +66,9 @@ def quantize_aware(
     Reference:
         Jacob et al. 2018, https://arxiv.org/abs/1712.05877
     """
+    check_built(model)
+    if not isinstance(model, keras.Sequential) and not is_graph(model):
+        model = as_functional(model)
     functional(model)
     if not isinstance(scheme, Int8Scheme):
         raise TypeError(f"scheme must be an Int8Scheme. Received: scheme={scheme!r}")

@@ -12,8 +12,12 @@ from rich import box
 from rich.table import Table
 
 from .converters.text import as_text
+from .fake_quant import FakeQuant
+from .kernels import is_kernel
 from .macs import count_macs
+from .rules import why_float
 from .walk import check_built, own_weights, walk
+from .wrapper import QuantizeWrapper
 
 __all__ = ["LayerSummary", "Summary", "summary"]
 
@@ -30,6 +34,8 @@ class LayerSummary:
         zeros: How many of them are exactly zero, biases included.
         macs: Multiply-accumulates per sample, over all calls of the layer; None if unknown.
         bytes: Memory of the weights in their present dtype.
+        bits: Widths that the weights of kernels are computed with, in ascending order: 8 in a
+            quantization-aware layer, else that of their dtype. Empty without kernels.
     """
 
     path: str
@@ -38,6 +44,7 @@ class LayerSummary:
     zeros: int
     macs: int | None
     bytes: int
+    bits: tuple[int, ...] = ()
 
     @property
     def sparsity(self) -> float:
@@ -123,12 +130,12 @@ class Summary:
         )
         table.add_column("Layer", "Total", overflow="fold")
         table.add_column("Type", no_wrap=True, max_width=18)
-        for name, footer in zip(
-            ("Parameters", "Zeros", "MACs", "Memory"), _cells(total), strict=True
-        ):
+        # Where all is float, the widths say nothing new.
+        names = ("Parameters", "Zeros", "MACs", "Memory", "Bits")[: 5 if 8 in total.bits else 4]
+        for name, footer in zip(names, _cells(total), strict=False):
             table.add_column(name, footer, justify="right", no_wrap=True)
         for row in shown:
-            table.add_row(row.path, row.type, *_cells(row))
+            table.add_row(row.path, row.type, *_cells(row)[: len(names)])
         return table
 
     def __rich__(self) -> Table:
@@ -143,7 +150,9 @@ def summary(model: keras.Model, inputs: Any = None) -> Summary:
 
     Parameters, zeros and bytes are read from the weights as they are now; the state of optimizers,
     metrics and random generators is no part of them. Multiply-accumulates are counted in the
-    model's graph, as `tfcompress.macs.count_macs` says; no layer is run.
+    model's graph, as `tfcompress.macs.count_macs` says; no layer is run. A quantization-aware model
+    is shown as the model that it was made of, in the same layers and numbers: the ranges that it
+    tracks are no weights.
 
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="head")])
     >>> total = summary(model).total
@@ -168,17 +177,26 @@ def summary(model: keras.Model, inputs: Any = None) -> Summary:
     layers = []
     for path, lineage in walk(model):
         layer = lineage[-1] if lineage else model
+        if isinstance(layer, FakeQuant | QuantizeWrapper):
+            continue
+        wrapper = next((part for part in lineage if isinstance(part, QuantizeWrapper)), None)
+        if wrapper is not None:
+            path = "/".join(part.name for part in lineage if part is not wrapper)
         own = {id(weight): weight for weight in own_weights(layer) if id(weight) not in counted}
         counted.update(own)
         arrays = [keras.ops.convert_to_numpy(weight) for weight in own.values()]
+        counts = [macs.get(layer, 0)]
+        if wrapper is not None and layer is wrapper.layer:
+            counts.append(macs.get(wrapper, 0))  # what its recipe computes in the layer's stead
         layers.append(
             LayerSummary(
                 path,
                 type(layer).__name__,
                 parameters=sum(array.size for array in arrays),
                 zeros=sum(array.size - int(np.count_nonzero(array)) for array in arrays),
-                macs=macs.get(layer, 0),
+                macs=_total(counts),
                 bytes=sum(array.nbytes for array in arrays),
+                bits=_bits(layer, own.values(), wrapper),
             )
         )
     return Summary(model.name, tuple(layers))
@@ -186,23 +204,38 @@ def summary(model: keras.Model, inputs: Any = None) -> Summary:
 
 def _sum(path: str, type_: str, layers: Iterable[LayerSummary]) -> LayerSummary:
     layers = list(layers)
-    macs = [layer.macs for layer in layers]
     return LayerSummary(
         path,
         type_,
         parameters=sum(layer.parameters for layer in layers),
         zeros=sum(layer.zeros for layer in layers),
-        macs=None if None in macs else sum(count for count in macs if count is not None),
+        macs=_total([layer.macs for layer in layers]),
         bytes=sum(layer.bytes for layer in layers),
+        bits=tuple(sorted({width for layer in layers for width in layer.bits})),
     )
 
 
-def _cells(layer: LayerSummary) -> tuple[str, str, str, str]:
+def _total(counts: list[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def _bits(
+    layer: keras.layers.Layer, own: Iterable[keras.Variable], wrapper: QuantizeWrapper | None
+) -> tuple[int, ...]:
+    int8 = wrapper is not None and not wrapper.in_float and why_float(wrapper.layer) is None
+    found = [weight for weight in own if is_kernel(layer, weight)]
+    widths = {8 if int8 else 8 * np.dtype(weight.dtype).itemsize for weight in found}
+    return tuple(sorted(widths))
+
+
+def _cells(layer: LayerSummary) -> tuple[str, str, str, str, str]:
     return (
         f"{layer.parameters:,}",
         f"{layer.sparsity:.1%}" if layer.parameters else "",
         "?" if layer.macs is None else _scaled(layer.macs),
         _scaled(layer.bytes) + "B",
+        ", ".join(map(str, layer.bits)),
     )
 
 
