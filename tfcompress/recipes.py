@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 from keras import layers, ops
 
-from . import quantizers
+from . import attention, quantizers
 from .activations import activate, is_fused
 from .converters.exporting import is_exporting
 
@@ -115,4 +115,10 @@ RECIPES: dict[type, Recipe] = {
     layers.Embedding: Recipe(_embedding, rounded=True),
     layers.Activation: Recipe(_activation),
     layers.Add: Recipe(_sum, _sum_tensors),
+    layers.GroupQueryAttention: Recipe(
+        attention.compute, attention.tensors, applies=attention.applies
+    ),
+    layers.MultiHeadAttention: Recipe(
+        attention.compute, attention.tensors, applies=attention.applies
+    ),
 }
