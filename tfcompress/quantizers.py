@@ -49,7 +49,9 @@ def fake_quant(x: Any, low: Any, high: Any) -> Any:
         Jacob et al. 2018, sections 2.1 and 3, https://arxiv.org/abs/1712.05877; the TFLite
         quantization specification, https://ai.google.dev/edge/litert/models/quantization_spec
     """
-    low, high = _nudge(low, high)
+    low, high = tf.minimum(low, 0.0), tf.maximum(high, 0.0)
+    lowest, highest = (tf.stop_gradient(bound) for bound in _nudge(low, high))
+    low, high = lowest + _gradient_of(low), highest + _gradient_of(high)
     wide = tf.cast(x, tf.float32)
     return tf.cast(tf.quantization.fake_quant_with_min_max_vars(wide, low, high), x.dtype)
 
