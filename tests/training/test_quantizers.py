@@ -270,7 +270,7 @@ def test_learned_limits_are_lsqs(shape, axes):
     def function(weights, limit):
         return quantizers.fake_quant_kernel(weights, axes, limit)
 
-    expected, steps, step = kernel_reference(weights, axes, limit)
+    expected, steps, _ = kernel_reference(weights, axes, limit)
     assert (np.abs(steps) > 127).any() or limit.size == 1
     found = function(tf.constant(weights), tf.constant(limit)).numpy()
     sure = decided(steps)
