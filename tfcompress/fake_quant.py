@@ -108,13 +108,14 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc]
             if observe:
                 self._grow(inputs)
             return inputs
-        if training and observe and not self.frozen:
+        following = training and observe and not self.frozen
+        if following:
             self._follow(inputs)
         low, high = self._bounds()
         learning = training and self.ranges != MOVING_AVERAGE
         quantize = quantizers.fake_quant_learned if learning else quantizers.fake_quant
         quantized = quantize(inputs, low, high)
-        if training and observe:
+        if following:
             return quantized  # Something was seen by now.
         return tf.where(tf.convert_to_tensor(self.seen) > 0.0, quantized, inputs)
 
