@@ -9,8 +9,10 @@ from tfcompress import converters, edge
 
 def test_names():
     assert tfcompress.__all__ == [
-        "KeepZeros", "Prune", "Summary", "converters", "edge", "importance", "masks",
-        "prune_weights", "regularize", "schedules", "summary",
+        "FakeQuant", "FreezeBatchNorm", "FreezeRanges", "Int8Scheme", "KeepZeros", "Prune",
+        "QatReport", "QuantizeWrapper", "Summary", "calibrate", "converters", "edge", "importance",
+        "masks", "prune_weights", "qat_report", "quantize_aware", "regularize", "schedules",
+        "strip", "summary",
     ]  # fmt: skip
     assert converters.__all__ == [
         "ConversionError", "Converted", "DynamicInt8", "Float16", "Float32", "GraphOp",
@@ -54,7 +56,9 @@ def test_without_keras_the_edge_works_and_the_rest_says_what_to_install():
 def test_importing_registers_classes_and_is_silent():
     done = python(
         "import tfcompress, keras\n"
-        "name = 'tfcompress>Polynomial'\n"
-        "assert keras.saving.get_registered_object(name) is tfcompress.schedules.Polynomial\n"
+        "for held in (tfcompress.schedules.Polynomial, tfcompress.FakeQuant,\n"
+        "             tfcompress.QuantizeWrapper):\n"
+        "    name = f'tfcompress>{held.__name__}'\n"
+        "    assert keras.saving.get_registered_object(name) is held\n"
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -8,6 +8,8 @@ from architectures import ARCHITECTURES, NAMES
 from keras import layers, ops
 
 from tfcompress.macs import count_macs
+from tfcompress.quantize import quantize_aware
+from tfcompress.scheme import Int8Scheme
 from tfcompress.summary import summary
 
 
@@ -254,6 +256,50 @@ def test_leaves_no_trace_in_the_model():
     assert all(loss.numpy() >= 0 for loss in model.losses)  # none belongs to a graph
     for old, new in zip(before, model.variables, strict=True):
         np.testing.assert_array_equal(old, new.numpy())
+
+
+@pytest.mark.parametrize(
+    ("name", "ranges"),
+    [
+        ("depthwise-bn-relu6", "moving_average"),
+        ("separable 2d", "moving_average"),  # of several ops, computed by the wrapper
+        ("MHA", "learned"),
+        ("nested model", "learned"),
+        ("layer used twice", "moving_average"),
+        ("mixed_float16", "moving_average"),
+    ],
+)
+def test_a_quantization_aware_model_costs_what_the_float_one_did(name, ranges):
+    model = ARCHITECTURES[name]().model
+    fields = ("path", "parameters", "zeros", "macs", "bytes")
+
+    def rows(model):
+        # By layers of the model: those inside MultiHeadAttention are computed by its wrapper.
+        found = summary(model).grouped()
+        return [tuple(getattr(r, f) for f in fields) for r in found if r.parameters or r.macs]
+
+    qat = quantize_aware(model, scheme=Int8Scheme(ranges=ranges))
+    assert rows(qat) == rows(model)
+
+
+def test_bits_are_those_that_kernels_are_computed_with():
+    x = keras.Input((8, 8, 8, 2))
+    y = layers.Conv3D(4, 3, name="volume")(x)  # TFLite has no int8 kernel for it
+    y = layers.Flatten()(y)
+    y = layers.BatchNormalization(name="norm")(layers.Dense(4, name="hidden")(y))
+    y = layers.Dense(4, name="half", dtype="float16")(y)
+    model = keras.Model(x, layers.Dense(2, name="head", dtype="bfloat16")(y))
+
+    def bits(model):
+        return {row.path: row.bits for row in summary(model).layers if row.bits}
+
+    assert bits(model) == {"volume": (32,), "hidden": (32,), "half": (16,), "head": (16,)}
+    qat = quantize_aware(model, exclude=["half"])
+    assert bits(qat) == {"volume": (32,), "hidden": (8,), "half": (16,), "head": (8,)}
+    assert summary(qat).total.bits == (8, 16, 32)
+    assert summary(qat).total.to_dict()["bits"] == (8, 16, 32)
+    assert "8, 16, 32" in str(summary(qat))
+    assert "Bits" not in str(summary(model))
 
 
 def test_errors_say_what_to_do():
