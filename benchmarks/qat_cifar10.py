@@ -69,7 +69,7 @@ class Recipe:
     test_images: int | None = None
 
 
-FULL = Recipe(float_epochs={"resnet8": 8, "mobilenet": 12}, epochs=2, rate=1e-4)
+FULL = Recipe(float_epochs={"resnet8": 8, "mobilenet": 12}, epochs=2, rate=2e-4)
 SMOKE = Recipe(
     float_epochs={"resnet8": 1, "mobilenet": 1},
     epochs=1,

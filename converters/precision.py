@@ -68,8 +68,8 @@ class Int8:
     Args:
         calibration: An array (one input), a dict of arrays by input name, a generator or
             `tf.data.Dataset` of either (with or without targets), or the path of an .npz file
-            with such arrays. A leading batch axis, as for `model.predict`. None only for a model
-            that already holds its ranges as fake-quantization.
+            with such arrays. A leading batch axis, as for `model.predict`. None for a model that
+            holds its ranges already, from `tfcompress.quantize_aware`, and only for such a one.
         io: What the file takes and gives: "float32" (quantized inside), "int8" or "uint8".
             Integer inputs, such as token ids, stay what they are. Defaults to "float32".
         max_samples: At most this many samples are used: evenly spaced ones of an array, the first

@@ -253,15 +253,23 @@ def _quiet() -> Iterator[None]:
 def _check_fake_quant(model: keras.Model, ops: set[str], precisions: list[Precision]) -> None:
     ranges = any(op.startswith("FakeQuant") for op in ops)
     for precision in precisions:
-        if isinstance(precision, Int8) and precision.calibration is None and not ranges:
+        calibrated = isinstance(precision, Int8) and precision.calibration is not None
+        if isinstance(precision, Int8) and not calibrated and not ranges:
             raise ConversionError(
                 f"Int8 needs samples to read the ranges of the activations of '{model.name}' off: "
                 "Int8(calibration=samples), about 100 to 500 of them from the training data."
             )
-        if isinstance(precision, Float16 | DynamicInt8) and ranges:
+        if ranges and not isinstance(precision, Int8):
             raise ConversionError(
-                f"Model '{model.name}' holds fake-quantization, which the converter turns into "
-                f"int8 whatever is asked: {precision.name} is not to be had. Use Int8()."
+                f"Model '{model.name}' holds fake-quantization: its file is an int8 one, and "
+                f"{precision.name} is not to be had. Use Int8(), or convert the float model that "
+                "tfcompress.strip(model) gives."
+            )
+        if ranges and calibrated:
+            raise ConversionError(
+                f"Model '{model.name}' holds its own ranges as fake-quantization, and samples "
+                "would quantize what it keeps in float. Leave them out: Int8(). To set the ranges "
+                "from samples, call tfcompress.calibrate(model, samples)."
             )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import tfcompress
 from tfcompress.cli import main
 
 
@@ -42,7 +43,9 @@ def test_help_of_every_command_shows_an_example():
     for name in main.commands:
         text = run(name, "--help").output
         assert f"Example: tfcompress {name}" in text
-    assert list(main.commands) == ["demo", "convert", "inspect", "verify", "bench", "summary"]
+    assert list(main.commands) == [
+        "demo", "convert", "inspect", "verify", "bench", "summary", "qat-report",
+    ]  # fmt: skip
 
 
 def test_convert_to_int8_from_an_npz(folder):
@@ -144,6 +147,59 @@ def test_summary(folder):
     found = json.loads(run("summary", folder / "model.keras", "--json").stdout)
     assert found["total"]["parameters"] == 16 * 32 + 32 + 32 * 4 + 4
     assert "Parameters" in run("summary", folder / "model.keras").output
+
+
+@pytest.fixture(scope="module")
+def qat(folder):
+    """A quantization-aware model whose last layer stays in float, and the int8 file of it."""
+    model = keras.models.load_model(folder / "model.keras")
+    qat = tfcompress.quantize_aware(model, float_last=True)
+    with np.load(folder / "samples.npz") as samples:
+        tfcompress.calibrate(qat, samples["x"])
+    qat.save(folder / "qat.keras")
+    return folder / "qat.keras"
+
+
+def test_convert_of_a_quantization_aware_model_needs_no_calibration(qat, folder):
+    path = folder / "qat.tflite"
+
+    done = run("convert", qat, path, "-p", "int8", "--json")
+
+    assert done.exit_code == 0, done.output
+    (macs, border) = json.loads(done.stdout)["not_int8"]
+    assert macs.startswith("FULLY_CONNECTED of layer")
+    assert border.startswith("DEQUANTIZE")
+    # Float all through from the last int8 tensor: it differs by float's own rounding.
+    check = ["verify", qat, path, "--samples", folder / "samples.npz", "--max-error", "1e-5"]
+    assert run(*check).exit_code == 0
+
+
+def test_convert_of_a_quantization_aware_model_wants_int8_alone(qat, folder):
+    path = folder / "never.tflite"
+    for options in ([], ["-p", "int8", "-c", folder / "samples.npz"]):
+        done = run("convert", qat, path, *options)
+        assert done.exit_code == 1
+        assert "Int8()" in done.output
+    assert not path.exists()
+
+
+def test_qat_report(qat, folder):
+    found = json.loads(run("qat-report", qat, "--json").stdout)
+    kernels = {layer["path"]: layer["kernel"] for layer in found["layers"]}
+    assert kernels == {"x": "", "dense": "int8 per channel", "y": "float"}
+    shown = run("qat-report", qat)
+    assert shown.exit_code == 0
+    assert "kept in float on request" in " ".join(shown.output.split())
+    assert run("qat-report", folder / "model.keras").exit_code == 2
+
+
+def test_summary_of_a_quantization_aware_model(qat, folder):
+    float_, int8 = (
+        json.loads(run("summary", path, "--json").stdout)["total"]
+        for path in (folder / "model.keras", qat)
+    )
+    assert (float_.pop("bits"), int8.pop("bits")) == ([32], [8, 32])
+    assert float_ == int8
 
 
 def test_custom_layers_come_from_a_module_of_the_users(folder, tmp_path, monkeypatch):

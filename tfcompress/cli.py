@@ -1,4 +1,4 @@
-"""The command line: `tfcompress demo | convert | inspect | verify | bench | summary`.
+"""The command line: `tfcompress demo | convert | inspect | verify | bench | summary | qat-report`.
 
 Exit codes: 0 fine, 1 the check failed, 2 bad usage or bad input.
 """
@@ -149,7 +149,12 @@ def demo(out: Path, seed: int) -> None:
     show_default=True,
     help="What weights and activations are stored and computed in.",
 )
-@click.option("-c", "--calibration", type=FILE, help=".npz of samples by input name, for -p int8.")
+@click.option(
+    "-c",
+    "--calibration",
+    type=FILE,
+    help=".npz of samples by input name, for -p int8; a quantization-aware model needs none.",
+)
 @click.option(
     "--io",
     type=click.Choice(["float32", "int8", "uint8"]),
@@ -311,6 +316,21 @@ def summary(model: Path, as_json: bool, modules: tuple[str, ...], unsafe: bool) 
     from . import summary as summarize
 
     found = summarize(_load(model, modules, unsafe))
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        Console().print(found)
+
+
+@main.command("qat-report", epilog="Example: tfcompress qat-report qat.keras")
+@click.argument("model", type=FILE)
+@as_json
+@loading
+def report_qat(model: Path, as_json: bool, modules: tuple[str, ...], unsafe: bool) -> None:
+    """Show what the int8 file of the quantization-aware .keras file MODEL computes in float, and why."""
+    from . import qat_report
+
+    found = qat_report(_load(model, modules, unsafe))
     if as_json:
         _print_json(found.to_dict())
     else:

@@ -103,7 +103,7 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc]
             low, high = quantizers.nudged(*self.range())
             return tf.quantization.fake_quant_with_min_max_args(inputs, low, high)
         if self.fixed is not None:
-            return quantizers.fake_quant(inputs, *self.fixed)
+            return with_step(quantizers.fake_quant(inputs, *self.fixed), *self.fixed)
         if self.observing:
             if observe:
                 self._grow(inputs)
@@ -117,7 +117,8 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc]
         quantized = quantize(inputs, low, high)
         if following:
             return quantized  # Something was seen by now.
-        return tf.where(tf.convert_to_tensor(self.seen) > 0.0, quantized, inputs)
+        known = tf.convert_to_tensor(self.seen) > 0.0
+        return with_step(tf.where(known, quantized, inputs), low, high)
 
     def _bounds(self) -> tuple[Any, Any]:
         low, high = tf.convert_to_tensor(self.low), tf.convert_to_tensor(self.high)
@@ -196,6 +197,17 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc]
             "calls": self.calls,
             "frozen": self.frozen,
         }
+
+
+def with_step(x: Any, low: Any, high: Any) -> Any:
+    """`x`, remembering the step between its values: the grid of biases follows from it."""
+    x._int8_step = (high - low) / quantizers.ACTIVATION_STEPS
+    return x
+
+
+def step_of(x: Any) -> Any:
+    """The step between the values of a tensor that a `FakeQuant` gave out, or None."""
+    return getattr(x, "_int8_step", None)
 
 
 _MANY = 1e6  # Counted no further, far from where float32 stops counting.

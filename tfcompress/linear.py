@@ -7,12 +7,10 @@ from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 from keras import layers, ops
 
 __all__ = ["compute", "is_linear"]
 
-Array = npt.NDArray[Any]
 Activation = Callable[[Any], Any]
 
 
@@ -25,7 +23,7 @@ def is_linear(layer: keras.Layer) -> bool:
     return type(layer) in _COMPUTE
 
 
-def compute(layer: keras.Layer, x: Any, kernel: Array, bias: Array, activation: Activation) -> Any:
+def compute(layer: keras.Layer, x: Any, kernel: Any, bias: Any, activation: Activation) -> Any:
     """What the layer computes, with the kernel, bias and activation given.
 
     The activation comes before any reshaping back, so that TFLite fuses it; convolutions over time
@@ -41,21 +39,22 @@ def compute(layer: keras.Layer, x: Any, kernel: Array, bias: Array, activation: 
     Returns:
         The output tensor.
     """
+    kernel, bias = ops.cast(kernel, x.dtype), ops.cast(bias, x.dtype)
     return _COMPUTE[type(layer)](layer, x, kernel, bias, activation)
 
 
-def _dense(layer: Any, x: Any, kernel: Array, bias: Array, activation: Activation) -> Any:
+def _dense(layer: Any, x: Any, kernel: Any, bias: Any, activation: Activation) -> Any:
     flat = x if len(x.shape) == 2 else ops.reshape(x, (-1, kernel.shape[0]))
-    y = activation(ops.matmul(flat, ops.convert_to_tensor(kernel)) + bias)
+    y = activation(ops.matmul(flat, kernel) + bias)
     return y if len(x.shape) == 2 else _restore(y, x, len(x.shape) - 1, kernel.shape[1:])
 
 
-def _einsum(layer: Any, x: Any, kernel: Array, bias: Array, activation: Activation) -> Any:
+def _einsum(layer: Any, x: Any, kernel: Any, bias: Any, activation: Activation) -> Any:
     summed = _einsum_split(layer.equation)
     assert summed is not None
-    matrix = kernel.reshape(int(np.prod(kernel.shape[:summed])), -1)
+    matrix = ops.reshape(kernel, (int(np.prod(kernel.shape[:summed])), -1))
     flat = ops.reshape(x, (-1, matrix.shape[0]))
-    y = activation(ops.matmul(flat, ops.convert_to_tensor(matrix)) + bias)
+    y = activation(ops.matmul(flat, matrix) + bias)
     return _restore(y, x, len(x.shape) - summed, kernel.shape[summed:])
 
 
@@ -84,10 +83,10 @@ def _einsum_split(equation: str) -> int | None:
     return summed if plain else None
 
 
-def _conv2d(layer: Any, x: Any, kernel: Array, bias: Array, activation: Activation) -> Any:
+def _conv2d(layer: Any, x: Any, kernel: Any, bias: Any, activation: Activation) -> Any:
     y = ops.conv(
         x,
-        ops.convert_to_tensor(kernel),
+        kernel,
         strides=tuple(layer.strides),
         padding=layer.padding,
         dilation_rate=layer.dilation_rate,
@@ -95,11 +94,11 @@ def _conv2d(layer: Any, x: Any, kernel: Array, bias: Array, activation: Activati
     return activation(y + bias)
 
 
-def _conv1d(layer: Any, x: Any, kernel: Array, bias: Array, activation: Activation) -> Any:
+def _conv1d(layer: Any, x: Any, kernel: Any, bias: Any, activation: Activation) -> Any:
     x, padding = _causal(layer, x)
     y = ops.conv(
         ops.expand_dims(x, 2),
-        ops.convert_to_tensor(kernel[:, None]),
+        kernel[:, None],
         strides=_square(layer.strides),
         padding=padding,
         dilation_rate=_square(layer.dilation_rate),
@@ -107,10 +106,10 @@ def _conv1d(layer: Any, x: Any, kernel: Array, bias: Array, activation: Activati
     return ops.squeeze(activation(y + bias), 2)
 
 
-def _depthwise2d(layer: Any, x: Any, kernel: Array, bias: Array, activation: Activation) -> Any:
+def _depthwise2d(layer: Any, x: Any, kernel: Any, bias: Any, activation: Activation) -> Any:
     y = ops.depthwise_conv(
         x,
-        ops.convert_to_tensor(kernel),
+        kernel,
         strides=tuple(layer.strides),
         padding=layer.padding,
         dilation_rate=layer.dilation_rate,
@@ -118,11 +117,11 @@ def _depthwise2d(layer: Any, x: Any, kernel: Array, bias: Array, activation: Act
     return activation(y + bias)
 
 
-def _depthwise1d(layer: Any, x: Any, kernel: Array, bias: Array, activation: Activation) -> Any:
+def _depthwise1d(layer: Any, x: Any, kernel: Any, bias: Any, activation: Activation) -> Any:
     x, padding = _causal(layer, x)
     y = ops.depthwise_conv(
         ops.expand_dims(x, 2),
-        ops.convert_to_tensor(kernel[:, None]),
+        kernel[:, None],
         strides=_square(layer.strides),
         padding=padding,
         dilation_rate=_square(layer.dilation_rate),
@@ -130,12 +129,10 @@ def _depthwise1d(layer: Any, x: Any, kernel: Array, bias: Array, activation: Act
     return ops.squeeze(activation(y + bias), 2)
 
 
-def _conv2d_transpose(
-    layer: Any, x: Any, kernel: Array, bias: Array, activation: Activation
-) -> Any:
+def _conv2d_transpose(layer: Any, x: Any, kernel: Any, bias: Any, activation: Activation) -> Any:
     y = ops.conv_transpose(
         x,
-        ops.convert_to_tensor(kernel),
+        kernel,
         strides=tuple(layer.strides),
         padding=layer.padding,
         output_padding=layer.output_padding,

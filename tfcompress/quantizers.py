@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 __all__ = [
@@ -15,7 +14,7 @@ __all__ = [
     "fake_quant_kernel",
     "fake_quant_learned",
     "nudged",
-    "on_grid",
+    "round_bias",
     "symmetric_range",
 ]
 
@@ -151,14 +150,32 @@ def nudged(low: float, high: float) -> tuple[float, float]:
         return float(bounds[0].numpy()), float(bounds[1].numpy())
 
 
-def on_grid(kernel: npt.NDArray[Any], axes: tuple[int, ...], limit: Any = None) -> npt.NDArray[Any]:
-    """What `fake_quant_kernel` gives, computed now, as an array for an exported graph.
+def round_bias(bias: Any, step: Any, largest: Any) -> Any:
+    """Round a bias as TFLite does: to whole products of an input step and a weight step.
 
-    >>> on_grid(np.float32([[1.27], [0.512]]), (1,)).round(3).tolist()
-    [[1.27], [0.512]]
+    It is an int32 there, whose scale is the input's times the kernel's: much finer than an output
+    step, and yet what decides, often enough, to which side an output is rounded.
+
+    >>> round_bias(tf.constant([0.0123]), 0.1, tf.constant([1.27])).numpy().round(4).tolist()
+    [0.012]
+
+    Args:
+        bias: One per channel.
+        step: Of the input; None, if that is not known: nothing is rounded then.
+        largest: The largest weight per channel.
+
+    Returns:
+        Tensor like `bias`.
+
+    Reference:
+        https://ai.google.dev/edge/litert/models/quantization_spec
     """
-    limit = None if limit is None else tf.constant(limit)
-    return np.asarray(fake_quant_kernel(tf.constant(kernel), axes, limit))
+    if step is None:
+        return bias
+    scale = step * largest / KERNEL_STEPS
+    # Where weights are zero, or all but, there is no such grid.
+    fine = scale > _TINY
+    return tf.where(fine, _round(bias / tf.where(fine, scale, 1.0)) * scale, bias)
 
 
 _TINY = 1e-12

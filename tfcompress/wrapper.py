@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -15,7 +16,7 @@ from keras import ops
 from . import activations, affine, linear, quantizers
 from .batch_norm import batch_norm
 from .converters.exporting import is_exporting
-from .fake_quant import FakeQuant
+from .fake_quant import FakeQuant, step_of
 from .graph import copy_layer, from_config, symbolic_call
 from .kernels import Kernel, kernels_of
 from .recipes import recipe_of
@@ -141,10 +142,11 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
             return self._in_float(*args, **kwargs)
         if self.recipe is not None:
             y = self.recipe.compute(self, self.layer, *args, training=training, **kwargs)
-        elif is_exporting() and linear.is_linear(self.layer):
-            return self._export_linear(self.layer, *args)
-        elif is_exporting() and affine.is_affine(self.layer):
-            return affine.compute(*args, *affine.factors(self.layer, *args), self._fused)
+        elif not training and linear.is_linear(self.layer):
+            return self._as_one_op(args[0])
+        elif not training and affine.is_affine(self.layer):
+            factor, offset = affine.factors(self.layer, args[0].shape[-1])
+            return self._affine(args[0], factor, offset)
         elif isinstance(self.layer, keras.layers.BatchNormalization):
             y = batch_norm(self.layer, *args, self._by_batch(training), **kwargs)
         else:
@@ -209,9 +211,8 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
 
         The layer's own activation is the caller's to apply.
         """
-        if is_exporting() and linear.is_linear(layer):
-            kernel, bias = self._folded(layer, ())
-            return linear.compute(layer, x, kernel * factor, bias * factor, activation)
+        if linear.is_linear(layer):
+            return linear.compute(layer, x, *self._folded(layer, x, factor=factor), activation)
         y = self.apply(layer, x)
         return activation(y if factor == 1.0 else y * ops.cast(factor, y.dtype))
 
@@ -230,30 +231,26 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
         return activations.activate(activation, y)
 
     def _quantized(self, kernel: Kernel) -> Any:
-        limit = self._limit_of(kernel)
-        if is_exporting():
-            return self._constant(kernel)
-        value = keras.ops.convert_to_tensor(kernel.variable)
-        return quantizers.fake_quant_kernel(value, kernel.output_axes, limit)
+        """The kernel, rounded to int8: a constant in an exported graph, else a tensor."""
+        with _frozen_if_exporting() as freeze:
+            value = keras.ops.convert_to_tensor(kernel.variable)
+            limit = self.limits.get(_key(kernel))
+            return freeze(quantizers.fake_quant_kernel(value, kernel.output_axes, limit))
 
-    def _constant(self, kernel: Kernel) -> Array:
-        limit = self._limit_of(kernel)
-        with tf.init_scope():
-            weights = kernel.numpy()
-            return quantizers.on_grid(
-                weights, kernel.output_axes, None if limit is None else limit.numpy()
-            )
-
-    def _limit_of(self, kernel: Kernel) -> keras.Variable | None:
-        return self.limits.get(_key(kernel))
-
-    def _export_linear(self, layer: Layer, x: Any) -> Any:
+    def _as_one_op(self, x: Any) -> Any:
+        """Kernel, normalization, bias and fused activation together, as in the file."""
         norms = [la for la in self.then if isinstance(la, keras.layers.BatchNormalization)]
-        kernel, bias = self._folded(layer, norms)
+        kernel, bias = self._folded(self.layer, x, norms)
         if self.activation is None or activations.is_fused(self.activation):
-            return linear.compute(layer, x, kernel, bias, self._fused)
-        y = linear.compute(layer, x, kernel, bias, keras.activations.linear)
+            return linear.compute(self.layer, x, kernel, bias, self._fused)
+        y = linear.compute(self.layer, x, kernel, bias, keras.activations.linear)
         return self.activate(self.activation, y)
+
+    def _affine(self, x: Any, factor: Any, offset: Any) -> Any:
+        with _frozen_if_exporting() as freeze:
+            offset = quantizers.round_bias(offset, step_of(x), ops.abs(factor))
+            factor, offset = freeze(factor), freeze(offset)
+        return affine.compute(x, factor, offset, self._fused)
 
     def _fused(self, x: Any) -> Any:
         """The activation that belongs to the same op."""
@@ -264,22 +261,26 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
                 x = layer(x)
         return x
 
-    def _folded(self, layer: Layer, norms: Sequence[Layer]) -> tuple[Array, Array]:
-        """Kernel and flat bias with the normalization multiplied into them."""
+    def _folded(
+        self, layer: Layer, x: Any, norms: Sequence[Layer] = (), factor: float = 1.0
+    ) -> tuple[Any, Any]:
+        """Kernel and flat bias, rounded, with factors and normalization multiplied into them."""
         (kernel,) = (k for k in kernels_of(layer) if k.layer is layer)
-        weights = self._constant(kernel)
-        outputs = [weights.shape[axis] for axis in kernel.output_axes]
-        bias = np.zeros(outputs, np.float32)
-        if layer.bias is not None:
-            with tf.init_scope():
-                bias = bias + layer.bias.numpy()
-        bias = bias.reshape(-1)
-        for norm in norms:
-            factor, offset = affine.factors(norm, bias)
-            shape = [n if axis in kernel.output_axes else 1 for axis, n in enumerate(weights.shape)]
-            weights = weights * factor.reshape(shape)
-            bias = bias * factor + offset
-        return weights, bias
+        with _frozen_if_exporting() as freeze:
+            weights = factor * ops.cast(self._quantized(kernel), "float32")
+            outputs = [weights.shape[axis] for axis in kernel.output_axes]
+            bias = ops.zeros(outputs) if layer.bias is None else ops.cast(layer.bias, "float32")
+            bias = factor * ops.reshape(ops.broadcast_to(bias, outputs), (-1,))
+            for norm in norms:
+                scale, offset = affine.factors(norm, bias.shape[0])
+                axes = range(len(weights.shape))
+                shape = [weights.shape[axis] if axis in kernel.output_axes else 1 for axis in axes]
+                weights = weights * ops.reshape(scale, shape)
+                bias = bias * scale + offset
+            shared = [axis for axis in range(len(weights.shape)) if axis not in kernel.output_axes]
+            largest = ops.reshape(ops.max(ops.abs(weights), axis=shared), (-1,))
+            bias = quantizers.round_bias(bias, step_of(x), largest)
+            return freeze(weights), freeze(bias)
 
     def unwrapped(self, args: Any, kwargs: Any) -> list[Layer]:
         """Copies of the layers inside as they were before they were wrapped, weights included."""
@@ -321,6 +322,16 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
         config["layer"] = deserialize(config["layer"], custom_objects=custom_objects)
         config["then"] = [deserialize(t, custom_objects=custom_objects) for t in config["then"]]
         return cls(**config)
+
+
+@contextlib.contextmanager
+def _frozen_if_exporting() -> Iterator[Callable[[Any], Any]]:
+    """Compute now what an exported graph is to hold as a constant."""
+    if not is_exporting():
+        yield lambda value: value
+        return
+    with tf.init_scope():
+        yield lambda value: np.asarray(value)
 
 
 def _key(kernel: Kernel) -> str:

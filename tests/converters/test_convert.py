@@ -10,6 +10,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
+import tfcompress
 from tfcompress import converters, edge
 from tfcompress.converters import ConversionError
 
@@ -350,3 +351,23 @@ def test_children_import_no_more_than_they_need(job, tmp_path):
         check=True,
     )
     assert run.stdout.split() == (["tensorflow"] if job == "lowering" else [])
+
+
+@pytest.mark.parametrize(
+    ("precision", "message"),
+    [
+        (converters.Float32(), r"float32 is not to be had. Use Int8\(\), or .*strip"),
+        (converters.Float16(), "float16 is not to be had"),
+        (converters.DynamicInt8(), "dynamic_int8 is not to be had"),
+        # They would make int8 of the layers that were to stay float.
+        (converters.Int8(calibration=np.zeros((1, 4), "float32")), "Leave them out.*calibrate"),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_model_with_ranges_of_its_own_becomes_int8_and_takes_no_samples(
+    precision, message, tmp_path
+):
+    model = keras.Sequential([keras.Input((4,)), tfcompress.FakeQuant(fixed=(-1.0, 1.0))])
+    with pytest.raises(ConversionError, match=message):
+        converters.convert(model, tmp_path / "no.tflite", precision)
+    assert names(tmp_path) == []
