@@ -34,6 +34,7 @@ def batch_norm(
     """
     if mask is not None or not (training and layer.trainable and _fusable(layer, x)):
         return layer(x, training=training, mask=mask)
+    x = tf.cast(x, layer.compute_dtype)
     channels = x.shape[-1]
     gamma = tf.ones(channels) if layer.gamma is None else tf.convert_to_tensor(layer.gamma)
     beta = tf.zeros(channels) if layer.beta is None else tf.convert_to_tensor(layer.beta)
@@ -54,6 +55,6 @@ def _fusable(layer: keras.layers.BatchNormalization, x: Any) -> bool:
         and layer.epsilon >= _SMALLEST_EPSILON
         and not layer.synchronized
         and not getattr(layer, "renorm", False)
-        and keras.backend.standardize_dtype(x.dtype) in ("float16", "float32")
+        and layer.compute_dtype in ("float16", "float32")
         and layer.moving_mean.dtype == "float32"
     )
