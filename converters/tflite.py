@@ -23,7 +23,7 @@ from .failures import explain_crash, explain_error
 from .float32 import as_float32
 from .inspect import Inspection
 from .leftovers import GraphOp, float_macs, quantization_steps
-from .precision import DynamicInt8, Float16, Float32, Int8, Precision, check_precision
+from .precision import Float32, Int8, Precision, check_precision
 from .signature import Signature, check_model, signature
 
 PathLike = str | os.PathLike[str]
