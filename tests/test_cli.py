@@ -185,8 +185,8 @@ def test_convert_of_a_quantization_aware_model_wants_int8_alone(qat, folder):
 
 def test_qat_report(qat, folder):
     found = json.loads(run("qat-report", qat, "--json").stdout)
-    kernels = {layer["path"]: layer["kernel"] for layer in found["layers"]}
-    assert kernels == {"x": "", "dense": "int8 per channel", "y": "float"}
+    assert [layer["kernel"] for layer in found["layers"]] == ["", "int8 per channel", "float"]
+    assert found["layers"][-1]["path"] == "y"
     shown = run("qat-report", qat)
     assert shown.exit_code == 0
     assert "kept in float on request" in " ".join(shown.output.split())
