@@ -327,7 +327,7 @@ def summary(model: Path, as_json: bool, modules: tuple[str, ...], unsafe: bool) 
 @as_json
 @loading
 def report_qat(model: Path, as_json: bool, modules: tuple[str, ...], unsafe: bool) -> None:
-    """Show what of the quantization-aware .keras file MODEL becomes int8, and what float and why."""
+    """Show what of the quantization-aware .keras file MODEL becomes int8, what float, and why."""
     from . import qat_report
 
     found = qat_report(_load(model, modules, unsafe))
