@@ -79,13 +79,18 @@ def compute(
     queries, back = _by_head(queries, axes)
     keys, values = _by_head(keys, axes)[0], _by_head(values, axes)[0]
     scores = tf.matmul(_regroup(queries, shared), keys, transpose_b=True)
-    scores = _mask(q, _regroup(scores, heads), masks, len(axes))
+    lengths = [ops.shape(x)[axis] for x in (query, value) for axis in axes]
+    scores = _mask(q, _regroup(scores, heads), masks, lengths)
     weights = fake_quant(tf.nn.softmax(scores), *UNIT)
     dropped = layer._dropout_layer(weights, training=training)
     context = tf.matmul(_regroup(dropped, shared), values)
     context = back(_regroup(q.fake_quant("context", context), heads))
     output = q.linear(layer._output_dense, context)
-    return (output, weights) if return_attention_scores else output
+    if not return_attention_scores:
+        return output
+    if len(axes) > 1:
+        weights = ops.reshape(weights, [*ops.shape(weights)[:-2], *lengths])
+    return output, weights
 
 
 def _width(layer: Any) -> float:
@@ -149,7 +154,7 @@ def _regroup(x: Any, heads: int) -> Any:
     return ops.reshape(x, [-1, heads, rows, x.shape[-1]])
 
 
-def _mask(q: Any, scores: Any, masks: list[Any], attended: int) -> Any:
+def _mask(q: Any, scores: Any, masks: list[Any], lengths: list[Any]) -> Any:
     """Scores rounded to int8, and the lowest int8 value where a mask is False.
 
     The range reaches so far below the scores that all masked positions together weigh less than a
@@ -158,10 +163,13 @@ def _mask(q: Any, scores: Any, masks: list[Any], attended: int) -> Any:
     if not masks:
         return q.fake_quant("scores", scores)
     mask = functools.reduce(ops.logical_and, masks)
-    for _ in range(len(scores.shape) - 2 + 2 * attended - len(mask.shape)):
-        mask = ops.expand_dims(mask, -2 * attended - 1)
-    if attended > 1:
-        mask = ops.reshape(mask, [*ops.shape(mask)[: -2 * attended], *ops.shape(scores)[-2:]])
+    # A mask has no axis for the heads.
+    for _ in range(len(scores.shape) - 2 + len(lengths) - len(mask.shape)):
+        mask = ops.expand_dims(mask, -len(lengths) - 1)
+    if len(lengths) > 2:
+        batch = ops.shape(mask)[: -len(lengths)]
+        mask = ops.broadcast_to(mask, [*batch, *lengths])
+        mask = ops.reshape(mask, [*batch, *ops.shape(scores)[-2:]])
     if is_exporting():
         low, _ = nudged(*q.inner["scores"].range())
         return q.fake_quant("scores", tf.where(mask, q.fake_quant("scores", scores), low))
