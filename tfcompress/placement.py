@@ -28,6 +28,7 @@ class Placement:
         fixed: Range -> its bounds, where TFLite prescribes them.
         names: Range -> what to call its layer. At an output of the model it is the name of the
             layer that stood there, since losses and metrics go by it.
+        ends: Layers to wrap whose output is one of the model's and stays float -> that name.
     """
 
     wrapped: dict[int, list[Node]] = field(default_factory=dict)
@@ -37,6 +38,7 @@ class Placement:
     calls: dict[str, int] = field(default_factory=dict)
     fixed: dict[str, tuple[float, float]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    ends: dict[int, str] = field(default_factory=dict)
 
     def absorbs(self, node: Node) -> bool:
         """Whether the node is computed by the wrapper of one before it."""
@@ -169,11 +171,15 @@ def _assign_ranges(
             else:
                 own(node, key, index)
     makers = {key: node for node in graph for key in node.outputs}
+    rounded = {key for key, _ in made}
+    for node in graph:
+        head = ends.get(id(node), node)
+        if _ends_model(node) and node.outputs[0] not in rounded:
+            placement.ends[id(head.operation)] = node.name
     for key, name in made:
         root = find(name)
         node = makers[key]
-        ends_model = None in node.consumers and isinstance(node.operation, keras.layers.Layer)
-        if ends_model and not node.call.is_input and node.calls == 1 and len(node.outputs) == 1:
+        if _ends_model(node):
             placement.names[root] = node.name
             head = ends.get(id(node), node)
             placement.wrapped.setdefault(id(head.operation), [])
@@ -181,6 +187,17 @@ def _assign_ranges(
         placement.ranges[key] = root
         if key not in placement.shared:
             placement.calls[root] = placement.calls.get(root, 0) + 1
+
+
+def _ends_model(node: Node) -> bool:
+    """Whether an output of the model goes by the node's name."""
+    return (
+        None in node.consumers
+        and isinstance(node.operation, keras.layers.Layer)
+        and not node.call.is_input
+        and node.calls == 1
+        and len(node.outputs) == 1
+    )
 
 
 def _chains(graph: list[Node], placement: Placement) -> list[tuple[Node, list[Node]]]:

@@ -122,10 +122,14 @@ class _Quantizer:
             else:
                 layer = copy_layer(operation, args, kwargs)
                 chain = placement.wrapped.get(key)
-                self.copies[key] = layer if chain is None else self._wrap(layer, chain, key)
+                self.copies[key] = (
+                    layer
+                    if chain is None
+                    else self._wrap(layer, chain, key, placement.ends.get(key))
+                )
         return self.copies[key](*args, **kwargs)
 
-    def _wrap(self, layer: Layer, chain: list[Node], key: int) -> QuantizeWrapper:
+    def _wrap(self, layer: Layer, chain: list[Node], key: int, name: str | None) -> QuantizeWrapper:
         activation = None
         if is_linear(layer) and layer.activation is not keras.activations.linear:
             activation, layer.activation = layer.activation, keras.activations.linear
@@ -136,7 +140,7 @@ class _Quantizer:
             activation,
             in_float=key in self.in_float,
             dtype=layer.dtype_policy,
-            name=f"quantized_{layer.name}",
+            name=name or f"quantized_{layer.name}",
             **self.options,
         )
 
