@@ -139,7 +139,7 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
     def call(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         """As the wrapped layer, on its arguments."""
         if self.in_float:
-            return self._in_float(*args, **kwargs)
+            return self._in_float(*args, training=training, **kwargs)
         if self.recipe is not None:
             y = self.recipe.compute(self, self.layer, *args, training=training, **kwargs)
         elif not training and linear.is_linear(self.layer):
@@ -153,22 +153,27 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
             y = self.apply(self.layer, *args, **kwargs)
         if self.activation is not None:
             y = self.activate(self.activation, y)
+        return self._followed(y, training)
+
+    def _in_float(self, *args: Any, training: bool | None, **kwargs: Any) -> Any:
+        if isinstance(self.layer, keras.layers.BatchNormalization):
+            y = batch_norm(self.layer, *args, self._by_batch(training), **kwargs)
+        else:
+            y = self.layer(*args, **kwargs)
+        if self.activation is not None:
+            y = self.activation(y)
+        y = self._followed(y, training)
+        # The converter makes an op int8 when both its ends are; no int8 tensor passes a cast.
+        wide = lambda x: ops.cast(ops.cast(x, "float64"), x.dtype)  # noqa: E731
+        return keras.tree.map_structure(wide, y) if is_exporting() else y
+
+    def _followed(self, y: Any, training: bool | None) -> Any:
         for layer in self.then:
             if isinstance(layer, keras.layers.BatchNormalization):
                 y = batch_norm(layer, y, self._by_batch(training))
             else:
                 y = layer(y)
         return y
-
-    def _in_float(self, *args: Any, **kwargs: Any) -> Any:
-        y = self.layer(*args, **kwargs)
-        if self.activation is not None:
-            y = self.activation(y)
-        for layer in self.then:
-            y = layer(y)
-        # The converter makes an op int8 when both its ends are; no int8 tensor passes a cast.
-        wide = lambda x: ops.cast(ops.cast(x, "float64"), x.dtype)  # noqa: E731
-        return keras.tree.map_structure(wide, y) if is_exporting() else y
 
     def _by_batch(self, training: bool | None) -> bool:
         return bool(training) and not self.frozen_statistics
