@@ -162,6 +162,7 @@ def needs_wrapper(layer: keras.layers.Layer) -> bool:
     return (
         linear.is_linear(layer)
         or affine.is_affine(layer)
+        or isinstance(layer, layers.BatchNormalization)  # which `FreezeBatchNorm` is to find
         or recipe_of(layer) is not None
         or (why_float(layer) is None and bool(kernels_of(layer)))
     )
