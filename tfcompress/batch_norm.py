@@ -50,7 +50,8 @@ def batch_norm(
 
 def _fusable(layer: keras.layers.BatchNormalization, x: Any) -> bool:
     return (
-        len(x.shape) == 4
+        type(layer) is keras.layers.BatchNormalization  # A subclass may do anything.
+        and len(x.shape) == 4
         and layer.axis in (-1, 3)
         and layer.epsilon >= _SMALLEST_EPSILON
         and not layer.synchronized
