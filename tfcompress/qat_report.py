@@ -6,13 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
-from rich.console import Console
+from rich import box
 from rich.table import Table
 
+from .converters.text import as_text
 from .fake_quant import FakeQuant
 from .graph import Node, functional, is_graph, nodes
 from .kernels import kernels_of
-from .rules import Rule, rule_of, why_float
+from .rules import Rule, is_relu, rule_of, why_float
 from .wrapper import QuantizeWrapper
 
 __all__ = ["QatLayer", "QatReport", "qat_report"]
@@ -62,8 +63,13 @@ class QatReport:
 
     def table(self) -> Table:
         """As a table to print."""
-        table = Table(title=f"{self.model}, quantization-aware", title_justify="left")
-        for name in ("layer", "type", "weights", "output", "range"):
+        table = Table(
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+            title=f"{self.model}, quantization-aware",
+        )
+        for name in ("Layer", "Type", "Weights", "Output", "Range"):
             table.add_column(name, overflow="fold")
         for layer in self.layers:
             bounds = "" if layer.range is None else "{:.4g} to {:.4g}".format(*layer.range)
@@ -71,11 +77,11 @@ class QatReport:
             table.add_row(layer.path, layer.type, layer.kernel, output, bounds)
         return table
 
+    def __rich__(self) -> Table:
+        return self.table()
+
     def __str__(self) -> str:
-        console = Console(width=120, force_terminal=False, force_jupyter=False)
-        with console.capture() as capture:
-            console.print(self.table())
-        return capture.get()
+        return as_text(self.table(), width=100)
 
 
 def qat_report(model: keras.Model) -> QatReport:
@@ -141,8 +147,15 @@ def _describe(node: Node, prefix: str) -> QatLayer:
     )
 
 
+def _unwrapped(operation: Any) -> Any:
+    return operation.layer if isinstance(operation, QuantizeWrapper) else operation
+
+
 def _output(node: Node, operation: Any, follower: Node | None) -> tuple[str, Any]:
     if follower is None:
+        after = node.only_consumer()
+        if after is not None and is_relu(_unwrapped(after.operation)):
+            return f"none: one op with '{_unwrapped(after.operation).name}'", None
         same = rule_of(operation) in (Rule.SAME, Rule.JOINED, Rule.ROUNDED, Rule.NONE)
         return (rule_of(operation).value if same else "float"), None
     layer: FakeQuant = follower.operation
