@@ -40,3 +40,17 @@ def test_qat_cifar10_makes_and_tests_every_file_once(tmp_path):
     assert by_stage["QAT"]["bytes"] < by_stage["float32"]["bytes"] / 2
     assert by_stage["QAT"]["lsb"] <= 2
     assert run() == made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["pruning_overhead.py", "qat_overhead.py"])
+def test_overhead_measures_every_variant(script, tmp_path):
+    command = [sys.executable, BENCHMARKS / script, "--json", tmp_path / "out.json"]
+    command += ["--rounds", "1", "--steps", "2", "--batch", "4"]
+    done = subprocess.run([str(part) for part in command], check=False)
+    assert done.returncode in (0, 1)  # Times of two steps meet a target by chance.
+    results = json.loads((tmp_path / "out.json").read_text())["results"]
+    variants = results.get("Keras 3", results)
+    assert len(variants) in (3, 4)
+    for entry in variants.values():
+        assert entry["median"]["ms"] > 0
