@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import keras
@@ -14,10 +15,17 @@ __all__ = ["compute", "factors", "is_affine"]
 
 def is_affine(layer: keras.Layer) -> bool:
     """Whether `factors` knows the layer, by its class and axis."""
-    if isinstance(layer, layers.BatchNormalization) and not getattr(layer, "renorm", False):
-        rank = layer.input_spec.ndim if layer.input_spec else None
-        return type(layer) is layers.BatchNormalization and layer.axis in (-1, (rank or 0) - 1)
-    return type(layer) is layers.Rescaling
+    rank = layer.input_spec.ndim if getattr(layer, "input_spec", None) else None
+    if type(layer) is layers.BatchNormalization:
+        return not getattr(layer, "renorm", False) and layer.axis in (-1, (rank or 0) - 1)
+    if type(layer) is layers.Normalization:
+        # Statistics per channel, or one for all.
+        return all(size == 1 for size in layer.mean.shape[:-1]) if layer.built else False
+    return type(layer) in (layers.Rescaling, _LAYER_SCALE)
+
+
+# Nothing public in Keras leads to the layer that ConvNeXt ends its blocks with.
+_LAYER_SCALE = import_module("keras.src.applications.convnext").LayerScale
 
 
 def factors(layer: keras.Layer, channels: int) -> tuple[Any, Any]:
@@ -37,14 +45,23 @@ def factors(layer: keras.Layer, channels: int) -> tuple[Any, Any]:
         Two float32 tensors of one value per channel.
     """
     if isinstance(layer, layers.Rescaling):
-        pair = (ops.convert_to_tensor(v, "float32") for v in (layer.scale, layer.offset))
-        factor, offset = (ops.broadcast_to(value, (channels,)) for value in pair)
-        return factor, offset
+        return _each(layer.scale, channels), _each(layer.offset, channels)
+    if isinstance(layer, _LAYER_SCALE):
+        return _each(layer.gamma, channels), ops.zeros(channels)
+    if isinstance(layer, layers.Normalization):
+        mean = _each(layer.mean, channels)
+        deviation = ops.maximum(ops.sqrt(_each(layer.variance, channels)), keras.config.epsilon())
+        return (deviation, mean) if layer.invert else (1.0 / deviation, -mean / deviation)
     factor = ops.rsqrt(ops.convert_to_tensor(layer.moving_variance) + layer.epsilon)
     if layer.gamma is not None:
         factor = factor * layer.gamma
     offset = -factor * layer.moving_mean
     return factor, offset if layer.beta is None else offset + layer.beta
+
+
+def _each(value: Any, channels: int) -> Any:
+    """One value per channel, of one for all or one for each."""
+    return ops.broadcast_to(ops.reshape(ops.cast(value, "float32"), (-1,)), (channels,))
 
 
 def compute(x: Any, factor: Any, offset: Any, activation: Callable[[Any], Any]) -> Any:

@@ -186,6 +186,8 @@ def from_config(
         )
     for source, target in zip(old, new, strict=True):
         target.assign(source)
+    if hasattr(copy, "finalize_state"):
+        copy.finalize_state()  # Normalization keeps tensors made of its weights.
     return copy
 
 

@@ -145,8 +145,7 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
         elif not training and linear.is_linear(self.layer):
             return self._as_one_op(args[0])
         elif not training and affine.is_affine(self.layer):
-            factor, offset = affine.factors(self.layer, args[0].shape[-1])
-            return self._affine(args[0], factor, offset)
+            return self._affine(args[0])
         elif isinstance(self.layer, keras.layers.BatchNormalization):
             y = batch_norm(self.layer, *args, self._by_batch(training), **kwargs)
         else:
@@ -251,8 +250,9 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
         y = linear.compute(self.layer, x, kernel, bias, keras.activations.linear)
         return self.activate(self.activation, y)
 
-    def _affine(self, x: Any, factor: Any, offset: Any) -> Any:
+    def _affine(self, x: Any) -> Any:
         with _frozen_if_exporting() as freeze:
+            factor, offset = affine.factors(self.layer, x.shape[-1])
             offset = quantizers.round_bias(offset, step_of(x), ops.abs(factor))
             factor, offset = freeze(factor), freeze(offset)
         return affine.compute(x, factor, offset, self._fused)
