@@ -19,7 +19,7 @@ def test_qat_cifar10_makes_and_tests_every_file_once(tmp_path):
         for what, high, shape in (("x", 256, (32, 32, 3)), ("y", 10, (1,)))
     }
     np.savez(tmp_path / "data.npz", **splits)
-    command = [sys.executable, BENCHMARKS / "qat_cifar10.py", "--smoke", "--seeds", "1"]
+    command = [sys.executable, BENCHMARKS / "qat_cifar10.py", "--smoke", "--seeds", "1", "--longer"]
     command += ["--nets", "wide", "--data", "data.npz", "--cache", "cache", "--json", "out.json"]
 
     def run() -> dict[tuple[Path, int]]:
