@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from rich.console import Console
 from rich.progress import Progress
 
 from .converters.calibration import load_samples
@@ -57,11 +58,12 @@ def calibrate(
     def observe(batch: dict[str, Any]) -> None:
         call.call(batch)
 
+    console = Console(stderr=True)  # of a log or a notebook, progress would only be litter
     for layer in layers:
         layer.forget()
         layer.observing = True
     try:
-        with Progress(transient=True) as progress:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             for start in progress.track(range(0, count, size), description="calibrating"):
                 # The last batch is filled up from before it, where the model wants full ones.
                 rows = slice(max(0, min(start, count - size)), start + size)
@@ -123,9 +125,10 @@ class _At(keras.callbacks.Callback):  # type: ignore[misc]
         self._at_step()
 
     def _at_step(self) -> None:
-        if self.step is not None and not self._done:
-            if int(self.model.optimizer.iterations.numpy()) >= self.step:
-                self._once()
+        if self.step is None or self._done:
+            return
+        if int(self.model.optimizer.iterations.numpy()) >= self.step:
+            self._once()
 
     def _once(self) -> None:
         if not self._done and self._apply():
