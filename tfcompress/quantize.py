@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.layers import Layer
 
 from . import filters as _filters
 from .fake_quant import FakeQuant
@@ -20,8 +21,6 @@ from .walk import check_built, walk
 from .wrapper import QuantizeWrapper
 
 __all__ = ["quantize_aware", "strip"]
-
-Layer = keras.layers.Layer
 
 
 def quantize_aware(
@@ -84,7 +83,7 @@ class _Quantizer:
     """Builds the quantized copy of a model and of those nested in it, each layer once."""
 
     def __init__(self, scheme: Int8Scheme, in_float: set[int]) -> None:
-        self.options = {
+        self.options: dict[str, Any] = {
             "ranges": scheme.ranges,
             "momentum": scheme.momentum,
             "symmetric": scheme.symmetric_activations,
@@ -97,7 +96,7 @@ class _Quantizer:
         ranges: dict[str, FakeQuant] = {}
 
         def call(node: Node, args: Any, kwargs: Any) -> list[Any]:
-            outputs = keras.tree.flatten(self._call(node, args, kwargs, placement))
+            outputs: list[Any] = keras.tree.flatten(self._call(node, args, kwargs, placement))
             for index, key in enumerate(node.outputs):
                 if key in placement.ranges:
                     name = placement.ranges[key]

@@ -60,7 +60,7 @@ def fake_quant_learned(x: Any, low: Any, high: Any) -> Any:
 
     The scale's gradient counts the rounding errors inside the range too, not only what was clipped:
     for v = x / s it is round(v) - v inside, and the bound outside. Both gradients of the range are
-    multiplied by 1 / sqrt(255 * size of x), which keeps its steps in proportion to those of weights.
+    multiplied by 1 / sqrt(255 * size of x), in proportion to those of weights.
 
     >>> with tf.GradientTape() as tape:
     ...     x, high = tf.constant([0.2, 5.0]), tf.Variable(2.55)
@@ -100,7 +100,8 @@ def fake_quant_kernel(kernel: Any, axes: tuple[int, ...], limit: Any = None) -> 
     gradient is one. With a learned `limit` t, the scale is min(t, max|w|) / 127; weights beyond it
     are clipped and pass no gradient, and the limit gets that of LSQ.
 
-    >>> fake_quant_kernel(tf.constant([[1.27, 0.014], [0.512, 0.0]]), (0,)).numpy().round(3).tolist()
+    >>> kernel = tf.constant([[1.27, 0.014], [0.512, 0.0]])
+    >>> fake_quant_kernel(kernel, (0,)).numpy().round(3).tolist()
     [[1.27, 0.01], [0.512, 0.0]]
 
     Args:

@@ -6,17 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import tensorflow as tf
 from keras import layers, ops
+from keras.layers import Layer
 
 from . import attention, quantizers
 from .activations import activate, is_fused
 from .converters.exporting import is_exporting
 
 __all__ = ["Recipe", "recipe_of"]
-
-Layer = keras.layers.Layer
 
 
 @dataclass(frozen=True)

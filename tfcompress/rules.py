@@ -94,7 +94,7 @@ _FIXED_OPERATIONS = {
 }
 
 _NO_KERNEL = {
-    layers.Conv1DTranspose: "TFLite has no such op; Conv2DTranspose over an image of width 1 is one",
+    layers.Conv1DTranspose: "TFLite has no such op; it has Conv2DTranspose, on images of width 1",
     layers.Conv3D: "TFLite's CONV_3D has no int8 kernel",
     layers.Conv3DTranspose: "TFLite's CONV_3D_TRANSPOSE has no int8 kernel",
 }

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 from keras import ops
+from keras.layers import Layer
 
 from . import activations, affine, linear, quantizers
 from .batch_norm import batch_norm
@@ -26,7 +27,6 @@ __all__ = ["QuantizeWrapper"]
 
 Activation = Callable[[Any], Any]
 Array = npt.NDArray[Any]
-Layer = keras.layers.Layer
 
 
 @keras.saving.register_keras_serializable("tfcompress")
@@ -147,7 +147,7 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
         elif not training and affine.is_affine(self.layer):
             return self._affine(args[0])
         elif isinstance(self.layer, keras.layers.BatchNormalization):
-            y = batch_norm(self.layer, *args, self._by_batch(training), **kwargs)
+            y = batch_norm(self.layer, args[0], self._by_batch(training), *args[1:], **kwargs)
         else:
             y = self.apply(self.layer, *args, **kwargs)
         if self.activation is not None:
@@ -156,7 +156,7 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
 
     def _in_float(self, *args: Any, training: bool | None, **kwargs: Any) -> Any:
         if isinstance(self.layer, keras.layers.BatchNormalization):
-            y = batch_norm(self.layer, *args, self._by_batch(training), **kwargs)
+            y = batch_norm(self.layer, args[0], self._by_batch(training), *args[1:], **kwargs)
         else:
             y = self.layer(*args, **kwargs)
         if self.activation is not None:

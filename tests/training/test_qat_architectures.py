@@ -1,0 +1,111 @@
+"""The coverage bar of quantization-aware training: what was trained is what the file computes.
+
+Every architecture trains a step, is saved and loaded, becomes a file, and agrees with it, on 64
+random samples within what it was calibrated on.
+"""
+
+import keras
+import numpy as np
+import pytest
+from architectures import ARCHITECTURES, SLOW
+
+import tfcompress as tfc
+from tfcompress import converters
+
+# Of those that are quick to build, one of each kind runs by default.
+DEFAULT = {
+    "conv1d-bn-relu",
+    "conv3d",
+    "custom layer",
+    "depthwise-bn-relu6",
+    "LSTM",
+    "mixed_float16",
+    "multi-input multi-output",
+    "separable 2d",
+    "siamese",
+    "subclassed model",
+    "transformer block",
+}
+assert set(ARCHITECTURES) - SLOW > DEFAULT
+
+NAMES = [
+    pytest.param(name, marks=() if name in DEFAULT else pytest.mark.slow) for name in ARCHITECTURES
+]
+
+# TFLite has no int8 kernel for these, or the converter none that works.
+FLOAT_MACS = {"conv3d": {"CONV_3D"}}
+
+# Output steps beyond one. Rounding falls the other way where a value lies within float32's
+# precision of the middle between two steps, in one tensor element of some 30,000 with XNNPACK; and
+# TFLite's reference kernels round twice, first to 2**-31 / M of a step, so that it is one in 2,000
+# there. What follows can make two output steps of it.
+TWO_STEPS = {
+    "bilinear upsampling": "the interpolation's own rounding differs too",
+    "conv2d-transpose with bn-relu": "the last convolution multiplies a step by up to 1.4",
+    "DenseNet121": "deep",
+    "EfficientNetB0": "deep",
+    "EfficientNetV2B0": "deep",
+    "InceptionV3": "deep",
+    "MLPerf Tiny ResNet-8": "the softmax of steep logits, and an average that often ties",
+    "NASNetMobile": "deep",
+    "ResNet50": "deep",
+    "ResNet50V2": "deep",
+}
+
+
+def samples(case):
+    """64 random samples within the range of the architecture's own."""
+    rng = np.random.default_rng(1)
+
+    def like(array):
+        if array.dtype.kind in "iu":
+            return np.resize(array, (64, *array.shape[1:]))
+        return rng.uniform(array.min(), array.max(), (64, *array.shape[1:])).astype(array.dtype)
+
+    return {k: like(v) for k, v in case.x.items()} if isinstance(case.x, dict) else like(case.x)
+
+
+def predict(model, x):
+    return [np.asarray(y, "float32") for y in keras.tree.flatten(model.predict(x, verbose=0))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trains_reloads_converts_and_agrees(name, tmp_path):
+    case = ARCHITECTURES[name]()
+    x = samples(case)
+    qat = tfc.quantize_aware(case.model)
+    qat.compile(keras.optimizers.SGD(1e-4), case.loss, jit_compile=False)
+    before = [variable.numpy() for variable in qat.trainable_variables]
+    history = qat.fit(case.x, case.y, batch_size=8, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    pairs = zip(before, qat.trainable_variables, strict=True)
+    assert any((old != new.numpy()).any() for old, new in pairs)
+    tfc.calibrate(qat, x)
+
+    qat.save(tmp_path / "qat.keras")
+    # Keras itself loads a Python lambda only if it is told that the file can be trusted.
+    again = keras.models.load_model(tmp_path / "qat.keras", safe_mode=name != "Lambda")
+    for one, other in zip(predict(qat, x), predict(again, x), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+    file = converters.convert(again, tmp_path / "qat.tflite", converters.Int8(), batch_size=1)
+    assert {mac.op for mac in file.float_macs} == FLOAT_MACS.get(name, set())
+    floating = {layer.path.split("/")[-1] for layer in tfc.qat_report(again).floating}
+    for mac in file.float_macs:
+        assert mac.layer is not None and floating & set(mac.layer.split("/")), mac
+    limit = 2 if name in TWO_STEPS else 1
+    for delegate in ("reference", "xnnpack"):
+        # Steps are exact but for the last bits of float32.
+        converters.verify(again, file, x, delegate=delegate).raise_if_above(lsb=limit + 0.01)
+
+    stripped = tfc.strip(again)
+    assert [layer.name for layer in stripped.layers] == [la.name for la in original(case).layers]
+
+
+def original(case):
+    """The model as `strip` gives it back: functional."""
+    from tfcompress.graph import functional, is_graph
+    from tfcompress.subclassed import as_functional
+
+    known = isinstance(case.model, keras.Sequential) or is_graph(case.model)
+    return functional(case.model) if known else as_functional(case.model)
