@@ -61,7 +61,7 @@ class Recipe:
     """How everything is trained, and on what."""
 
     float_epochs: dict[str, int]
-    epochs: int
+    epochs: dict[str, int]
     rate: dict[str, float]
     batch: int = 128
     calibration: int = 500
@@ -74,12 +74,12 @@ class Recipe:
 RATE = {"resnet8": 2e-4, "mobilenet": 2e-4, "wide": 2e-3}
 FULL = Recipe(
     float_epochs={"resnet8": 8, "mobilenet": 12},
-    epochs=2,
+    epochs={"resnet8": 1, "mobilenet": 2, "wide": 1},
     rate=RATE,
 )
 SMOKE = Recipe(
     float_epochs={"resnet8": 1, "mobilenet": 1},
-    epochs=1,
+    epochs={"resnet8": 1, "mobilenet": 1, "wide": 1},
     rate=RATE,
     calibration=16,
     train_images=512,
@@ -168,7 +168,7 @@ class Case:
             keras,
             self.train,
             seed=self.seed,
-            epochs=recipe.epochs,
+            epochs=recipe.epochs[self.net],
             rate=recipe.rate[self.net],
             batch=recipe.batch,
         )
@@ -212,7 +212,7 @@ class Case:
             "data": self.data,
             "train": recipe.train_images,
             "seed": self.seed,
-            "epochs": recipe.epochs,
+            "epochs": recipe.epochs[self.net],
             "rate": recipe.rate[self.net],
             "batch": recipe.batch,
         }
