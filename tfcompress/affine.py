@@ -15,8 +15,8 @@ __all__ = ["compute", "factors", "is_affine"]
 
 def is_affine(layer: keras.Layer) -> bool:
     """Whether `factors` knows the layer, by its class and axis."""
-    rank = layer.input_spec.ndim if getattr(layer, "input_spec", None) else None
     if type(layer) is layers.BatchNormalization:
+        rank = layer.input_spec.ndim if layer.input_spec else None
         return not getattr(layer, "renorm", False) and layer.axis in (-1, (rank or 0) - 1)
     if type(layer) is layers.Normalization:
         # Statistics per channel, or one for all.

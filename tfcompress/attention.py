@@ -12,6 +12,7 @@ from keras import ops
 
 from .activations import UNIT
 from .converters.exporting import is_exporting
+from .fake_quant import keep_step
 from .quantizers import ACTIVATION_STEPS, fake_quant, nudged
 
 __all__ = ["applies", "compute", "tensors"]
@@ -53,7 +54,16 @@ def compute(
     Args:
         q: The wrapper, as recipes get it.
         layer: The layer.
-        query: As for the layer; the others too.
+        query: Tensor (batch, *positions, features).
+        value: Tensor likewise.
+        key: Tensor likewise; None for `value`.
+        query_mask: Keras' mask of the positions that count; a masked query attends to all.
+        value_mask: Of those that may be attended to.
+        key_mask: Likewise.
+        attention_mask: Which query may attend to which key, without an axis for the heads.
+        return_attention_scores: As for the layer.
+        training: Whether to drop out.
+        use_causal_mask: Whether a query sees no later key.
 
     Returns:
         As the layer: the output, and the attention scores if asked for.
@@ -63,7 +73,8 @@ def compute(
         https://arxiv.org/abs/2305.13245
     """
     # Their own tensors, without Keras' masks: these count here, not in the layers inside.
-    query, value, key = (tf.identity(x) for x in (query, value, value if key is None else key))
+    given = (query, value, value if key is None else key)
+    query, value, key = (keep_step(tf.identity(x), x) for x in given)
     masks = [
         *_padding(query_mask, value_mask, key_mask),
         *_bands(query, value, use_causal_mask, layer.get_config().get("sliding_window")),
@@ -83,9 +94,8 @@ def compute(
     scores = _mask(q, _regroup(scores, heads), masks, lengths)
     weights = fake_quant(tf.nn.softmax(scores), *UNIT)
     dropped = layer._dropout_layer(weights, training=training)
-    context = tf.matmul(_regroup(dropped, shared), values)
-    context = back(_regroup(q.fake_quant("context", context), heads))
-    output = q.linear(layer._output_dense, context)
+    context = q.fake_quant("context", tf.matmul(_regroup(dropped, shared), values))
+    output = q.linear(layer._output_dense, keep_step(back(_regroup(context, heads)), context))
     if not return_attention_scores:
         return output
     if len(axes) > 1:

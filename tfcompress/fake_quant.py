@@ -210,6 +210,12 @@ def step_of(x: Any) -> Any:
     return getattr(x, "_int8_step", None)
 
 
+def keep_step(x: Any, source: Any) -> Any:
+    """`x`, whose values are those of `source` in other places."""
+    x._int8_step = step_of(source)
+    return x
+
+
 _MANY = 1e6  # Counted no further, far from where float32 stops counting.
 
 

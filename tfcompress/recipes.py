@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import layers, ops
 from keras.layers import Layer
 
-from . import attention, quantizers
+from . import attention, quantizers, recurrent
 from .activations import activate, is_fused
 from .converters.exporting import is_exporting
 
@@ -107,16 +107,24 @@ def _sum_tensors(layer: Any, shape: Any) -> Sequence[str]:
     return [f"sum_{index}" for index in range(1, len(shape) - 1)]
 
 
+_ATTENTION = Recipe(attention.compute, attention.tensors, applies=attention.applies)
+_RECURRENT = Recipe(recurrent.compute, recurrent.tensors, rounded=True, applies=recurrent.applies)
+
 RECIPES: dict[type, Recipe] = {
     layers.SeparableConv1D: Recipe(_separable, _separable_tensors),
     layers.SeparableConv2D: Recipe(_separable, _separable_tensors),
     layers.Embedding: Recipe(_embedding, rounded=True),
     layers.Activation: Recipe(_activation),
     layers.Add: Recipe(_sum, _sum_tensors),
-    layers.GroupQueryAttention: Recipe(
-        attention.compute, attention.tensors, applies=attention.applies
+    layers.Bidirectional: Recipe(
+        recurrent.bidirectional,
+        recurrent.bidirectional_tensors,
+        rounded=True,
+        applies=recurrent.applies,
     ),
-    layers.MultiHeadAttention: Recipe(
-        attention.compute, attention.tensors, applies=attention.applies
-    ),
+    layers.GRU: _RECURRENT,
+    layers.GroupQueryAttention: _ATTENTION,
+    layers.LSTM: _RECURRENT,
+    layers.MultiHeadAttention: _ATTENTION,
+    layers.SimpleRNN: _RECURRENT,
 }
