@@ -17,7 +17,9 @@ from .walk import Lineage, check_built, own_weights, walk
 __all__ = ["Kernel", "is_kernel", "kernels", "kernels_of", "select"]
 
 _KERAS_KERNEL = re.compile(r"(\w+_)?(kernel|embeddings)")
-_NOT_A_KERNEL = re.compile(r"(\w+_)?(bias|gamma|beta|alpha|scale|offset|mean|variance)(_\w+)?")
+_NOT_A_KERNEL = re.compile(
+    r"(\w+_)?(bias|gamma|beta|alpha|scale|offset|limit|mean|variance)(_\w+)?"
+)
 
 DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 _TRANSPOSED = (
@@ -72,7 +74,7 @@ def kernels(model: keras.Model, depthwise: bool = False) -> list[Kernel]:
 
     In Keras' own layers these are the variables named `kernel`, `*_kernel` and `embeddings`; in
     others, every trainable floating-point variable with two or more axes longer than one, unless
-    its name says bias, gamma, beta, alpha, scale, offset, mean or variance. Layers inside others
+    its name says bias, gamma, beta, alpha, scale, offset, limit, mean or variance. Layers inside others
     are found, however deep. Frozen layers are left alone.
 
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="head")])
