@@ -74,8 +74,8 @@ def kernels(model: keras.Model, depthwise: bool = False) -> list[Kernel]:
 
     In Keras' own layers these are the variables named `kernel`, `*_kernel` and `embeddings`; in
     others, every trainable floating-point variable with two or more axes longer than one, unless
-    its name says bias, gamma, beta, alpha, scale, offset, limit, mean or variance. Layers inside others
-    are found, however deep. Frozen layers are left alone.
+    its name says bias, gamma, beta, alpha, scale, offset, limit, mean or variance. Layers inside
+    others are found, however deep. Frozen layers are left alone.
 
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="head")])
     >>> [(kernel.path, kernel.input_axes, kernel.output_axes) for kernel in kernels(model)]
