@@ -275,6 +275,8 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
             weights = factor * ops.cast(self._quantized(kernel), "float32")
             outputs = [weights.shape[axis] for axis in kernel.output_axes]
             bias = ops.zeros(outputs) if layer.bias is None else ops.cast(layer.bias, "float32")
+            if kernel.depthwise:  # It has one axis, the kernel's outputs two.
+                bias = ops.reshape(bias, outputs)
             bias = factor * ops.reshape(ops.broadcast_to(bias, outputs), (-1,))
             for norm in norms:
                 scale, offset = affine.factors(norm, bias.shape[0])
