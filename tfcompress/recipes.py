@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import tensorflow as tf
 from keras import layers, ops
 from keras.layers import Layer
@@ -13,6 +14,8 @@ from keras.layers import Layer
 from . import attention, quantizers, recurrent
 from .activations import activate, is_fused
 from .converters.exporting import is_exporting
+from .fake_quant import keep_step
+from .linear import is_linear
 
 __all__ = ["Recipe", "recipe_of"]
 
@@ -107,6 +110,45 @@ def _sum_tensors(layer: Any, shape: Any) -> Sequence[str]:
     return [f"sum_{index}" for index in range(1, len(shape) - 1)]
 
 
+def _time_distributed(
+    q: Any, layer: Any, x: Any, training: bool | None = None, mask: Any = None
+) -> Any:
+    """The layer inside once, on all steps of all samples as one batch."""
+    inner, sizes = layer.layer, ops.shape(x)
+    flat = keep_step(ops.reshape(x, (-1, *sizes[2:])), x)
+    recipe = recipe_of(inner)
+    if recipe is not None:
+        y = recipe.compute(q, inner, flat, training=training)
+    elif is_linear(inner) and is_fused(inner.activation):
+        y = q.linear(inner, flat, activation=inner.activation)
+    elif is_linear(inner):
+        y = activate(inner.activation, q.fake_quant("linear", q.linear(inner, flat)))
+    else:
+        y = q.apply(inner, flat)
+    return ops.reshape(y, (-1, sizes[1], *ops.shape(y)[1:]))
+
+
+def _time_distributed_tensors(layer: Any, shape: Any) -> Sequence[str]:
+    inner = layer.layer
+    recipe = recipe_of(inner)
+    if recipe is not None:
+        return recipe.tensors(inner, (shape[0], *shape[2:]))
+    return ("linear",) if is_linear(inner) and not is_fused(inner.activation) else ()
+
+
+def _time_distributed_applies(layer: Any) -> str | None:
+    inner = layer.layer
+    if isinstance(inner, keras.Model):
+        return "it holds a model; with a TimeDistributed for each layer of that it is int8"
+    if isinstance(inner, layers.BatchNormalization):
+        return "it normalizes each step by itself"
+    if type(inner) in RECIPES:
+        reason = RECIPES[type(inner)].applies(inner)
+        returns = getattr(inner, "return_state", False)
+        return "it has several outputs" if reason is None and returns else reason
+    return None
+
+
 _ATTENTION = Recipe(attention.compute, attention.tensors, applies=attention.applies)
 _RECURRENT = Recipe(recurrent.compute, recurrent.tensors, rounded=True, applies=recurrent.applies)
 
@@ -127,4 +169,7 @@ RECIPES: dict[type, Recipe] = {
     layers.LSTM: _RECURRENT,
     layers.MultiHeadAttention: _ATTENTION,
     layers.SimpleRNN: _RECURRENT,
+    layers.TimeDistributed: Recipe(
+        _time_distributed, _time_distributed_tensors, applies=_time_distributed_applies
+    ),
 }

@@ -114,6 +114,9 @@ def rule_of(operation: Any) -> Rule:
     ('SAME', 'OWN')
     """
     name = type(operation).__name__
+    if type(operation) is layers.TimeDistributed:
+        rule = rule_of(operation.layer)
+        return rule if rule not in (Rule.JOINED, Rule.NONE) else Rule.OWN
     if not isinstance(operation, keras.layers.Layer):
         if name in _SAME_OPERATIONS:
             return Rule.SAME
@@ -138,6 +141,8 @@ def fixed_output(operation: Any) -> tuple[float, float] | None:
     """The output range that TFLite prescribes for the operation, if it does."""
     if not isinstance(operation, keras.layers.Layer):
         return fixed_range(_FIXED_OPERATIONS.get(type(operation).__name__))
+    if type(operation) is layers.TimeDistributed:
+        return fixed_output(operation.layer)
     if isinstance(operation, layers.Softmax):
         return fixed_range(activations.softmax)
     if linear.is_linear(operation) or isinstance(
@@ -163,13 +168,15 @@ def needs_wrapper(layer: keras.layers.Layer) -> bool:
         linear.is_linear(layer)
         or affine.is_affine(layer)
         or isinstance(layer, layers.BatchNormalization)  # which `FreezeBatchNorm` is to find
-        or recipe_of(layer) is not None
+        or (recipe_of(layer) is not None and why_float(layer) is None)
         or (why_float(layer) is None and bool(kernels_of(layer)))
     )
 
 
 def why_float(operation: Any) -> str | None:
     """Why the operation is computed in float in the file, or None if it is not."""
+    if type(operation) is layers.TimeDistributed and why_float(operation.layer) is not None:
+        return why_float(operation.layer)
     reason = _NO_KERNEL.get(type(operation)) or _SUMS_IN_FLOAT.get(type(operation))
     if reason is None and type(operation) in RECIPES:
         return RECIPES[type(operation)].applies(operation)
