@@ -200,7 +200,11 @@ def symbolic_call(layer: keras.layers.Layer, args: Any, kwargs: Any) -> Any:
         return keras.KerasTensor(x.shape, x.dtype)
 
     args, kwargs = keras.tree.map_structure(detach, (args, kwargs))
-    return layer(*args, **kwargs)
+    before = len(layer._inbound_nodes)
+    outputs = layer(*args, **kwargs)
+    # `layer.output` is that of its first call, which is to be the one in a model.
+    del layer._inbound_nodes[before:]
+    return outputs
 
 
 def is_graph(operation: Any) -> bool:

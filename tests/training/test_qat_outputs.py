@@ -29,3 +29,10 @@ def test_outputs_keep_their_names(model, options, tmp_path):
     qat.save(tmp_path / "qat.keras")
     assert keras.models.load_model(tmp_path / "qat.keras").output_names == qat.output_names
     assert tfcompress.strip(qat).output_names == qat.output_names
+
+
+def test_what_a_layer_gives_can_be_looked_at(model):
+    qat = tfcompress.quantize_aware(model)
+    for made in (qat, tfcompress.strip(qat)):
+        for layer in made.layers:
+            assert keras.Model(made.inputs, layer.output).output is layer.output
