@@ -157,7 +157,11 @@ def copy_layer(layer: keras.layers.Layer, args: Any, kwargs: Any) -> keras.layer
     Raises:
         ValueError: The layer cannot be made from its own config.
     """
-    return from_config(layer, layer.get_config(), args, kwargs)
+    try:
+        config = layer.get_config()
+    except Exception as error:
+        raise _not_copied(layer) from error
+    return from_config(layer, config, args, kwargs)
 
 
 def from_config(
@@ -168,14 +172,12 @@ def from_config(
         if isinstance(layer, keras.layers.Lambda):
             # The function is already in this process: nothing foreign is loaded.
             copy = keras.layers.Lambda.from_config(config, safe_mode=False)
+            # The original one knows the names around it, which the config does not hold.
+            copy.function = layer.function
         else:
             copy = type(layer).from_config(config)
     except Exception as error:
-        raise ValueError(
-            f"Layer {layer.name!r} ({type(layer).__name__}) cannot be copied, because it cannot be "
-            f"made from its own config: {error}. Give the class a `get_config` that returns the "
-            "arguments of its `__init__`."
-        ) from error
+        raise _not_copied(layer, f": {error}") from error
     symbolic_call(copy, args, kwargs)
     old, new = layer.variables, copy.variables
     if [v.shape for v in old] != [v.shape for v in new]:
@@ -189,6 +191,14 @@ def from_config(
     if hasattr(copy, "finalize_state"):
         copy.finalize_state()  # Normalization keeps tensors made of its weights.
     return copy
+
+
+def _not_copied(layer: keras.layers.Layer, why: str = "") -> ValueError:
+    return ValueError(
+        f"Layer {layer.name!r} ({type(layer).__name__}) cannot be copied, because it cannot be "
+        f"made from its own config{why}. Give the class a `get_config` that returns the "
+        "arguments of its `__init__`."
+    )
 
 
 def symbolic_call(layer: keras.layers.Layer, args: Any, kwargs: Any) -> Any:
