@@ -151,13 +151,19 @@ class FreezeRanges(_At):
             `steps_per_execution` of them.
 
     Raises:
-        ValueError: Neither is given, or both.
+        ValueError: Neither is given, or both; or, in `fit`, no range is known yet.
 
     Reference:
         Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.1
     """
 
     def _apply(self) -> bool:
+        unknown = [f.name for f in fake_quants(self.model) if not float(f.seen.numpy())]
+        if unknown:
+            raise ValueError(
+                f"FreezeRanges is to freeze ranges that are not known yet: {', '.join(unknown)}. "
+                "Call tfcompress.calibrate(model, samples) before, or freeze them later."
+            )
         return _set(fake_quants(self.model), "frozen")
 
 
