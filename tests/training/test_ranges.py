@@ -237,6 +237,7 @@ def test_freeze_batch_norm(conv):
     assert (gamma != gammas).all()
 
 
+@pytest.mark.slow
 def test_freeze_batch_norm_wherever_it_stands():
     """Folded, alone, over another axis, in a nested model, in a layer that is kept in float."""
     image = keras.Input((6, 6, 2))
@@ -293,6 +294,19 @@ def test_frozen_is_saved(conv, tmp_path):
     assert all(layer.frozen_statistics for layer in wrappers)
     record = fit(loaded, epochs=2)
     assert not any(changed(record.ranges) + changed(record.statistics))
+
+
+def test_ranges_must_be_known_to_be_frozen(qat, data):
+    before = qat.get_weights()
+    with pytest.raises(ValueError, match=r"fake_quant_hidden.*calibrate"):
+        qat.fit(*data, verbose=0, callbacks=[tfc.FreezeRanges(epoch=0)])
+    for left, right in zip(before, qat.get_weights(), strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert not any(layer.frozen for layer in fake_quants(qat))
+    tfc.calibrate(qat, data[0])
+    known = ranges(qat)
+    qat.fit(*data, verbose=0, callbacks=[tfc.FreezeRanges(epoch=0)])
+    assert ranges(qat) == known
 
 
 @pytest.mark.parametrize("callback", [tfc.FreezeRanges, tfc.FreezeBatchNorm])
