@@ -91,8 +91,12 @@ def compute(
     keys, values = _by_head(keys, axes)[0], _by_head(values, axes)[0]
     scores = tf.matmul(_regroup(queries, shared), keys, transpose_b=True)
     lengths = [ops.shape(x)[axis] for x in (query, value) for axis in axes]
-    scores = _mask(q, _regroup(scores, heads), masks, lengths)
+    scores, mask = _mask(q, _regroup(scores, heads), masks, lengths)
     weights = fake_quant(tf.nn.softmax(scores), *UNIT)
+    rate = getattr(layer, "dropout", 0.0)
+    if mask is not None and (rate > 0.0 or return_attention_scores or len(query.shape) != 3):
+        # There Keras gives nothing to a query that may attend to nothing; else, all keys alike.
+        weights = fake_quant(tf.where(mask, weights, tf.constant(0.0, weights.dtype)), *UNIT)
     dropped = layer._dropout_layer(weights, training=training)
     context = q.fake_quant("context", tf.matmul(_regroup(dropped, shared), values))
     output = q.linear(layer._output_dense, keep_step(back(_regroup(context, heads)), context))
@@ -164,14 +168,14 @@ def _regroup(x: Any, heads: int) -> Any:
     return ops.reshape(x, [-1, heads, rows, x.shape[-1]])
 
 
-def _mask(q: Any, scores: Any, masks: list[Any], lengths: list[Any]) -> Any:
-    """Scores rounded to int8, and the lowest int8 value where a mask is False.
+def _mask(q: Any, scores: Any, masks: list[Any], lengths: list[Any]) -> tuple[Any, Any]:
+    """Scores rounded to int8, the lowest int8 value where a mask is False; and the mask.
 
     The range reaches so far below the scores that all masked positions together weigh less than a
     step of the softmax: by log(256 n).
     """
     if not masks:
-        return q.fake_quant("scores", scores)
+        return q.fake_quant("scores", scores), None
     mask = functools.reduce(ops.logical_and, masks)
     # A mask has no axis for the heads.
     for _ in range(len(scores.shape) - 2 + len(lengths) - len(mask.shape)):
@@ -182,10 +186,11 @@ def _mask(q: Any, scores: Any, masks: list[Any], lengths: list[Any]) -> Any:
         mask = ops.reshape(mask, [*batch, *ops.shape(scores)[-2:]])
     if is_exporting():
         low, _ = nudged(*q.inner["scores"].range())
-        return q.fake_quant("scores", tf.where(mask, q.fake_quant("scores", scores), low))
+        hidden = tf.where(mask, q.fake_quant("scores", scores), low)
+        return q.fake_quant("scores", hidden), mask
     seen = tf.where(mask, scores, tf.zeros_like(scores))
     span = tf.math.log((ACTIVATION_STEPS + 1.0) * tf.cast(tf.shape(scores)[-1], tf.float32))
     lowest = tf.cast(tf.reduce_min(seen), tf.float32) - span
     q.observe("scores", tf.stack([lowest, tf.cast(tf.reduce_max(seen), tf.float32)]))
     hidden = tf.where(mask, scores, tf.constant(MASKED, scores.dtype))
-    return q.fake_quant("scores", hidden, observe=False)
+    return q.fake_quant("scores", hidden, observe=False), mask

@@ -169,6 +169,11 @@ RECIPES: dict[type, Recipe] = {
     layers.LSTM: _RECURRENT,
     layers.MultiHeadAttention: _ATTENTION,
     layers.SimpleRNN: _RECURRENT,
+    # For the reason why not:
+    layers.ConvLSTM1D: _RECURRENT,
+    layers.ConvLSTM2D: _RECURRENT,
+    layers.ConvLSTM3D: _RECURRENT,
+    layers.RNN: _RECURRENT,
     layers.TimeDistributed: Recipe(
         _time_distributed, _time_distributed_tensors, applies=_time_distributed_applies
     ),

@@ -181,26 +181,27 @@ def _unroll(
     rounding: Round = lambda name, x: seen.round(prefix * (name != "hidden") + name, x)  # noqa: E731
     step, states = _STEPS[type(layer)](q, cell, rounding), [None] * len(layer.state_size)
     if initial_state is not None:
-        given = keras.tree.flatten(initial_state)
-        ranges = ("hidden", "cell")
-        states = [rounding(name, s) for name, s in zip(ranges, given, strict=False)]
+        states = keras.tree.flatten(initial_state)
+        if mask is not None:
+            # What a mask chooses from shares a range.
+            states = [rounding(n, s) for n, s in zip(("hidden", "cell"), states, strict=False)]
     drops = _dropout(cell, x[:, 0], cell.dropout, training)
     inputs = rounding("projected", step.project(x, drops))
     drops = _dropout(cell, inputs[:, 0, : cell.units], cell.recurrent_dropout, training)
     count = x.shape[1]
     xs = ops.unstack(inputs, axis=1)
-    masks = [None] * count
+    masks: list[Any] = [None] * count
     if mask is not None:
         masks = [ops.expand_dims(m, -1) for m in ops.unstack(ops.cast(mask, "bool"), axis=1)]
     outputs: list[Tensor] = []
     for index in reversed(range(count)) if layer.go_backwards else range(count):
-        fresh, seen_step = step(xs[index], states, drops), masks[index]
+        fresh, counts = step(xs[index], states, drops), masks[index]
         output = fresh[0]
-        if seen_step is not None:
+        if counts is not None:
             # Keras repeats the last output where a step is masked, at first zero.
             repeated = outputs[-1] if outputs and not layer.zero_output_for_mask else None
-            output = _choose(seen_step, output, repeated)
-            fresh = [_choose(seen_step, *pair) for pair in zip(fresh, states, strict=True)]
+            output = _choose(counts, output, repeated)
+            fresh = [_choose(counts, *pair) for pair in zip(fresh, states, strict=True)]
         states = fresh
         outputs.append(output)
     return outputs, states
@@ -244,7 +245,7 @@ class _Step:
         self.round = rounding
         self.kernel = q.kernel(cell, "kernel")
         self.recurrent = q.kernel(cell, "recurrent_kernel")
-        self.bias = ops.convert_to_tensor(cell.bias) if cell.use_bias else None
+        self.bias: Tensor = ops.convert_to_tensor(cell.bias) if cell.use_bias else None
 
     def project(self, x: Tensor, drops: Sequence[Tensor]) -> Tensor:
         """(batch, steps, features) times the kernel, as one product."""
@@ -306,7 +307,7 @@ class _Gru(_Step):
 
     def __init__(self, q: Any, cell: Any, rounding: Round) -> None:
         super().__init__(q, cell, rounding)
-        signs = np.float32([-1.0] * cell.units + [1.0] * (2 * cell.units))
+        signs = np.repeat(np.array([-1.0, 1.0], np.float32), [cell.units, 2 * cell.units])
         self.kernel, self.recurrent = self.kernel * signs, self.recurrent * signs
         self.recurrent_bias = None
         if cell.use_bias:
