@@ -89,7 +89,7 @@ def fake_quant_learned(x: Any, low: Any, high: Any) -> Any:
     # The zero point is rounded, and its gradient passes too: low acts through it.
     offset = tf.clip_by_value(-low / scale, 0.0, float(ACTIVATION_STEPS))
     zero_point = tf.stop_gradient(tf.floor(offset + _HALF)) + _gradient_of(offset)
-    steps = _round(tf.clip_by_value(wide / scale + zero_point, 0.0, float(ACTIVATION_STEPS)))
+    steps = _round(_clip(wide / scale + zero_point, 0.0, ACTIVATION_STEPS))
     return tf.cast((steps - zero_point) * scale, x.dtype)
 
 
@@ -125,7 +125,7 @@ def fake_quant_kernel(kernel: Any, axes: tuple[int, ...], limit: Any = None) -> 
     count = float(np.prod([wide.shape[axis] for axis in shared]))
     limit = _scale_gradient(tf.abs(limit), (count * KERNEL_STEPS) ** -0.5)
     scale = tf.maximum(tf.minimum(limit, largest), _TINY) / KERNEL_STEPS
-    steps = _round(tf.clip_by_value(wide / scale, -float(KERNEL_STEPS), float(KERNEL_STEPS)))
+    steps = _round(_clip(wide / scale, -KERNEL_STEPS, KERNEL_STEPS))
     return tf.cast(steps * scale, kernel.dtype)
 
 
@@ -197,6 +197,11 @@ def _nudge(low: Any, high: Any) -> tuple[Any, Any]:
 
 def _round(x: Any) -> Any:
     return tf.stop_gradient(tf.round(x)) + _gradient_of(x)
+
+
+def _clip(steps: Any, low: float, high: float) -> Any:
+    """Clip, with the bounds themselves inside, where a range begins: float32 is off by 3e-5."""
+    return tf.clip_by_value(steps, low - 2e-4, high + 2e-4)
 
 
 def _scale_gradient(x: Any, factor: Any) -> Any:
