@@ -22,7 +22,7 @@ def test_qat_cifar10_makes_and_tests_every_file_once(tmp_path):
     command = [sys.executable, BENCHMARKS / "qat_cifar10.py", "--smoke", "--seeds", "1", "--longer"]
     command += ["--nets", "wide", "--data", "data.npz", "--cache", "cache", "--json", "out.json"]
 
-    def run() -> dict[tuple[Path, int]]:
+    def run() -> dict[str, int]:
         subprocess.run([str(part) for part in command], cwd=tmp_path, check=True)
         files = (tmp_path / "cache").rglob("*.tflite")
         return {path.stem: path.stat().st_mtime_ns for path in files}
