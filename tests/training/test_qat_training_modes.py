@@ -74,7 +74,7 @@ def check(model, data, expected, rtol=1e-5):
 @pytest.mark.parametrize(
     "how",
     [
-        {"jit_compile": True},
+        pytest.param({"jit_compile": True}, marks=SLOW),
         {"jit_compile": False},
         {"run_eagerly": True},
         {"jit_compile": True, "steps_per_execution": 3},
@@ -89,7 +89,7 @@ def test_compiled_or_not(data, how):
 
 
 def test_learned_ranges(data):
-    model = quantized(scheme=LEARNED, jit_compile=True)
+    model = quantized(scheme=LEARNED, jit_compile=False)
     fit(model, data, epochs=1)
     first = data[0][:BATCH]
     low, high = next(fake_quants(model)).range()
@@ -103,12 +103,13 @@ def test_learned_ranges(data):
 
 
 @SLOW
-def test_all_ways_train_alike(data):
+@pytest.mark.parametrize("scheme", [AVERAGE, LEARNED], ids=["average", "learned"])
+def test_all_ways_train_alike(data, scheme):
     """A step of SGD, compiled by XLA, by TensorFlow, or not at all."""
     float_model = build()
     results = []
     for how in ({"jit_compile": True}, {"jit_compile": False}, {"run_eagerly": True}):
-        model = tfc.quantize_aware(float_model)
+        model = tfc.quantize_aware(float_model, scheme=scheme)
         model.compile(keras.optimizers.SGD(0.1), "mse", **how)
         model.fit(data[0][:BATCH], data[1][:BATCH], verbose=0)
         results.append(model.get_weights())
@@ -126,7 +127,7 @@ def test_gradient_accumulation(data):
     check(model, data, moving_average(data[0], epochs=2))
 
 
-@pytest.mark.parametrize("scheme", [AVERAGE, LEARNED], ids=["average", "learned"])
+@pytest.mark.parametrize("scheme", [AVERAGE, SLOW_LEARNED], ids=["average", "learned"])
 def test_mixed_precision_as_keras_recommends_it(data, scheme):
     before = keras.config.dtype_policy()
     try:
@@ -144,7 +145,10 @@ def test_mixed_precision_as_keras_recommends_it(data, scheme):
 
 @pytest.mark.parametrize(
     "policy",
-    ["mixed_bfloat16", "float64", *(pytest.param(p, marks=SLOW) for p in ("bfloat16", "float16"))],
+    [
+        "mixed_bfloat16",
+        *(pytest.param(p, marks=SLOW) for p in ("bfloat16", "float16", "float64")),
+    ],
 )
 def test_precision_of_a_layer(data, policy):
     x = keras.Input((12,))
@@ -175,7 +179,9 @@ def test_sample_weights_and_class_weights(data):
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
     classes = y.argmax(1)
     model = tfc.quantize_aware(float_model)
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile(
+        "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False
+    )
     fit(model, (x, classes), epochs=1, class_weight={0: 1.0, 1: 0.0, 2: 5.0})
 
 
