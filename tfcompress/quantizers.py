@@ -33,7 +33,7 @@ def fake_quant(x: Any, low: Any, high: Any) -> Any:
     than a step so that zero is exact. The gradient is one inside the range and zero outside (the
     straight-through estimator with clipping); what falls outside flows to `low` or `high`.
 
-    >>> fake_quant(tf.constant([-9.0, 0.3, 0.5]), -1.0, 1.55).numpy().round(3).tolist()
+    >>> fake_quant(tf.constant([-9.0, 0.3, 0.5]), -1.0, 1.55).numpy().astype(float).round(3).tolist()
     [-1.0, 0.3, 0.5]
 
     Args:
@@ -65,7 +65,7 @@ def fake_quant_learned(x: Any, low: Any, high: Any) -> Any:
     >>> with tf.GradientTape() as tape:
     ...     x, high = tf.constant([0.2, 5.0]), tf.Variable(2.55)
     ...     y = fake_quant_learned(x, 0.0, high)
-    >>> y.numpy().round(3).tolist(), bool(tape.gradient(y, high) > 0)
+    >>> y.numpy().astype(float).round(3).tolist(), bool(tape.gradient(y, high) > 0)
     ([0.2, 2.55], True)
 
     Args:
@@ -101,7 +101,7 @@ def fake_quant_kernel(kernel: Any, axes: tuple[int, ...], limit: Any = None) -> 
     are clipped and pass no gradient, and the limit gets that of LSQ.
 
     >>> kernel = tf.constant([[1.27, 0.014], [0.512, 0.0]])
-    >>> fake_quant_kernel(kernel, (0,)).numpy().round(3).tolist()
+    >>> fake_quant_kernel(kernel, (0,)).numpy().astype(float).round(3).tolist()
     [[1.27, 0.01], [0.512, 0.0]]
 
     Args:
@@ -157,7 +157,8 @@ def round_bias(bias: Any, step: Any, largest: Any) -> Any:
     It is an int32 there, whose scale is the input's times the kernel's: much finer than an output
     step, and yet what decides, often enough, to which side an output is rounded.
 
-    >>> round_bias(tf.constant([0.0123]), 0.1, tf.constant([1.27])).numpy().round(4).tolist()
+    >>> rounded = round_bias(tf.constant([0.0123]), 0.1, tf.constant([1.27]))
+    >>> rounded.numpy().astype(float).round(4).tolist()
     [0.012]
 
     Args:
