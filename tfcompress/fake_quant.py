@@ -27,7 +27,7 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc]
     unchanged. `quantize_aware` places these layers; by hand they are needed for odd cases only.
 
     >>> layer = FakeQuant(fixed=(0.0, 2.55))
-    >>> layer(np.float32([0.004, 0.006, 9.0])).numpy().round(3).tolist()
+    >>> layer(np.float32([0.004, 0.006, 9.0])).numpy().astype(float).round(3).tolist()
     [0.0, 0.01, 2.55]
 
     Args:
