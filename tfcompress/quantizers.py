@@ -33,7 +33,8 @@ def fake_quant(x: Any, low: Any, high: Any) -> Any:
     than a step so that zero is exact. The gradient is one inside the range and zero outside (the
     straight-through estimator with clipping); what falls outside flows to `low` or `high`.
 
-    >>> fake_quant(tf.constant([-9.0, 0.3, 0.5]), -1.0, 1.55).numpy().astype(float).round(3).tolist()
+    >>> rounded = fake_quant(tf.constant([-9.0, 0.3, 0.5]), -1.0, 1.55)
+    >>> rounded.numpy().astype(float).round(3).tolist()
     [-1.0, 0.3, 0.5]
 
     Args:
