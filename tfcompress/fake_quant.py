@@ -26,6 +26,7 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc]
     Until it is known, from the first training batch or `calibrate`, the layer passes everything on
     unchanged. `quantize_aware` places these layers; by hand they are needed for odd cases only.
 
+    >>> import numpy as np
     >>> layer = FakeQuant(fixed=(0.0, 2.55))
     >>> layer(np.float32([0.004, 0.006, 9.0])).numpy().astype(float).round(3).tolist()
     [0.0, 0.01, 2.55]
