@@ -27,6 +27,7 @@ def calibrate(
     Training then begins from there, not from the ranges of its first batch, and a model that is not
     trained any further can be exported. Activations are not rounded meanwhile, kernels are.
 
+    >>> import numpy as np
     >>> from tfcompress.quantize import quantize_aware
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
     >>> qat = calibrate(quantize_aware(model), np.eye(4, dtype="float32"))
