@@ -39,10 +39,10 @@ def quantize_aware(
     converters.Int8())` needs no calibration data. Ranges of activations come from `calibrate`, or
     else from the first batches.
 
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
-    >>> qat = quantize_aware(model)
-    >>> [layer.name for layer in qat.layers]
-    ['input_layer', 'fake_quant_input_layer', 'quantized_head', 'head']
+    >>> inputs = keras.Input((4,), name="x")
+    >>> model = keras.Model(inputs, keras.layers.Dense(2, name="head")(inputs))
+    >>> [layer.name for layer in quantize_aware(model).layers]
+    ['x', 'fake_quant_x', 'quantized_head', 'head']
 
     Args:
         model: A built model; nested ones are quantized inside. It stays as it is. A subclassed one
@@ -155,9 +155,10 @@ class _Quantizer:
 def strip(model: keras.Model) -> keras.Model:
     """The float model again, of one from `quantize_aware`, with the weights as trained.
 
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
+    >>> inputs = keras.Input((4,), name="x")
+    >>> model = keras.Model(inputs, keras.layers.Dense(2, name="head")(inputs))
     >>> [layer.name for layer in strip(quantize_aware(model)).layers]
-    ['input_layer', 'head']
+    ['x', 'head']
 
     Args:
         model: A quantization-aware model. It stays as it is.
