@@ -301,6 +301,10 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
             copies.append(copy_layer(follower, (outputs,), {}))
         return copies
 
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Shapes and types are those of the wrapped layer: rounding changes neither."""
+        return self.layer.compute_output_spec(*args, **kwargs)
+
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """That of the wrapped layer."""
         return self.layer.compute_mask(inputs, previous_mask)

