@@ -233,7 +233,8 @@ def _add_bias(y: Tensor, bias: Tensor | None, x: Tensor, kernel: Tensor) -> Tens
     """The bias of the product of `x` and a kernel, rounded as TFLite does."""
     if bias is None:
         return y
-    bias = round_bias(bias, step_of(x), ops.max(ops.abs(kernel), axis=0))
+    largest = ops.cast(ops.max(ops.abs(kernel), axis=0), "float32")
+    bias = round_bias(ops.cast(bias, "float32"), step_of(x), largest)
     return y + ops.cast(bias, y.dtype)
 
 
@@ -307,7 +308,8 @@ class _Gru(_Step):
 
     def __init__(self, q: Any, cell: Any, rounding: Round) -> None:
         super().__init__(q, cell, rounding)
-        signs = np.repeat(np.array([-1.0, 1.0], np.float32), [cell.units, 2 * cell.units])
+        dtype = keras.backend.standardize_dtype(self.kernel.dtype)
+        signs = np.repeat(np.array([-1.0, 1.0], dtype), [cell.units, 2 * cell.units])
         self.kernel, self.recurrent = self.kernel * signs, self.recurrent * signs
         self.recurrent_bias = None
         if cell.use_bias:
