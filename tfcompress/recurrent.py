@@ -291,6 +291,10 @@ class _Lstm(_Step):
             product = self.round("recurrent", _multiply(h, self.recurrent, drops))
             x = self.round("gates", x + product)
         i, f, g, o = ops.split(x, 4, axis=-1)
+        if c is None:
+            # Nothing reads f here, and a SPLIT of which a part is not read is left in float.
+            n = self.cell.units
+            i, g, o = x[:, :n], x[:, 2 * n : 3 * n], x[:, 3 * n :]
         new = self.activate(gate, i) * self.activate(squash, g)
         if c is not None:
             kept = self.round("kept", self.activate(gate, f) * c)
