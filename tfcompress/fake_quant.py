@@ -202,7 +202,7 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc]
 
 def with_step(x: Any, low: Any, high: Any) -> Any:
     """`x`, remembering the step between its values: the grid of biases follows from it."""
-    x._int8_step = (high - low) / quantizers.ACTIVATION_STEPS
+    x._int8_step = quantizers.step_size(low, high)
     return x
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "fake_quant_learned",
     "nudged",
     "round_bias",
+    "step_size",
     "symmetric_range",
 ]
 
@@ -86,10 +87,10 @@ def fake_quant_learned(x: Any, low: Any, high: Any) -> Any:
     damping = tf.math.rsqrt(ACTIVATION_STEPS * tf.maximum(size, 1.0))
     low = _scale_gradient(tf.minimum(low, 0.0), damping)
     high = _scale_gradient(tf.maximum(high, 0.0), damping)
-    scale = tf.maximum(high - low, _TINY) / ACTIVATION_STEPS
+    scale = tf.maximum(step_size(low, high), _TINY / ACTIVATION_STEPS)
     # The zero point is rounded, and its gradient passes too: low acts through it.
     offset = tf.clip_by_value(-low / scale, 0.0, float(ACTIVATION_STEPS))
-    zero_point = tf.stop_gradient(tf.floor(offset + _HALF)) + _gradient_of(offset)
+    zero_point = tf.stop_gradient(tf.floor(offset + 0.5)) + _gradient_of(offset)
     steps = _round(_clip(wide / scale + zero_point, 0.0, ACTIVATION_STEPS))
     return tf.cast((steps - zero_point) * scale, x.dtype)
 
@@ -145,7 +146,7 @@ def nudged(low: float, high: float) -> tuple[float, float]:
 
     >>> low, high = nudged(-1.0, 1.0)
     >>> round(low, 4), round(high, 4)
-    (-1.0039, 0.9961)
+    (-0.9966, 1.0044)
     """
     with tf.init_scope():
         bounds = _nudge(tf.constant(low, tf.float32), tf.constant(high, tf.float32))
@@ -181,19 +182,38 @@ def round_bias(bias: Any, step: Any, largest: Any) -> Any:
     return tf.where(fine, _round(bias / tf.where(fine, scale, 1.0)) * scale, bias)
 
 
-_TINY = 1e-12
-_HALF = 0.501
+def step_size(low: Any, high: Any) -> Any:
+    """The step between the values that `fake_quant` gives.
 
+    (high - low) / 255. Only in a range like -1 to 1, where zero would lie midway between two steps,
+    it is a 2048th more: so would all pixels scaled to that range, and runtimes round what lies
+    midway one way or the other.
 
-def _nudge(low: Any, high: Any) -> tuple[Any, Any]:
-    """The range moved so that zero is on a step.
+    >>> round(float(step_size(0.0, 2.55)), 4), round(float(step_size(-127.5, 127.5)), 4)
+    (0.01, 1.0005)
 
-    In a range like -1 to 1 zero lies midway between two steps, and the last bit of float32 would
-    decide where it goes: not the same way in XLA as elsewhere. Hence a bit more than one half.
+    Args:
+        low: Lowest value, a scalar.
+        high: Highest value, a scalar.
+
+    Returns:
+        A scalar.
     """
     low, high = tf.minimum(low, 0.0), tf.maximum(high, 0.0)
     scale = (high - low) / ACTIVATION_STEPS
-    zero_point = tf.floor(tf.math.divide_no_nan(-low, scale) + _HALF)
+    steps = tf.math.divide_no_nan(-low, scale)
+    midway = tf.abs(steps - tf.floor(steps) - 0.5) < _MIDWAY
+    return tf.where(midway, scale * (1.0 + 2.0**-11), scale)
+
+
+_TINY = 1e-12
+_MIDWAY = 0.01
+
+
+def _nudge(low: Any, high: Any) -> tuple[Any, Any]:
+    """The range moved so that zero is on a step."""
+    scale = step_size(low, high)
+    zero_point = tf.floor(tf.math.divide_no_nan(-tf.minimum(low, 0.0), scale) + 0.5)
     return -zero_point * scale, (ACTIVATION_STEPS - zero_point) * scale
 
 

@@ -31,7 +31,8 @@ def calibrate(
     >>> from tfcompress.quantize import quantize_aware
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
     >>> qat = calibrate(quantize_aware(model), np.eye(4, dtype="float32"))
-    >>> next(fake_quants(qat)).range()
+    >>> low, high = next(fake_quants(qat)).range()
+    >>> round(low, 2), round(high, 2)
     (0.0, 1.0)
 
     Args:
@@ -102,18 +103,20 @@ class _At(keras.callbacks.Callback):  # type: ignore[misc]
         self.step = step
         self._done = False
 
-    def _apply(self) -> bool:
-        """Do it; whether anything changed."""
+    def _freeze(self, frozen: bool) -> bool:
+        """Freeze or thaw; whether anything changed."""
         raise NotImplementedError
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Begin anew."""
+        """Begin anew: what an earlier `fit` froze moves until its time comes again."""
         self._done = False
         if not any(True for _ in fake_quants(self.model)):
             raise ValueError(
                 f"{type(self).__name__} is for models from quantize_aware; {self.model.name!r} has "
                 "no ranges."
             )
+        if self._freeze(False):
+            self.model.make_train_function(force=True)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Do it from this epoch on."""
@@ -132,7 +135,7 @@ class _At(keras.callbacks.Callback):  # type: ignore[misc]
             self._once()
 
     def _once(self) -> None:
-        if not self._done and self._apply():
+        if not self._done and self._freeze(True):
             # The step that was traced before does not know.
             self.model.make_train_function(force=True)
         self._done = True
@@ -158,14 +161,14 @@ class FreezeRanges(_At):
         Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.1
     """
 
-    def _apply(self) -> bool:
+    def _freeze(self, frozen: bool) -> bool:
         unknown = [f.name for f in fake_quants(self.model) if not float(f.seen.numpy())]
-        if unknown:
+        if frozen and unknown:
             raise ValueError(
                 f"FreezeRanges is to freeze ranges that are not known yet: {', '.join(unknown)}. "
                 "Call tfcompress.calibrate(model, samples) before, or freeze them later."
             )
-        return _set(fake_quants(self.model), "frozen")
+        return _set(fake_quants(self.model), "frozen", frozen)
 
 
 class FreezeBatchNorm(_At):
@@ -187,15 +190,16 @@ class FreezeBatchNorm(_At):
         Krishnamoorthi 2018, https://arxiv.org/abs/1806.08342, section 3.2
     """
 
-    def _apply(self) -> bool:
+    def _freeze(self, frozen: bool) -> bool:
         return _set(
             (layer for layer in all_layers(self.model) if isinstance(layer, QuantizeWrapper)),
             "frozen_statistics",
+            frozen,
         )
 
 
-def _set(layers: Iterable[Any], attribute: str) -> bool:
-    changing = [layer for layer in layers if not getattr(layer, attribute)]
+def _set(layers: Iterable[Any], attribute: str, value: bool) -> bool:
+    changing = [layer for layer in layers if getattr(layer, attribute) != value]
     for layer in changing:
-        setattr(layer, attribute, True)
+        setattr(layer, attribute, value)
     return bool(changing)

@@ -21,6 +21,7 @@ from .fake_quant import FakeQuant, step_of
 from .graph import copy_layer, from_config, symbolic_call
 from .kernels import Kernel, kernels_of
 from .recipes import recipe_of
+from .rules import why_float
 from .scheme import MOVING_AVERAGE
 
 __all__ = ["QuantizeWrapper"]
@@ -185,7 +186,8 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
 
     def apply(self, layer: Layer, *args: Any, **kwargs: Any) -> Any:
         """Call a layer whose kernels are read as int8."""
-        mapping = [(k.variable, self._quantized(k)) for k in kernels_of(layer)]
+        kernels = kernels_of(layer) if why_float(layer) is None else []
+        mapping = [(kernel.variable, self._quantized(kernel)) for kernel in kernels]
         if not mapping:
             return layer(*args, **kwargs)
         with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:

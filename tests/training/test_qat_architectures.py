@@ -35,21 +35,22 @@ NAMES = [
 # TFLite has no int8 kernel for these, or the converter none that works.
 FLOAT_MACS = {"conv3d": {"CONV_3D"}}
 
-# Output steps beyond one. Rounding falls the other way where a value lies within float32's
+# Output steps, where not one. Rounding falls the other way where a value lies within float32's
 # precision of the middle between two steps, in one tensor element of some 30,000 with XNNPACK; and
-# TFLite's reference kernels round twice, first to 2**-31 / M of a step, so that it is one in 2,000
-# there. What follows can make two output steps of it.
-TWO_STEPS = {
-    "bilinear upsampling": "the interpolation's own rounding differs too",
-    "conv2d-transpose with bn-relu": "the last convolution multiplies a step by up to 1.4",
-    "DenseNet121": "deep",
-    "EfficientNetB0": "deep",
-    "EfficientNetV2B0": "deep",
-    "InceptionV3": "deep",
-    "MLPerf Tiny ResNet-8": "the softmax of steep logits, and an average that often ties",
-    "NASNetMobile": "deep",
-    "ResNet50": "deep",
-    "ResNet50V2": "deep",
+# TFLite's reference kernels round twice, so that it is one in 2,000 there. What follows can make
+# several output steps of it.
+STEPS = {
+    "bilinear upsampling": 2,  # the interpolation rounds by itself, too
+    "conv2d-transpose with bn-relu": 2,  # the last convolution makes up to 1.4 steps of one
+    "ConvNeXtTiny": 3,  # 59 layers deep; its 23 normalizations run in float
+    "DenseNet121": 2,  # deep
+    "EfficientNetB0": 2,  # deep
+    "EfficientNetV2B0": 2,  # deep
+    "InceptionV3": 2,  # deep
+    "MLPerf Tiny ResNet-8": 2,  # steep logits before the softmax, and an average that often ties
+    "NASNetMobile": 2,  # deep
+    "ResNet50": 2,  # deep
+    "ResNet50V2": 2,  # deep
 }
 
 
@@ -91,7 +92,7 @@ def test_trains_reloads_converts_and_agrees(name, tmp_path):
     floating = {layer.path.split("/")[-1] for layer in tfc.qat_report(again).floating}
     for mac in file.float_macs:
         assert mac.layer is not None and floating & set(mac.layer.split("/")), mac
-    limit = 2 if name in TWO_STEPS else 1
+    limit = STEPS.get(name, 1)
     for delegate in ("reference", "xnnpack"):
         # Steps are exact but for the last bits of float32.
         converters.verify(again, file, x, delegate=delegate).raise_if_above(lsb=limit + 0.01)

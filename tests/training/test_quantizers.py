@@ -37,9 +37,14 @@ def ranges(draw):
 
 
 def step_and_zero_point(low, high):
-    """Jacob et al. 2018, section 3, equations 11 and 12; the range first includes zero."""
+    """Jacob et al. 2018, section 3, equations 11 and 12; the range first includes zero.
+
+    Where zero would lie midway between two steps, they are a 2048th wider: see `step_size`.
+    """
     low, high = min(low, 0.0), max(high, 0.0)
     step = (high - low) / 255
+    if step and abs(-low / step % 1 - 0.5) < 0.01:
+        step *= 1 + 2**-11
     return step, 0.0 if step == 0 else np.clip(np.round(-low / step), 0, 255)
 
 
@@ -175,7 +180,9 @@ def test_nudged_is_the_range_of_fake_quant(bounds):
             np.testing.assert_allclose(found[0] / step, np.round(found[0] / step), atol=1e-3)
             # Within a step of what was asked for.
             asked = min(low, 0.0), max(high, 0.0)
-            assert np.abs(np.subtract(found, asked)).max() < 0.502 * step
+            assert (
+                np.abs(np.subtract(found, asked)).max() < 0.57 * step
+            )  # 0.5, and 255 steps of a 4096th
 
 
 def test_one_zero_point_with_and_without_xla():
@@ -183,7 +190,9 @@ def test_one_zero_point_with_and_without_xla():
     for high in np.random.default_rng(0).uniform(0.1, 10, 30).astype(np.float32):
         x = tf.constant([-1e9, 0.0, 1e9])
         found = compiled(x, tf.constant(-high), tf.constant(high))
-        np.testing.assert_allclose(found, quantizers.fake_quant(x, -high, high), rtol=CLOSE)
+        expected = quantizers.fake_quant(x, -high, high)
+        # XLA leaves the last bit of the largest value at zero.
+        np.testing.assert_allclose(found, expected, rtol=CLOSE, atol=CLOSE * high)
 
 
 @given(ranges())
