@@ -51,6 +51,7 @@ STEPS = {
     "NASNetMobile": 2,  # deep
     "ResNet50": 2,  # deep
     "ResNet50V2": 2,  # deep
+    "transformer block": 2,  # BATCH_MATMUL rounds twice, and a softmax amplifies it
 }
 
 
@@ -84,7 +85,7 @@ def test_trains_reloads_converts_and_agrees(name, tmp_path):
     qat.save(tmp_path / "qat.keras")
     # Keras itself loads a Python lambda only if it is told that the file can be trusted.
     again = keras.models.load_model(tmp_path / "qat.keras", safe_mode=name != "Lambda")
-    for one, other in zip(qat.variables, again.variables, strict=True):
+    for one, other in zip(qat.weights, again.weights, strict=True):
         np.testing.assert_array_equal(one, other)
 
     file = converters.convert(again, tmp_path / "qat.tflite", converters.Int8(), batch_size=1)
