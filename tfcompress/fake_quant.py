@@ -122,7 +122,7 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc]
         return with_step(tf.where(known, quantized, inputs), low, high)
 
     def _bounds(self) -> tuple[Any, Any]:
-        low, high = tf.convert_to_tensor(self.low), tf.convert_to_tensor(self.high)
+        low, high = self._read()
         return quantizers.symmetric_range(low, high) if self.symmetric else (low, high)
 
     def _follow(self, inputs: Any) -> None:

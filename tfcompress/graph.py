@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,8 +23,6 @@ __all__ = [
     "rebuild",
     "symbolic_call",
 ]
-
-Call = Callable[..., Any]
 
 
 @dataclass(eq=False)
@@ -69,9 +68,8 @@ def functional(model: object) -> Any:
         ValueError: It is not built, or subclassed, so that it has no graph.
     """
     check_built(model)
-    graph = getattr(model, "_functional", None) if isinstance(model, keras.Sequential) else model
     if is_graph(model):
-        return graph
+        return model._functional if isinstance(model, keras.Sequential) else model
     assert isinstance(model, keras.Model)
     if isinstance(model, keras.Sequential):
         raise ValueError(
@@ -105,8 +103,9 @@ def nodes(model: keras.Model) -> list[Node]:
             found.append(node)
             for key in node.outputs:
                 producers[key] = node
+    calls = Counter(id(node.operation) for node in found)
     for node in found:
-        node.calls = sum(other.operation is node.operation for other in found)
+        node.calls = calls[id(node.operation)]
         for key in node.inputs:
             producers[key].consumers.append(node)
     for tensor in graph.outputs:

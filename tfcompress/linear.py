@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-__all__ = ["compute", "is_linear"]
+__all__ = ["compute", "convolve", "is_linear"]
 
 Activation = Callable[[Any], Any]
 
@@ -83,50 +84,46 @@ def _einsum_split(equation: str) -> int | None:
     return summed if plain else None
 
 
-def _conv2d(layer: Any, x: Any, kernel: Any, bias: Any, activation: Activation) -> Any:
-    y = ops.conv(
-        x,
-        kernel,
-        strides=tuple(layer.strides),
-        padding=layer.padding,
-        dilation_rate=layer.dilation_rate,
-    )
-    return activation(y + bias)
+def convolve(convolution: Callable[..., Any], layer: Any, x: Any, kernel: Any) -> Any:
+    """The layer's convolution over images, or over time as over images of width one.
 
+    Args:
+        convolution: `ops.conv` or `ops.depthwise_conv`.
+        layer: It has the strides, the padding and the dilation.
+        x: Input tensor, of rank three or four.
+        kernel: In the layer's own shape.
 
-def _conv1d(layer: Any, x: Any, kernel: Any, bias: Any, activation: Activation) -> Any:
+    Returns:
+        The output, of rank four.
+    """
+    if len(x.shape) == 4:
+        return convolution(
+            x,
+            kernel,
+            strides=tuple(layer.strides),
+            padding=layer.padding,
+            dilation_rate=layer.dilation_rate,
+        )
     x, padding = _causal(layer, x)
-    y = ops.conv(
+    return convolution(
         ops.expand_dims(x, 2),
         kernel[:, None],
         strides=_square(layer.strides),
         padding=padding,
         dilation_rate=_square(layer.dilation_rate),
     )
-    return ops.squeeze(activation(y + bias), 2)
 
 
-def _depthwise2d(layer: Any, x: Any, kernel: Any, bias: Any, activation: Activation) -> Any:
-    y = ops.depthwise_conv(
-        x,
-        kernel,
-        strides=tuple(layer.strides),
-        padding=layer.padding,
-        dilation_rate=layer.dilation_rate,
-    )
-    return activation(y + bias)
-
-
-def _depthwise1d(layer: Any, x: Any, kernel: Any, bias: Any, activation: Activation) -> Any:
-    x, padding = _causal(layer, x)
-    y = ops.depthwise_conv(
-        ops.expand_dims(x, 2),
-        kernel[:, None],
-        strides=_square(layer.strides),
-        padding=padding,
-        dilation_rate=_square(layer.dilation_rate),
-    )
-    return ops.squeeze(activation(y + bias), 2)
+def _convolution(
+    convolution: Callable[..., Any],
+    layer: Any,
+    x: Any,
+    kernel: Any,
+    bias: Any,
+    activation: Activation,
+) -> Any:
+    y = activation(convolve(convolution, layer, x, kernel) + bias)
+    return y if len(x.shape) == 4 else ops.squeeze(y, 2)
 
 
 def _conv2d_transpose(layer: Any, x: Any, kernel: Any, bias: Any, activation: Activation) -> Any:
@@ -154,12 +151,15 @@ def _square(value: Any) -> tuple[int, int]:
     return int(number), int(number)
 
 
+_convolve = functools.partial(_convolution, ops.conv)
+_convolve_depthwise = functools.partial(_convolution, ops.depthwise_conv)
+
 _COMPUTE: dict[type, Callable[..., Any]] = {
     layers.Dense: _dense,
     layers.EinsumDense: _einsum,
-    layers.Conv1D: _conv1d,
-    layers.Conv2D: _conv2d,
-    layers.DepthwiseConv1D: _depthwise1d,
-    layers.DepthwiseConv2D: _depthwise2d,
+    layers.Conv1D: _convolve,
+    layers.Conv2D: _convolve,
+    layers.DepthwiseConv1D: _convolve_depthwise,
+    layers.DepthwiseConv2D: _convolve_depthwise,
     layers.Conv2DTranspose: _conv2d_transpose,
 }

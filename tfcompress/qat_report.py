@@ -131,9 +131,7 @@ def _describe(node: Node, prefix: str) -> QatLayer:
     wrapper = operation if isinstance(operation, QuantizeWrapper) else None
     parts = [wrapper.layer, *wrapper.then] if wrapper else [operation]
     follower = next((c for c in node.consumers if c and isinstance(c.operation, FakeQuant)), None)
-    reason = why_float(parts[0]) or ""
-    if wrapper is not None and wrapper.in_float:
-        reason = "kept in float on request"
+    reason = (why_float(operation) if wrapper is None else wrapper.why_float()) or ""
     has_kernels = isinstance(parts[0], keras.layers.Layer) and bool(kernels_of(parts[0]))
     kernel = "int8 per channel" if wrapper is not None and not reason else "float"
     output, bounds = _output(node, parts[0], follower)

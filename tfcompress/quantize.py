@@ -59,8 +59,8 @@ def quantize_aware(
 
     Raises:
         TypeError: It is no Keras model, or an argument has a wrong type.
-        ValueError: It is not built, subclassed, quantized already, or has integer or string inputs
-            alone and nothing to quantize; or a weight is NaN.
+        ValueError: It is not built, quantized already, has string inputs or nothing to quantize; it
+            is subclassed and cannot be read off its `call`; or a weight is NaN.
 
     Reference:
         Jacob et al. 2018, https://arxiv.org/abs/1712.05877

@@ -15,7 +15,7 @@ from . import attention, quantizers, recurrent
 from .activations import activate, is_fused
 from .converters.exporting import is_exporting
 from .fake_quant import keep_step
-from .linear import is_linear
+from .linear import convolve, is_linear
 
 __all__ = ["Recipe", "recipe_of"]
 
@@ -50,21 +50,9 @@ def _separable(q: Any, layer: Any, x: Any, training: bool | None = None) -> Any:
     depthwise = q.kernel(layer, "depthwise_kernel")
     pointwise = q.kernel(layer, "pointwise_kernel")
     flat = len(x.shape) == 3
-    padding = layer.padding
     if flat:
-        if padding == "causal":
-            before = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
-            x, padding = ops.pad(x, [(0, 0), (before, 0), (0, 0)]), "valid"
-        x = ops.expand_dims(x, 2)
-        depthwise, pointwise = depthwise[:, None], pointwise[:, None]
-    strides, dilation = tuple(layer.strides), tuple(layer.dilation_rate)
-    y = ops.depthwise_conv(
-        x,
-        ops.cast(depthwise, x.dtype),
-        strides=strides * 2 if flat else strides,
-        padding=padding,
-        dilation_rate=dilation * 2 if flat else dilation,
-    )
+        pointwise = pointwise[:, None]
+    y = convolve(ops.depthwise_conv, layer, x, ops.cast(depthwise, x.dtype))
     y = q.fake_quant("depthwise", y)
     y = ops.conv(y, ops.cast(pointwise, x.dtype), padding="valid")
     if layer.bias is not None:

@@ -15,7 +15,6 @@ from .converters.text import as_text
 from .fake_quant import FakeQuant
 from .kernels import is_kernel
 from .macs import count_macs
-from .rules import why_float
 from .walk import check_built, own_weights, walk
 from .wrapper import QuantizeWrapper
 
@@ -223,7 +222,7 @@ def _total(counts: list[int | None]) -> int | None:
 def _bits(
     layer: keras.layers.Layer, own: Iterable[keras.Variable], wrapper: QuantizeWrapper | None
 ) -> tuple[int, ...]:
-    int8 = wrapper is not None and not wrapper.in_float and why_float(wrapper.layer) is None
+    int8 = wrapper is not None and wrapper.why_float() is None
     found = [weight for weight in own if is_kernel(layer, weight)]
     widths = {8 if int8 else 8 * np.dtype(weight.dtype).itemsize for weight in found}
     return tuple(sorted(widths))

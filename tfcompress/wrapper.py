@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 from keras import ops
 from keras.layers import Layer
@@ -27,7 +26,6 @@ from .scheme import MOVING_AVERAGE
 __all__ = ["QuantizeWrapper"]
 
 Activation = Callable[[Any], Any]
-Array = npt.NDArray[Any]
 
 
 @keras.saving.register_keras_serializable("tfcompress")
@@ -148,7 +146,7 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
         elif not training and affine.is_affine(self.layer):
             return self._affine(args[0])
         elif isinstance(self.layer, keras.layers.BatchNormalization):
-            y = batch_norm(self.layer, args[0], self._by_batch(training), *args[1:], **kwargs)
+            y = self._plain(self.layer, *args, training=training, **kwargs)
         else:
             y = self.apply(self.layer, *args, **kwargs)
         if self.activation is not None:
@@ -156,10 +154,7 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
         return self._followed(y, training)
 
     def _in_float(self, *args: Any, training: bool | None, **kwargs: Any) -> Any:
-        if isinstance(self.layer, keras.layers.BatchNormalization):
-            y = batch_norm(self.layer, args[0], self._by_batch(training), *args[1:], **kwargs)
-        else:
-            y = self.layer(*args, **kwargs)
+        y = self._plain(self.layer, *args, training=training, **kwargs)
         if self.activation is not None:
             y = self.activation(y)
         y = self._followed(y, training)
@@ -169,14 +164,15 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
 
     def _followed(self, y: Any, training: bool | None) -> Any:
         for layer in self.then:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                y = batch_norm(layer, y, self._by_batch(training))
-            else:
-                y = layer(y)
+            y = self._plain(layer, y, training=training)
         return y
 
-    def _by_batch(self, training: bool | None) -> bool:
-        return bool(training) and not self.frozen_statistics
+    def _plain(self, layer: Layer, x: Any, *args: Any, training: bool | None, **kwargs: Any) -> Any:
+        """The layer without rounding; batch normalization as fast as may be."""
+        if isinstance(layer, keras.layers.BatchNormalization):
+            by_batch = bool(training) and not self.frozen_statistics
+            return batch_norm(layer, x, by_batch, *args, **kwargs)
+        return layer(x, *args, **kwargs)
 
     # What recipes are written with.
 
@@ -290,6 +286,10 @@ class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
             largest = ops.reshape(ops.max(ops.abs(weights), axis=shared), (-1,))
             bias = quantizers.round_bias(bias, step_of(x), largest)
             return freeze(weights), freeze(bias)
+
+    def why_float(self) -> str | None:
+        """Why it is computed in float in the file, or None if it is not."""
+        return "kept in float on request" if self.in_float else why_float(self.layer)
 
     def unwrapped(self, args: Any, kwargs: Any) -> list[Layer]:
         """Copies of the layers inside as they were before they were wrapped, weights included."""
