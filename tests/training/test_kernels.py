@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from tests.conftest import as_id
 from tfcompress import filters, kernels
 
 
@@ -177,7 +178,7 @@ def network():
         (lambda layer: isinstance(layer, layers.Dense), ["head"]),
         (lambda layer: layer.name != "head", ["backbone/conv", "conv_1"]),
     ],
-    ids=str,
+    ids=as_id,
 )
 def test_filters(network, chosen, expected):
     found = kernels.select(network, chosen)
@@ -209,7 +210,7 @@ def test_filters_that_match_nothing_say_what_there_is(network):
         ([3], TypeError, "Received: 3"),
         (layers.Dense(2), TypeError, "a list of layers"),
     ],
-    ids=str,
+    ids=as_id,
 )
 def test_wrong_filters(wrong, error, message):
     with pytest.raises(error, match=message):

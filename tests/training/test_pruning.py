@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import layers
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.conftest import as_id
 from tfcompress import masks, schedules
 from tfcompress.kernels import kernels
 from tfcompress.pruning import KeepZeros, Prune, prune_weights
@@ -552,7 +553,7 @@ class TestPruneWeights:
             ({"sparsity": 0.5, "filters": "nothing"}, "hidden, head"),
             ({"sparsity": 0.5, "importance": np.sum}, "Received: shape"),
         ],
-        ids=str,
+        ids=as_id,
     )
     def test_errors_leave_the_model_as_it_is(self, mlp, kwargs, message):
         before = weights(mlp)

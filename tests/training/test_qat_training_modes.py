@@ -3,16 +3,13 @@
 Whatever the way, the input's range is known exactly: the moving average of the batches' extremes.
 """
 
-import subprocess
-import sys
-import textwrap
-
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
 import tfcompress as tfc
+from tests.conftest import as_id, on_two_cpus
 from tfcompress import converters, schedules
 from tfcompress.fake_quant import fake_quants
 from tfcompress.kernels import kernels
@@ -391,7 +388,7 @@ FLOAT = [
 ]
 
 
-@pytest.mark.parametrize(("options", "in_float"), FLOAT, ids=[str(o) for o, _ in FLOAT])
+@pytest.mark.parametrize(("options", "in_float"), FLOAT, ids=as_id)
 def test_layers_kept_in_float(options, in_float):
     qat = tfc.quantize_aware(image_net(), **options)
     wrappers = [layer for layer in qat.layers if isinstance(layer, QuantizeWrapper)]
@@ -429,17 +426,10 @@ def test_layers_kept_in_float_are_so_in_the_file(options, tmp_path):
 
 @SLOW
 def test_distributed_over_two_cpus():
-    """Logical devices must be set before TensorFlow starts, hence the child process."""
-    program = """
-        import keras, numpy as np, tensorflow as tf
+    on_two_cpus("""
         import tfcompress as tfc
         from tfcompress.fake_quant import fake_quants
 
-        cpus = tf.config.list_physical_devices("CPU")
-        two = [tf.config.LogicalDeviceConfiguration()] * 2
-        tf.config.set_logical_device_configuration(cpus[0], two)
-        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-        assert strategy.num_replicas_in_sync == 2
         rng = np.random.default_rng(0)
         x = rng.normal(size=(64, 8, 8, 2)).astype("float32")
         y = rng.normal(size=(64, 3)).astype("float32")
@@ -478,14 +468,4 @@ def test_distributed_over_two_cpus():
             tfc.calibrate(model, x)
             found = next(fake_quants(model)).range()
             np.testing.assert_allclose(found, (x.min(), x.max()), rtol=1e-6)
-        print("fine")
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert done.stdout.strip().endswith("fine")
+    """)

@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 import tfcompress as tfc
+from tests.conftest import as_id
 from tfcompress.fake_quant import fake_quants
 from tfcompress.wrapper import QuantizeWrapper
 
@@ -155,7 +156,7 @@ def test_training_moves_calibrated_ranges_on(qat, data):
         (7, TypeError, "Received: 7"),
         ("nowhere.npz", ValueError, "nowhere.npz"),
     ],
-    ids=str,
+    ids=as_id,
 )
 def test_bad_samples_change_nothing(qat, data, bad, error, message):
     tfc.calibrate(qat, data[0])

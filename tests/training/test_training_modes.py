@@ -1,8 +1,5 @@
 """Prune under every way that Keras has to train: the zeros are right, and the rest learns."""
 
-import subprocess
-import sys
-import textwrap
 import warnings
 
 import keras
@@ -10,6 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from tests.conftest import on_two_cpus
 from tfcompress import schedules
 from tfcompress.kernels import kernels
 from tfcompress.pruning import KeepZeros, Prune
@@ -235,18 +233,11 @@ def test_no_optimizer(data, callback):
 
 
 def test_distributed_over_two_cpus():
-    """Logical devices must be set before TensorFlow starts, hence the child process."""
-    program = """
+    on_two_cpus("""
         import warnings
-        import keras, numpy as np, tensorflow as tf
         from tfcompress import schedules
         from tfcompress.pruning import KeepZeros, Prune, prune_weights
 
-        cpus = tf.config.list_physical_devices("CPU")
-        two = [tf.config.LogicalDeviceConfiguration()] * 2
-        tf.config.set_logical_device_configuration(cpus[0], two)
-        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-        assert strategy.num_replicas_in_sync == 2
         keras.utils.set_random_seed(0)
         with strategy.scope():
             layers = [keras.layers.Dense(10, "tanh"), keras.layers.Dense(3)]
@@ -278,14 +269,4 @@ def test_distributed_over_two_cpus():
         assert (model.layers[0].kernel.numpy() != before).any()
         prune_weights(model, 0.9)
         check([108, 27])
-        print("fine")
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert done.stdout.strip().endswith("fine")
+    """)
