@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 
 from .kernels import kernels_of
-from .walk import check_built
+from .walk import Lineage, check_built
 
 __all__ = [
     "Node",
+    "calls",
     "copy_layer",
     "ends",
     "from_config",
@@ -111,6 +112,49 @@ def nodes(model: keras.Model) -> list[Node]:
     for tensor in graph.outputs:
         producers[id(tensor)].consumers.append(None)
     return found
+
+
+def calls(
+    model: keras.Model, inputs: list[Any] | None = None, lineage: Lineage = ()
+) -> Iterator[tuple[Lineage, tuple[int | None, ...]]]:
+    """Each call of a layer in a model and in those nested in it, with the shape that goes in.
+
+    >>> head = keras.layers.Dense(2, name="head")
+    >>> inner = keras.Sequential([keras.Input((None, 4)), head], name="inner")
+    >>> [([layer.name for layer in lineage], shape)
+    ...     for lineage, shape in calls(keras.Sequential([keras.Input((3, 4)), inner]))]
+    [(['inner', 'head'], (None, 3, 4))]
+
+    Args:
+        model: A functional or sequential model.
+        inputs: Symbolic tensors that it is called with. Defaults to its own.
+        lineage: The models around it, outermost first, and itself; the outermost left out.
+
+    Yields:
+        The layer with those around it, outermost first, and the shape of the first tensor that it
+        gets, the batch in front. A nested model yields its layers once for each of its own calls.
+    """
+    graph = functional(model)
+    given = graph.inputs if inputs is None else inputs
+    own = [t.shape for t in given] == [t.shape for t in graph.inputs]
+    fresh = {id(old): new for old, new in zip(graph.inputs, given, strict=True)}
+    values: dict[int, Any] = {}
+    for node in nodes(model):
+        operation = node.operation
+        if node.call.is_input:
+            values[node.outputs[0]] = fresh[node.outputs[0]]
+            continue
+        args, kwargs = node.call.arguments.fill_in(values)
+        flat = keras.tree.flatten((args, kwargs))
+        tensors = [tensor for tensor in flat if isinstance(tensor, keras.KerasTensor)]
+        if is_graph(operation):
+            count = len(functional(operation).inputs)
+            yield from calls(operation, tensors[:count], (*lineage, operation))
+        elif isinstance(operation, keras.layers.Layer):
+            yield (*lineage, operation), tensors[0].shape if tensors else ()
+        # A nested model may be declared for any size, and be called on a certain one.
+        results = node.tensors if own else operation.compute_output_spec(*args, **kwargs)
+        values.update(zip(node.outputs, keras.tree.flatten(results), strict=True))
 
 
 def rebuild(model: keras.Model, call: Callable[[Node, Any, Any], Any], name: str) -> keras.Model:
