@@ -12,6 +12,7 @@ from . import edge
 from .edge.console import captured
 
 __all__ = [
+    "Distiller",
     "FakeQuant",
     "FreezeBatchNorm",
     "FreezeRanges",
@@ -20,9 +21,11 @@ __all__ = [
     "Prune",
     "QatReport",
     "QuantizeWrapper",
+    "SmoothL0",
     "Summary",
     "calibrate",
     "converters",
+    "distill",
     "edge",
     "importance",
     "masks",
@@ -31,6 +34,7 @@ __all__ = [
     "quantize_aware",
     "regularize",
     "schedules",
+    "self_distiller",
     "strip",
     "summary",
 ]
@@ -41,7 +45,9 @@ if find_spec("keras") is not None and find_spec("tensorflow") is not None:
         import keras as _keras  # noqa: F401
 
     # At once, not on first use: Keras loads a file only if its classes are registered before.
-    from . import converters, importance, masks, schedules
+    from . import converters, distill, importance, masks, schedules
+    from .complexity import SmoothL0
+    from .distiller import Distiller, self_distiller
     from .fake_quant import FakeQuant
     from .pruning import KeepZeros, Prune, prune_weights
     from .qat_report import QatReport, qat_report

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from . import filters as _filters
 from .filters import Filters
-from .walk import Lineage, check_built, own_weights, walk
+from .walk import Lineage, check_built, own_weights, trained, walk
 
 __all__ = ["Kernel", "is_kernel", "kernels", "kernels_of", "select"]
 
@@ -75,7 +75,8 @@ def kernels(model: keras.Model, depthwise: bool = False) -> list[Kernel]:
     In Keras' own layers these are the variables named `kernel`, `*_kernel` and `embeddings`; in
     others, every trainable floating-point variable with two or more axes longer than one, unless
     its name says bias, gamma, beta, alpha, scale, offset, limit, mean or variance. Layers inside
-    others are found, however deep. Frozen layers are left alone.
+    others are found, however deep. Frozen layers are left alone. Of a `Distiller`, the kernels are
+    those of its student.
 
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="head")])
     >>> [(kernel.path, kernel.input_axes, kernel.output_axes) for kernel in kernels(model)]
@@ -94,7 +95,7 @@ def kernels(model: keras.Model, depthwise: bool = False) -> list[Kernel]:
         ValueError: If it is not built.
         RuntimeError: If Keras runs on another backend than TensorFlow.
     """
-    return [kernel for kernel in _walk(model) if depthwise or not kernel.depthwise]
+    return [kernel for kernel in _walk(trained(model)) if depthwise or not kernel.depthwise]
 
 
 def kernels_of(layer: keras.layers.Layer) -> list[Kernel]:
@@ -139,6 +140,7 @@ def select(model: keras.Model, filters: Filters = None, depthwise: bool = False)
         RuntimeError: If Keras runs on another backend than TensorFlow.
     """
     _filters.check(filters)
+    model = trained(model)
     found = kernels(model, depthwise)
     chosen = [
         kernel for kernel in found if _filters.matches(filters, kernel.layer_path, kernel.lineage)

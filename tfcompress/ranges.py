@@ -14,6 +14,7 @@ from .converters.calibration import load_samples
 from .converters.float32 import all_layers
 from .converters.signature import signature
 from .fake_quant import FakeQuant, fake_quants
+from .walk import trained
 from .wrapper import QuantizeWrapper
 
 __all__ = ["FreezeBatchNorm", "FreezeRanges", "calibrate"]
@@ -110,7 +111,7 @@ class _At(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Begin anew: what an earlier `fit` froze moves until its time comes again."""
         self._done = False
-        if not any(True for _ in fake_quants(self.model)):
+        if not any(True for _ in fake_quants(trained(self.model))):
             raise ValueError(
                 f"{type(self).__name__} is for models from quantize_aware; {self.model.name!r} has "
                 "no ranges."
@@ -162,13 +163,13 @@ class FreezeRanges(_At):
     """
 
     def _freeze(self, frozen: bool) -> bool:
-        unknown = [f.name for f in fake_quants(self.model) if not float(f.seen.numpy())]
+        unknown = [f.name for f in fake_quants(trained(self.model)) if not float(f.seen.numpy())]
         if frozen and unknown:
             raise ValueError(
                 f"FreezeRanges is to freeze ranges that are not known yet: {', '.join(unknown)}. "
                 "Call tfcompress.calibrate(model, samples) before, or freeze them later."
             )
-        return _set(fake_quants(self.model), "frozen", frozen)
+        return _set(fake_quants(trained(self.model)), "frozen", frozen)
 
 
 class FreezeBatchNorm(_At):
@@ -192,7 +193,7 @@ class FreezeBatchNorm(_At):
 
     def _freeze(self, frozen: bool) -> bool:
         return _set(
-            (layer for layer in all_layers(self.model) if isinstance(layer, QuantizeWrapper)),
+            (la for la in all_layers(trained(self.model)) if isinstance(la, QuantizeWrapper)),
             "frozen_statistics",
             frozen,
         )

@@ -9,7 +9,7 @@ import keras
 
 from .converters.scopes import children
 
-__all__ = ["Lineage", "check_built", "own_weights", "walk"]
+__all__ = ["Lineage", "check_built", "own_weights", "trained", "walk"]
 
 Lineage: TypeAlias = tuple[keras.layers.Layer, ...]
 """A layer and those around it, outermost first; the model itself left out."""
@@ -63,3 +63,8 @@ def own_weights(layer: keras.layers.Layer) -> list[keras.Variable]:
     """The weights that a layer holds itself, without those of the layers inside it."""
     inside = {id(weight) for child in children(layer) for weight in child.weights}
     return [weight for weight in layer.weights if id(weight) not in inside]
+
+
+def trained(model: keras.Model) -> keras.Model:
+    """The model that training compresses: the student of a Distiller, else the model itself."""
+    return model.student if isinstance(model, keras.distillation.Distiller) else model

@@ -1,0 +1,396 @@
+"""What a student learns from its teacher: losses for `tfcompress.Distiller`.
+
+Each is a `keras.distillation.DistillationLoss`, for one pair of layers; give the `Distiller` a list
+of them. Keras' own may be in that list too.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from .features import Place, attention_at, end, layer_at, output_of
+
+__all__ = ["AttentionMaps", "AttentionScores", "Features", "SoftTargets"]
+
+_FLOOR = 1e-30  # Below any probability that matters; its logarithm and 1 / it are finite.
+_ENDS = {"softmax": False, "linear": True}
+
+
+@keras.saving.register_keras_serializable("tfcompress")
+class SoftTargets(keras.distillation.DistillationLoss):  # type: ignore[misc]
+    """The teacher's probabilities, softened by a temperature.
+
+    `T² KL(softmax(z_teacher / T) || softmax(z_student / T))`, the mean over all but the last axis.
+    The factor T² keeps the gradient's size as T changes, and so its balance with the labels' loss.
+
+    Models may end in a softmax or in logits `z`, each as it likes: the logarithm of a softmax's
+    output is as good as the logits, for softmax does not see a constant added to all. (To divide
+    the probabilities themselves by T would make them all nearly alike.)
+
+    >>> import numpy as np
+    >>> soft = SoftTargets(temperature=2.0, from_logits=True)
+    >>> teacher, student = np.float32([[2.0, 0.0]]), np.float32([[0.0, 0.0]])
+    >>> round(float(soft.compute_loss(teacher, student)), 4)
+    0.4438
+
+    Where a quantization-aware student rounds its output to int8, the loss reads it before that:
+    the steps of 1/256 have no logarithm at zero.
+
+    Args:
+        temperature: T, above 0. Defaults to 3.
+        from_logits: Whether the models give logits. Defaults to None: read off how each ends.
+        teacher_layer_name: Layer to read instead of the teacher's output, such as one of several
+            outputs: its name, or its path if it is in a nested model.
+        student_layer_name: Likewise in the student.
+
+    Raises:
+        ValueError: `temperature` is not above 0. When the distiller is made: the models do not end
+            as `from_logits` says, or None was given and it cannot be told; or there is no such
+            layer.
+
+    Reference:
+        Hinton et al. 2015, https://arxiv.org/abs/1503.02531
+    """
+
+    def __init__(
+        self,
+        temperature: float = 3.0,
+        from_logits: bool | None = None,
+        teacher_layer_name: str | None = None,
+        student_layer_name: str | None = None,
+    ) -> None:
+        if not 0.0 < temperature < math.inf:
+            raise ValueError(
+                f"`temperature` must be above 0. Received: temperature={temperature!r}"
+            )
+        if from_logits not in (None, True, False):
+            raise ValueError(
+                f"`from_logits` must be True, False or None. Received: {from_logits!r}"
+            )
+        self.temperature = float(temperature)
+        self.from_logits = from_logits
+        self.teacher_layer_name = teacher_layer_name
+        self.student_layer_name = student_layer_name
+        self._logits = (from_logits, from_logits)
+
+    def validate_model_compatibility(self, teacher: keras.Model, student: keras.Model) -> None:
+        """Find out how the models end, and raise if that does not fit."""
+        self._logits = (
+            self._are_logits(teacher, self.teacher_layer_name, "teacher"),
+            self._are_logits(student, self.student_layer_name, "student"),
+        )
+
+    def _are_logits(self, model: keras.Model, name: str | None, role: str) -> bool:
+        _, activation = end(model, name, role)
+        known = _ENDS.get(activation)
+        where = f"the {role} {model.name!r}" if name is None else f"layer {name!r} of the {role}"
+        if activation and known is None:
+            raise ValueError(
+                f"SoftTargets needs logits, or probabilities that a softmax gives; {where} ends in "
+                f"{activation!r}. Use keras.distillation.FeatureDistillation for other outputs."
+            )
+        if known is None and self.from_logits is None:
+            raise ValueError(
+                f"It cannot be told whether {where} gives logits or probabilities. Say it: "
+                "SoftTargets(from_logits=True) or False."
+            )
+        if known is not None and self.from_logits is not None and known != self.from_logits:
+            raise ValueError(
+                f"SoftTargets(from_logits={self.from_logits}) does not fit {where}, which ends in "
+                f"{'logits' if known else 'a softmax'}. Leave `from_logits` out."
+            )
+        logits = bool(self.from_logits if known is None else known)
+        dtype = model.compute_dtype if model.outputs is None else output_of(model, name).dtype
+        if dtype == "float16" and not logits:
+            raise ValueError(
+                f"{where.capitalize()} ends in a softmax in float16, which loses small "
+                "probabilities. Give its last layer dtype='float32', as Keras recommends."
+            )
+        return logits
+
+    def student_place(self, student: keras.Model) -> Place | None:
+        """Where to read the student: before int8 rounds its output."""
+        return end(student, self.student_layer_name)[0]
+
+    def teacher_place(self, teacher: keras.Model) -> Place | None:
+        """Where to read the teacher."""
+        return end(teacher, self.teacher_layer_name)[0]
+
+    def compute_loss(self, teacher_outputs: Any, student_outputs: Any, **kwargs: Any) -> Any:
+        """The loss, a scalar.
+
+        Args:
+            teacher_outputs: Logits or probabilities `(..., classes)`.
+            student_outputs: Likewise.
+            **kwargs: Not used.
+        """
+        teacher, student = (
+            ops.log_softmax(self._as_logits(outputs, logits) / self.temperature)
+            for outputs, logits in zip(
+                (teacher_outputs, student_outputs), self._logits, strict=True
+            )
+        )
+        divergence = ops.sum(ops.exp(teacher) * (teacher - student), axis=-1)
+        return self.temperature**2 * ops.mean(divergence)
+
+    def _as_logits(self, outputs: Any, logits: bool | None) -> Any:
+        if logits is None:
+            raise ValueError("Say whether outputs are logits: SoftTargets(from_logits=...).")
+        outputs = ops.cast(outputs, "float32")
+        return outputs if logits else ops.log(ops.maximum(outputs, _FLOOR))
+
+    def get_config(self) -> dict[str, Any]:
+        """All arguments."""
+        return {
+            "temperature": self.temperature,
+            "from_logits": self.from_logits,
+            "teacher_layer_name": self.teacher_layer_name,
+            "student_layer_name": self.student_layer_name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> SoftTargets:
+        """The loss again."""
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("tfcompress")
+class Features(keras.distillation.FeatureDistillation):  # type: ignore[misc]
+    """What a layer of the teacher gives, be the student's as wide or not.
+
+    Keras' FeatureDistillation, with a linear projection of the student's features to the teacher's
+    width where they are not as wide, because channels were pruned say. It trains along with the
+    student and is thrown away with the `Distiller`, which it needs: `keras.distillation.Distiller`
+    would not train it. So FitNets hints are distilled, and the hidden states and embeddings of
+    transformers (TinyBERT).
+
+    >>> features = Features("block_2", "block_2")
+    >>> float(features.compute_loss([[1.0, 2.0]], [[1.0, 0.0]]))
+    2.0
+
+    Args:
+        teacher_layer_name: Layer of the teacher: its name, or its path if it is in a nested model.
+            Defaults to None, the output.
+        student_layer_name: Likewise of the student.
+        loss: Loss or its name, the mean of which counts. Defaults to `"mse"`. FitNets' own formula
+            has the sum, and half of it: what is the same but for the weight.
+
+    Raises:
+        ValueError: When the distiller is made: there is no such layer, or the features differ in
+            more than their last axis, the width.
+
+    Reference:
+        Romero et al. 2015, https://arxiv.org/abs/1412.6550; Jiao et al. 2020,
+        https://arxiv.org/abs/1909.10351
+    """
+
+    def __init__(
+        self,
+        teacher_layer_name: str | None = None,
+        student_layer_name: str | None = None,
+        loss: Any = "mse",
+    ) -> None:
+        super().__init__(loss, teacher_layer_name, student_layer_name)
+        self.projection: keras.layers.Dense | None = None
+
+    def validate_model_compatibility(self, teacher: keras.Model, student: keras.Model) -> None:
+        """Raise if the features do not fit; make the projection if they need one."""
+        wide, narrow = _outputs(self, teacher, student)
+        _check_shapes(self, wide[:-1], narrow[:-1], "but for the last axis, the width")
+        if self.projection is not None:
+            if self.projection.kernel.shape != (narrow[-1], wide[-1]):
+                raise ValueError(
+                    f"{_names(self)} belongs to another distiller already. Make one for each."
+                )
+        elif wide[-1] != narrow[-1]:
+            self.projection = keras.layers.Dense(
+                wide[-1], use_bias=False, dtype="float32", name="projection"
+            )
+            self.projection.build((None, narrow[-1]))
+
+    def compute_loss(self, teacher_outputs: Any, student_outputs: Any, **kwargs: Any) -> Any:
+        """The loss, a scalar.
+
+        Args:
+            teacher_outputs: Features `(..., teacher's width)`.
+            student_outputs: Features `(..., student's width)`.
+            **kwargs: Not used.
+        """
+        student = ops.cast(student_outputs, "float32")
+        if self.projection is not None:
+            student = self.projection(student)
+        return super().compute_loss(ops.cast(teacher_outputs, "float32"), student)
+
+
+class _Pair(keras.distillation.DistillationLoss):  # type: ignore[misc]
+    """A loss on a layer of the teacher and one of the student, without other arguments."""
+
+    def __init__(self, teacher_layer_name: str, student_layer_name: str) -> None:
+        for name in (teacher_layer_name, student_layer_name):
+            if not isinstance(name, str):
+                raise TypeError(
+                    f"{type(self).__name__} takes names of layers. Received: "
+                    f"{teacher_layer_name!r}, {student_layer_name!r}"
+                )
+        self.teacher_layer_name = teacher_layer_name
+        self.student_layer_name = student_layer_name
+
+    def get_config(self) -> dict[str, Any]:
+        """All arguments."""
+        return {
+            "teacher_layer_name": self.teacher_layer_name,
+            "student_layer_name": self.student_layer_name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """The loss again."""
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("tfcompress")
+class AttentionMaps(_Pair):
+    """Where in an image the features of a convolution are large: attention transfer.
+
+    The map of a layer is the sum of squares over its channels, at each position, and has length 1
+    over all of them. The loss is the squared distance of the teacher's map and the student's, the
+    mean over the samples, from 0 to 2. Widths may differ; heights and widths of the images may not.
+    (The paper has the distance itself, whose gradient does not exist where the maps agree, as in
+    self-distillation at its start. The authors' program squares it too.)
+
+    >>> import numpy as np
+    >>> maps = AttentionMaps("stage_2", "stage_2")
+    >>> teacher = np.float32([[[3.0], [0.0]]])  # one sample, two positions, one channel
+    >>> student = np.float32([[[0.0, 0.0], [1.0, 2.0]]])
+    >>> float(maps.compute_loss(teacher, student))
+    2.0
+
+    Args:
+        teacher_layer_name: Layer of the teacher, channels last: its name, or its path if it is in a
+            nested model.
+        student_layer_name: Likewise of the student.
+
+    Raises:
+        TypeError: A name is none.
+        ValueError: When the distiller is made: there is no such layer, or the positions differ.
+
+    Reference:
+        Zagoruyko & Komodakis 2017, https://arxiv.org/abs/1612.03928
+    """
+
+    def validate_model_compatibility(self, teacher: keras.Model, student: keras.Model) -> None:
+        """Raise if the positions do not fit."""
+        wide, narrow = _outputs(self, teacher, student)
+        _check_shapes(self, wide[:-1], narrow[:-1], "but for the last axis, the channels")
+        if len(wide) < 3:
+            raise ValueError(f"{_names(self)} needs features with positions. Received: {wide}")
+
+    def compute_loss(self, teacher_outputs: Any, student_outputs: Any, **kwargs: Any) -> Any:
+        """The loss, a scalar.
+
+        Args:
+            teacher_outputs: Features `(samples, *positions, channels)`.
+            student_outputs: Likewise, with any number of channels.
+            **kwargs: Not used.
+        """
+        difference = _attention_map(teacher_outputs) - _attention_map(student_outputs)
+        return ops.mean(ops.sum(ops.square(difference), axis=-1))
+
+
+@keras.saving.register_keras_serializable("tfcompress")
+class AttentionScores(_Pair):
+    """Which position attends to which, in layers of attention.
+
+    The mean squared difference of the attention probabilities (after the softmax), over samples,
+    heads and pairs of positions. If the numbers of heads differ, because heads were pruned say,
+    their means over the heads are compared. (TinyBERT compares the scores before the softmax, which
+    Keras' layers do not give.)
+
+    >>> AttentionScores("block_1/attention", "block_1/attention").get_config()
+    {'teacher_layer_name': 'block_1/attention', 'student_layer_name': 'block_1/attention'}
+
+    Args:
+        teacher_layer_name: A MultiHeadAttention or GroupQueryAttention of the teacher: its name, or
+            its path if it is in a nested model. It need not return its scores.
+        student_layer_name: Likewise of the student, quantization-aware or not.
+
+    Raises:
+        TypeError: A name is none.
+        ValueError: When the distiller is made: there is no such layer of attention.
+
+    Reference:
+        Jiao et al. 2020, https://arxiv.org/abs/1909.10351
+    """
+
+    def validate_model_compatibility(self, teacher: keras.Model, student: keras.Model) -> None:
+        """Raise if there are no such layers, or positions differ."""
+        first, second = (
+            tuple(attention_at(model, name, role)[1].tensors[0].shape)
+            for model, name, role in _roles(self, teacher, student)
+        )
+        _check_shapes(self, first[:-1], second[:-1], "but for the last axis, the width")
+
+    def teacher_place(self, teacher: keras.Model) -> Place:
+        """Where to read the teacher."""
+        return Place(attention_at(teacher, self.teacher_layer_name)[0], scores=True)
+
+    def student_place(self, student: keras.Model) -> Place:
+        """Where to read the student."""
+        return Place(attention_at(student, self.student_layer_name)[0], scores=True)
+
+    def compute_loss(self, teacher_outputs: Any, student_outputs: Any, **kwargs: Any) -> Any:
+        """The loss, a scalar.
+
+        Args:
+            teacher_outputs: Attention probabilities `(samples, heads, queries, keys)`.
+            student_outputs: Likewise.
+            **kwargs: Not used.
+        """
+        teacher, student = (ops.cast(x, "float32") for x in (teacher_outputs, student_outputs))
+        if teacher.shape[1] != student.shape[1]:
+            teacher, student = (ops.mean(x, axis=1) for x in (teacher, student))
+        return ops.mean(ops.square(teacher - student))
+
+
+def _attention_map(features: Any) -> Any:
+    """`(samples, positions)`, of length 1; all zero where the features are."""
+    energy = ops.sum(ops.square(ops.cast(features, "float32")), axis=-1)
+    energy = ops.reshape(energy, (ops.shape(energy)[0], -1))
+    length = ops.sum(ops.square(energy), axis=-1, keepdims=True)
+    return energy * ops.rsqrt(ops.maximum(length, 1e-24))
+
+
+def _names(loss: Any) -> str:
+    names = f"{loss.teacher_layer_name!r}, {loss.student_layer_name!r}"
+    return f"{type(loss).__name__}({names})"
+
+
+def _roles(loss: Any, teacher: keras.Model, student: keras.Model) -> Any:
+    return (
+        (teacher, loss.teacher_layer_name, "teacher"),
+        (student, loss.student_layer_name, "student"),
+    )
+
+
+def _outputs(loss: Any, teacher: keras.Model, student: keras.Model) -> list[tuple[Any, ...]]:
+    shapes = []
+    for model, name, role in _roles(loss, teacher, student):
+        if name is not None:
+            layer_at(model, name, role)
+        shapes.append(tuple(output_of(model, name, role).shape))
+    return shapes
+
+
+def _check_shapes(loss: Any, teacher: Any, student: Any, but: str) -> None:
+    same = len(teacher) == len(student) and all(
+        a == b or a is None or b is None for a, b in zip(teacher, student, strict=True)
+    )
+    if not same:
+        raise ValueError(
+            f"{_names(loss)}: the outputs of the two layers must have one shape, {but}. "
+            f"Received: {teacher} of the teacher, {student} of the student."
+        )

@@ -1,0 +1,327 @@
+"""`Distiller`: a student learns from labels and a teacher, and is compressed meanwhile."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+from keras import ops
+
+from .distill import SoftTargets
+from .features import Place, extract, layer_at
+from .walk import check_built
+
+__all__ = ["Distiller", "self_distiller"]
+
+Losses: TypeAlias = (
+    keras.distillation.DistillationLoss | Sequence[keras.distillation.DistillationLoss]
+)
+
+
+@keras.saving.register_keras_serializable("tfcompress")
+class Distiller(keras.distillation.Distiller):  # type: ignore[misc]
+    """Train a student on labels and on what a frozen teacher gives, in one objective.
+
+    `student_loss_weight * labels + (1 - student_loss_weight) * sum(weight_i * distillation_i) +
+    penalties`: the last are the student's regularizers, such as L1 or `SmoothL0` set with
+    `regularize`.
+
+    It is compiled and fitted as any model. Callbacks and functions of this package reach its
+    student alone, by the student's names of layers: `Prune`, `KeepZeros`, `regularize`,
+    `FreezeRanges`, `FreezeBatchNorm`, `prune_weights`. The student may be from `quantize_aware`.
+    Afterwards `distiller.student` is the plain model that it was.
+
+    >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, "softmax")])
+    >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, "softmax")])
+    >>> distiller = Distiller(teacher, student, SoftTargets(temperature=4.0))
+    >>> distiller.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    >>> history = distiller.fit(np.eye(4), np.array([0, 1, 0, 1]), verbose=0)
+    >>> sorted(history.history)
+    ['distillation_loss', 'loss', 'penalty', 'student_loss', 'total_loss']
+
+    **Beyond Keras' own**: `keras.distillation.Distiller` leaves out the student's regularizers and
+    sample weights; runs the student a second time, always as in training, where features are asked
+    for, so that batch normalization moves twice, and in `evaluate` too; and loads without its
+    optimizer. This one does not, and reads layers within nested models.
+
+    **The teacher** runs as in inference. It is frozen for good, as Keras does it: set
+    `teacher.trainable = True` to train it again.
+
+    Args:
+        teacher: A built model.
+        student: A built model with inputs and outputs of the same shapes and types.
+        distillation_losses: One or a list, from `tfcompress.distill` or `keras.distillation`.
+            Defaults to `SoftTargets()`.
+        distillation_loss_weights: A weight of each. Defaults to 1.
+        student_loss_weight: That of the labels' loss, 0 to 1. Defaults to 0.5. At 0, neither a loss
+            in `compile` nor labels are needed.
+        name: Defaults to "distiller".
+        **kwargs: As for any model. `dtype` defaults to the student's.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: A model is not built; the two do not fit, are the same or share weights; the
+            teacher's weights hold NaN; a weight is out of range; or as the losses say.
+
+    Reference:
+        Hinton et al. 2015, https://arxiv.org/abs/1503.02531
+    """
+
+    def __init__(
+        self,
+        teacher: keras.Model,
+        student: keras.Model,
+        distillation_losses: Losses | None = None,
+        distillation_loss_weights: Sequence[float] | float | None = None,
+        student_loss_weight: float = 0.5,
+        name: str = "distiller",
+        **kwargs: Any,
+    ) -> None:
+        _check_models(teacher, student)
+        losses = _as_list(SoftTargets() if distillation_losses is None else distillation_losses)
+        weights = [1.0] * len(losses)
+        if distillation_loss_weights is not None:
+            weights = _as_list(distillation_loss_weights)
+        _check_losses(losses, weights, student_loss_weight)
+        kwargs.setdefault("dtype", student.dtype_policy)
+        super().__init__(teacher, student, losses, weights, student_loss_weight, name, **kwargs)
+        self.autocast = False  # The models cast their inputs themselves.
+        projections = (getattr(loss, "projection", None) for loss in losses)
+        self.projections = [layer for layer in projections if layer is not None]
+        self.penalty_tracker = keras.metrics.Mean(name="penalty")
+        # Replicas of a strategy are traced in threads of their own, in turns.
+        self._latest = threading.local()
+        self.built = True
+
+    def _create_multi_feature_extractors(self) -> None:
+        """Prepare to read both models, each in one pass; Keras' own would read the student anew."""
+        teacher = [_place(loss, self.teacher, "teacher") for loss in self.distillation_losses]
+        student = [_place(loss, self.student, "student") for loss in self.distillation_losses]
+        self._keys = [(_key(t), _key(s)) for t, s in zip(teacher, student, strict=True)]
+        self._run_teacher = _reader(self.teacher, teacher)
+        self._run_student = _reader(self.student, student)
+
+    def compile(
+        self, optimizer: Any = "adam", loss: Any = None, metrics: Any = None, **kwargs: Any
+    ) -> None:
+        """Compile as any model; `loss` is that of the labels.
+
+        Args:
+            optimizer: As in `keras.Model.compile`.
+            loss: Likewise. None only if `student_loss_weight` is 0.
+            metrics: Likewise.
+            **kwargs: Likewise.
+        """
+        if loss is None and self.student_loss_weight > 0:
+            raise ValueError(
+                "Give a `loss` of the labels, or make the Distiller with student_loss_weight=0. "
+                f"Received: loss=None, student_loss_weight={self.student_loss_weight}"
+            )
+        keras.Model.compile(self, optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as before it was saved."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """The student's predictions."""
+        self._latest.outputs = self._run_student(inputs, training=training)
+        return self._latest.outputs["output"]
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The objective, a scalar.
+
+        Args:
+            x: Inputs of both models.
+            y: Labels.
+            y_pred: What `call` gave for `x`.
+            sample_weight: Of the labels' loss.
+            training: Whether the student runs as in training, should `y_pred` be None.
+        """
+        if y_pred is None:
+            y_pred = self(x, training=training)
+        student = self._student_outputs(x, y_pred, training)
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        labels = ops.zeros(())
+        if self.student_loss_weight > 0 and self._compile_loss is not None:
+            # Keras divides it by the number of replicas, as the optimizer adds up their gradients.
+            labels = ops.cast(self._compile_loss(y, y_pred, sample_weight), "float32") * replicas
+        distillation = ops.zeros(())
+        if self.student_loss_weight < 1:
+            teacher = self._run_teacher(x, training=False)
+            for loss, weight, (theirs, ours) in zip(
+                self.distillation_losses, self.distillation_loss_weights, self._keys, strict=True
+            ):
+                loss.validate_outputs(teacher[theirs], student[ours])
+                term = loss.compute_loss(teacher[theirs], student[ours])
+                distillation += weight * ops.cast(term, "float32")
+        penalty = ops.zeros(())
+        for term in self.student.losses:
+            penalty += ops.sum(ops.cast(term, "float32"))
+        share = self.student_loss_weight
+        total = share * labels + (1 - share) * distillation + penalty
+        self.student_loss_tracker.update_state(labels)
+        self.distillation_loss_tracker.update_state(distillation)
+        self.penalty_tracker.update_state(penalty)
+        self.total_loss_tracker.update_state(total)
+        return total / replicas
+
+    def _student_outputs(self, x: Any, y_pred: Any, training: bool) -> dict[str, Any]:
+        """What the student gave when it predicted `y_pred`: all of it, from that one pass."""
+        latest = getattr(self._latest, "outputs", None)
+        self._latest.outputs = None
+        if latest is not None:
+            pairs = zip(
+                keras.tree.flatten(latest["output"]), keras.tree.flatten(y_pred), strict=True
+            )
+            if all(ours is theirs for ours, theirs in pairs):
+                return dict(latest)
+        return {**self._run_student(x, training=training), "output": y_pred}
+
+
+def self_distiller(
+    model: keras.Model,
+    distillation_losses: Losses | None = None,
+    distillation_loss_weights: Sequence[float] | float | None = None,
+    student_loss_weight: float = 0.5,
+    **kwargs: Any,
+) -> Distiller:
+    """A `Distiller` in which a model learns from a frozen copy of what it is now.
+
+    So it can be pruned, and held to what it gave before. (For quantization-aware training, whose
+    student is another model anyway: `Distiller(model, quantize_aware(model))`.)
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, "softmax")])
+    >>> distiller = self_distiller(model)
+    >>> distiller.student is model, distiller.teacher is model
+    (True, False)
+
+    Args:
+        model: A built model, which becomes the student.
+        distillation_losses: As for `Distiller`.
+        distillation_loss_weights: As for `Distiller`.
+        student_loss_weight: As for `Distiller`.
+        **kwargs: As for `Distiller`.
+
+    Returns:
+        The distiller, not compiled.
+
+    Raises:
+        ValueError: The model cannot be copied; or as for `Distiller`.
+    """
+    check_built(model)
+    try:
+        teacher = keras.models.clone_model(model)
+        if not teacher.built:  # Subclassed.
+            teacher.build_from_config(model.get_build_config())
+        teacher.set_weights(model.get_weights())
+    except Exception as error:
+        raise ValueError(
+            f"The model {model.name!r} cannot be copied from its own config: {error}. Make the "
+            "teacher yourself, and use Distiller(teacher, model)."
+        ) from error
+    return Distiller(
+        teacher,
+        model,
+        distillation_losses,
+        distillation_loss_weights,
+        student_loss_weight,
+        **kwargs,
+    )
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _check_models(teacher: keras.Model, student: keras.Model) -> None:
+    check_built(teacher)
+    check_built(student)
+    shared = {id(variable) for variable in teacher.variables}
+    both = [variable.path for variable in student.variables if id(variable) in shared]
+    if teacher is student or both:
+        raise ValueError(
+            "Teacher and student are the same model, or share weights"
+            f"{': ' + ', '.join(both) if both else ''}. The teacher is frozen, so the student must "
+            "have its own; self_distiller(model) copies one."
+        )
+    for what in ("inputs", "outputs"):
+        counts = [len(getattr(model, what, None) or ()) for model in (teacher, student)]
+        if 0 not in counts and counts[0] != counts[1]:
+            raise ValueError(
+                f"The teacher {teacher.name!r} has {counts[0]} {what}, the student "
+                f"{student.name!r} {counts[1]}."
+            )
+    for variable in teacher.variables:
+        values = np.asarray(keras.ops.convert_to_numpy(variable))
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ValueError(
+                f"Weight {variable.path!r} of the teacher {teacher.name!r} holds NaN or infinite "
+                "values: there is nothing to learn from it."
+            )
+
+
+def _check_losses(losses: list[Any], weights: list[Any], student_loss_weight: Any) -> None:
+    if not losses:
+        raise ValueError("`distillation_losses` is empty. Leave it out for SoftTargets().")
+    for loss in losses:
+        if not isinstance(loss, keras.distillation.DistillationLoss):
+            raise TypeError(
+                "`distillation_losses` holds instances of keras.distillation.DistillationLoss. "
+                f"Received: {loss!r}"
+            )
+    if len(weights) != len(losses):
+        raise ValueError(
+            f"There are {len(losses)} distillation losses and {len(weights)} weights of them. "
+            f"Received: distillation_loss_weights={weights}"
+        )
+    for weight in weights:
+        if not 0.0 <= weight < math.inf:
+            raise ValueError(
+                f"Weights of losses are numbers from 0. Received: "
+                f"distillation_loss_weights={weights}"
+            )
+    if not 0.0 <= student_loss_weight <= 1.0:
+        raise ValueError(
+            "`student_loss_weight` must be from 0 to 1. Received: "
+            f"student_loss_weight={student_loss_weight!r}"
+        )
+
+
+def _place(loss: Any, model: keras.Model, role: str) -> Place | None:
+    """Where a loss reads a model; None for its output."""
+    if hasattr(loss, f"{role}_place"):
+        place: Place | None = getattr(loss, f"{role}_place")(model)
+        return place
+    name = getattr(loss, f"{role}_layer_name", None)
+    return None if name is None else Place(layer_at(model, name, role)[0])
+
+
+def _key(place: Place | None) -> str:
+    if place is None:
+        return "output"
+    return f"{place.path}:{'scores' if place.scores else 'output'}"
+
+
+def _reader(model: keras.Model, places: Sequence[Place | None]) -> Callable[..., dict[str, Any]]:
+    """A function that runs a model and gives its output and what is at places, by `_key`.
+
+    Not a model, which Keras would track, and so save under its own name.
+    """
+    wanted = {_key(place): place for place in places if place is not None}
+    if not wanted:
+        return lambda x, training: {"output": model(x, training=training)}
+    extractor = extract(model, wanted)
+    return lambda x, training: extractor(x, training=training)

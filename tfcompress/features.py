@@ -1,0 +1,234 @@
+"""What layers inside a model give, beside what the model gives."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+
+from .fake_quant import FakeQuant
+from .graph import Node, functional, is_graph, nodes, rebuild
+from .wrapper import QuantizeWrapper
+
+__all__ = ["ATTENTION", "Place", "attention_at", "end", "extract", "layer_at", "output_of"]
+
+ATTENTION = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
+_RESHAPING = (
+    keras.layers.Dropout,
+    keras.layers.Flatten,
+    keras.layers.Identity,
+    keras.layers.Permute,
+    keras.layers.Reshape,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """What to take out of a model.
+
+    Attributes:
+        path: Of the layer: names of nested models and its own, joined by slashes.
+        scores: Whether its attention scores are meant, not its output.
+    """
+
+    path: str
+    scores: bool = False
+
+
+def extract(model: keras.Model, places: Mapping[str, Place]) -> keras.Model:
+    """A model over the same layers that gives `"output"`, and what is at `places`, by name.
+
+    Args:
+        model: A functional or sequential model.
+        places: By name. Of a layer that is called more than once, the first call counts.
+
+    Returns:
+        A functional model that shares all layers.
+    """
+    found: dict[str, Any] = {}
+
+    def call(node: Node, args: Any, kwargs: Any) -> Any:
+        operation = node.operation
+        here = {key: place for key, place in places.items() if place.path == node.name}
+        prefix = f"{node.name}/"
+        inside = {
+            key: Place(place.path.removeprefix(prefix), place.scores)
+            for key, place in places.items()
+            if place.path.startswith(prefix)
+        }
+        if node.call.is_input:
+            result = args[0]
+        elif inside and is_graph(operation):
+            outputs = extract(operation, inside)(*args, **kwargs)
+            result = outputs.pop("output")
+            for key, value in outputs.items():
+                found.setdefault(key, value)
+        elif any(place.scores for place in here.values()):
+            asked = kwargs.get("return_attention_scores", False)
+            result = operation(*args, **{**kwargs, "return_attention_scores": True})
+            for key, place in here.items():
+                if place.scores:
+                    found.setdefault(key, result[1])
+            result = result if asked else result[0]
+        else:
+            result = operation(*args, **kwargs)
+        for key in here:
+            found.setdefault(key, result)
+        return result
+
+    new = rebuild(model, call, model.name)
+    return keras.Model(new.input, {"output": new.output, **found}, name=model.name)
+
+
+def layer_at(model: keras.Model, name: str, role: str = "model") -> tuple[str, Node]:
+    """The layer of a name, nested models included, and its first call.
+
+    In a quantization-aware model the rounded output of a layer has that layer's name, or
+    "fake_quant_" before it; either is found by the layer's.
+
+    Args:
+        model: A functional or sequential model.
+        name: The layer's path, or its own name if only one has it.
+        role: What to call the model in an error.
+
+    Raises:
+        ValueError: The model has no graph, or there is no such layer, or several.
+    """
+    found = dict(_places(model))
+    prefix, slash, own = name.rpartition("/")
+    rounded = f"fake_quant_{own}"
+    for path in (name, f"{prefix}{slash}{rounded}"):
+        if path in found:
+            return path, found[path]
+    named = [path for path in found if path.rpartition("/")[2] in (name, rounded)]
+    if len(named) == 1:
+        return named[0], found[named[0]]
+    if named:
+        raise ValueError(
+            f"The {role} {model.name!r} has several layers named {name!r}. Give the path of one: "
+            f"{', '.join(named)}."
+        )
+    raise ValueError(
+        f"The {role} {model.name!r} has no layer named {name!r}. There are: {', '.join(found)}."
+    )
+
+
+def attention_at(model: keras.Model, name: str, role: str = "model") -> tuple[str, Node]:
+    """As `layer_at`, of a layer of attention, which may be quantization-aware.
+
+    Raises:
+        ValueError: As for `layer_at`, or the layer is none that has attention scores.
+    """
+    path, node = layer_at(model, name, role)
+    if isinstance(node.operation, FakeQuant):
+        # It has the layer's name, and comes after it.
+        path, node = _before(model, path, node)
+    layer = node.operation.layer if isinstance(node.operation, QuantizeWrapper) else node.operation
+    if not isinstance(layer, ATTENTION):
+        raise ValueError(
+            f"Layer {name!r} of the {role} {model.name!r} has no attention scores: it is no "
+            f"MultiHeadAttention or GroupQueryAttention, but a {type(layer).__name__}."
+        )
+    return path, node
+
+
+def output_of(model: keras.Model, name: str | None, role: str = "model") -> Any:
+    """The symbolic output of a layer, or the model's own of None.
+
+    Raises:
+        ValueError: As for `layer_at`; or there are several outputs.
+    """
+    if name is None:
+        outputs = list(functional(model).outputs)
+    else:
+        outputs = layer_at(model, name, role)[1].tensors
+    if len(outputs) != 1:
+        what = f"The {role} {model.name!r}" if name is None else f"Layer {name!r} of the {role}"
+        names = f" Name the layer of one: {', '.join(ends(model))}." if name is None else ""
+        raise ValueError(f"{what} has {len(outputs)} outputs, where one is needed.{names}")
+    return outputs[0]
+
+
+def ends(model: keras.Model) -> list[str]:
+    """Names of the layers that the model's outputs come from."""
+    return [tensor._keras_history.operation.name for tensor in functional(model).outputs]
+
+
+def end(model: keras.Model, name: str | None, role: str = "model") -> tuple[Place | None, str]:
+    """Where the output of a layer, or of the model, is before int8 rounds it; and what it is.
+
+    Args:
+        model: A model.
+        name: Of the layer; None for the model's only output.
+        role: What to call the model in an error.
+
+    Returns:
+        The place, or None for the model's own output as it is; and the name of the activation
+        there: `"softmax"`, `"linear"` of a layer with a kernel, any other, or `""` if that cannot
+        be told.
+
+    Raises:
+        ValueError: As for `output_of`.
+    """
+    if name is None and not (isinstance(model, keras.Sequential) or is_graph(model)):
+        return None, ""
+    output_of(model, name, role)
+    rounded = False
+    path, node = layer_at(model, ends(model)[0] if name is None else name, role)
+    while True:
+        operation = node.operation
+        if is_graph(operation) and len(operation.outputs) == 1:
+            inner, node = layer_at(operation, ends(operation)[0])
+            path = f"{path}/{inner}"
+        elif isinstance(operation, FakeQuant):
+            path, node = _before(model, path, node)
+            rounded = True
+        else:
+            break
+    place = Place(path) if rounded or name is not None else None
+    return place, _activation(model, path, node)
+
+
+def _activation(model: keras.Model, path: str, node: Node) -> str:
+    operation = node.operation
+    if isinstance(operation, QuantizeWrapper):
+        if operation.activation is not None:
+            return str(operation.activation.__name__)
+        operation = operation.then[-1] if operation.then else operation.layer
+    if type(operation).__name__ in ("Softmax", "LogSoftmax"):
+        axis = getattr(operation, "axis", -1)
+        if axis not in (-1, len(node.tensors[0].shape) - 1):
+            return ""
+        # The logarithm of a softmax is as good as logits: they differ by a constant.
+        return "softmax" if type(operation).__name__ == "Softmax" else "linear"
+    activation = getattr(operation, "activation", None)
+    if activation is not None and activation is not keras.activations.linear:
+        return str(getattr(activation, "__name__", ""))
+    if isinstance(operation, (*_RESHAPING, keras.layers.Activation)):
+        before, node = _before(model, path, node)
+        return "" if node.call.is_input else _activation(model, before, node)
+    return "linear" if activation is not None else ""
+
+
+def _before(model: keras.Model, path: str, node: Node) -> tuple[str, Node]:
+    """The call that the first input of a call comes from, and its path."""
+    prefix, slash, _ = path.rpartition("/")
+    around = layer_at(model, prefix)[1].operation if prefix else model
+    for other in nodes(around):
+        if node.inputs[0] in other.outputs:
+            return f"{prefix}{slash}{other.name}", other
+    raise AssertionError(f"nothing gives the input of {path!r}")
+
+
+def _places(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, Node]]:
+    seen = set()
+    for node in nodes(model):
+        path = f"{prefix}{node.name}"
+        if path in seen:
+            continue
+        seen.add(path)
+        yield path, node
+        if is_graph(node.operation):
+            yield from _places(node.operation, f"{path}/")
