@@ -18,6 +18,7 @@ __all__ = [
     "FreezeRanges",
     "Int8Scheme",
     "KeepZeros",
+    "LowRankPlan",
     "Prune",
     "QatReport",
     "QuantizeWrapper",
@@ -27,7 +28,9 @@ __all__ = [
     "converters",
     "distill",
     "edge",
+    "factorize",
     "importance",
+    "low_rank_plan",
     "masks",
     "prune_weights",
     "qat_report",
@@ -48,7 +51,10 @@ if find_spec("keras") is not None and find_spec("tensorflow") is not None:
     from . import converters, distill, importance, masks, schedules
     from .complexity import SmoothL0
     from .distiller import Distiller, self_distiller
+    from .factorize import factorize
     from .fake_quant import FakeQuant
+    from .low_rank_plan import low_rank_plan
+    from .plans import LowRankPlan
     from .pruning import KeepZeros, Prune, prune_weights
     from .qat_report import QatReport, qat_report
     from .quantize import quantize_aware, strip
