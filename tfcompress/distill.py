@@ -17,6 +17,7 @@ from .features import Place, attention_at, end, layer_at, output_of
 __all__ = ["AttentionMaps", "AttentionScores", "Features", "SoftTargets"]
 
 _FLOOR = 1e-30  # Below any probability that matters; its logarithm and 1 / it are finite.
+_HALF_A_STEP = 1 / 512  # Of probabilities in int8.
 _ENDS = {"softmax": False, "linear": True}
 
 
@@ -38,7 +39,8 @@ class SoftTargets(keras.distillation.DistillationLoss):  # type: ignore[misc]
     0.4438
 
     Where a quantization-aware student rounds its output to int8, the loss reads it before that:
-    the steps of 1/256 have no logarithm at zero.
+    the steps of 1/256 have no logarithm at zero. (Where it cannot, as a Reshape comes after, all
+    probabilities count as at least half a step.)
 
     Args:
         temperature: T, above 0. Defaults to 3.
@@ -76,16 +78,19 @@ class SoftTargets(keras.distillation.DistillationLoss):  # type: ignore[misc]
         self.teacher_layer_name = teacher_layer_name
         self.student_layer_name = student_layer_name
         self._logits = (from_logits, from_logits)
+        self._floor = _FLOOR
 
     def validate_model_compatibility(self, teacher: keras.Model, student: keras.Model) -> None:
         """Find out how the models end, and raise if that does not fit."""
-        self._logits = (
-            self._are_logits(teacher, self.teacher_layer_name, "teacher"),
-            self._are_logits(student, self.student_layer_name, "student"),
+        first, second = (
+            (self._are_logits(model, name, role), end(model, name).rounded)
+            for model, name, role in _roles(self, teacher, student)
         )
+        self._logits = (first[0], second[0])
+        self._floor = _HALF_A_STEP if first[1] or second[1] else _FLOOR
 
     def _are_logits(self, model: keras.Model, name: str | None, role: str) -> bool:
-        _, activation = end(model, name, role)
+        activation = end(model, name, role).activation
         known = _ENDS.get(activation)
         where = f"the {role} {model.name!r}" if name is None else f"layer {name!r} of the {role}"
         if activation and known is None:
@@ -114,11 +119,11 @@ class SoftTargets(keras.distillation.DistillationLoss):  # type: ignore[misc]
 
     def student_place(self, student: keras.Model) -> Place | None:
         """Where to read the student: before int8 rounds its output."""
-        return end(student, self.student_layer_name)[0]
+        return end(student, self.student_layer_name).place
 
     def teacher_place(self, teacher: keras.Model) -> Place | None:
         """Where to read the teacher."""
-        return end(teacher, self.teacher_layer_name)[0]
+        return end(teacher, self.teacher_layer_name).place
 
     def compute_loss(self, teacher_outputs: Any, student_outputs: Any, **kwargs: Any) -> Any:
         """The loss, a scalar.
@@ -141,7 +146,7 @@ class SoftTargets(keras.distillation.DistillationLoss):  # type: ignore[misc]
         if logits is None:
             raise ValueError("Say whether outputs are logits: SoftTargets(from_logits=...).")
         outputs = ops.cast(outputs, "float32")
-        return outputs if logits else ops.log(ops.maximum(outputs, _FLOOR))
+        return outputs if logits else ops.log(ops.maximum(outputs, self._floor))
 
     def get_config(self) -> dict[str, Any]:
         """All arguments."""
@@ -200,7 +205,7 @@ class Features(keras.distillation.FeatureDistillation):  # type: ignore[misc]
     def validate_model_compatibility(self, teacher: keras.Model, student: keras.Model) -> None:
         """Raise if the features do not fit; make the projection if they need one."""
         wide, narrow = _outputs(self, teacher, student)
-        _check_shapes(self, wide[:-1], narrow[:-1], "but for the last axis, the width")
+        _check_shapes(self, wide, narrow)
         if self.projection is not None:
             if self.projection.kernel.shape != (narrow[-1], wide[-1]):
                 raise ValueError(
@@ -285,7 +290,7 @@ class AttentionMaps(_Pair):
     def validate_model_compatibility(self, teacher: keras.Model, student: keras.Model) -> None:
         """Raise if the positions do not fit."""
         wide, narrow = _outputs(self, teacher, student)
-        _check_shapes(self, wide[:-1], narrow[:-1], "but for the last axis, the channels")
+        _check_shapes(self, wide, narrow)
         if len(wide) < 3:
             raise ValueError(f"{_names(self)} needs features with positions. Received: {wide}")
 
@@ -332,7 +337,7 @@ class AttentionScores(_Pair):
             tuple(attention_at(model, name, role)[1].tensors[0].shape)
             for model, name, role in _roles(self, teacher, student)
         )
-        _check_shapes(self, first[:-1], second[:-1], "but for the last axis, the width")
+        _check_shapes(self, first, second)
 
     def teacher_place(self, teacher: keras.Model) -> Place:
         """Where to read the teacher."""
@@ -385,12 +390,13 @@ def _outputs(loss: Any, teacher: keras.Model, student: keras.Model) -> list[tupl
     return shapes
 
 
-def _check_shapes(loss: Any, teacher: Any, student: Any, but: str) -> None:
+def _check_shapes(loss: Any, teacher: Any, student: Any) -> None:
+    """Raise if two shapes differ in more than the last axis."""
     same = len(teacher) == len(student) and all(
-        a == b or a is None or b is None for a, b in zip(teacher, student, strict=True)
+        a == b or None in (a, b) for a, b in zip(teacher[:-1], student[:-1], strict=True)
     )
     if not same:
         raise ValueError(
-            f"{_names(loss)}: the outputs of the two layers must have one shape, {but}. "
-            f"Received: {teacher} of the teacher, {student} of the student."
+            f"{_names(loss)}: the outputs of the two layers must have one shape but for the last "
+            f"axis, the width. Received: {teacher} of the teacher, {student} of the student."
         )

@@ -12,9 +12,9 @@ from .fake_quant import FakeQuant
 from .graph import Node, functional, is_graph, nodes, rebuild
 from .wrapper import QuantizeWrapper
 
-__all__ = ["ATTENTION", "Place", "attention_at", "end", "extract", "layer_at", "output_of"]
+__all__ = ["End", "Place", "attention_at", "end", "extract", "layer_at", "output_of"]
 
-ATTENTION = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
+_ATTENTION = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
 _RESHAPING = (
     keras.layers.Dropout,
     keras.layers.Flatten,
@@ -126,7 +126,7 @@ def attention_at(model: keras.Model, name: str, role: str = "model") -> tuple[st
         # It has the layer's name, and comes after it.
         path, node = _before(model, path, node)
     layer = node.operation.layer if isinstance(node.operation, QuantizeWrapper) else node.operation
-    if not isinstance(layer, ATTENTION):
+    if not isinstance(layer, _ATTENTION):
         raise ValueError(
             f"Layer {name!r} of the {role} {model.name!r} has no attention scores: it is no "
             f"MultiHeadAttention or GroupQueryAttention, but a {type(layer).__name__}."
@@ -156,8 +156,24 @@ def ends(model: keras.Model) -> list[str]:
     return [tensor._keras_history.operation.name for tensor in functional(model).outputs]
 
 
-def end(model: keras.Model, name: str | None, role: str = "model") -> tuple[Place | None, str]:
-    """Where the output of a layer, or of the model, is before int8 rounds it; and what it is.
+@dataclasses.dataclass(frozen=True)
+class End:
+    """How a model ends, or a layer.
+
+    Attributes:
+        place: Where its output is before int8 rounds it; None for the model's output as it is.
+        activation: Name of the activation there: `"softmax"`, `"linear"` of a layer with a kernel,
+            any other, or `""` if that cannot be told.
+        rounded: Whether what the activation gave is rounded to int8 at that place all the same.
+    """
+
+    place: Place | None
+    activation: str
+    rounded: bool = False
+
+
+def end(model: keras.Model, name: str | None, role: str = "model") -> End:
+    """How a model ends, or a layer.
 
     Args:
         model: A model.
@@ -165,15 +181,13 @@ def end(model: keras.Model, name: str | None, role: str = "model") -> tuple[Plac
         role: What to call the model in an error.
 
     Returns:
-        The place, or None for the model's own output as it is; and the name of the activation
-        there: `"softmax"`, `"linear"` of a layer with a kernel, any other, or `""` if that cannot
-        be told.
+        The end.
 
     Raises:
         ValueError: As for `output_of`.
     """
     if name is None and not (isinstance(model, keras.Sequential) or is_graph(model)):
-        return None, ""
+        return End(None, "")
     output_of(model, name, role)
     rounded = False
     path, node = layer_at(model, ends(model)[0] if name is None else name, role)
@@ -188,28 +202,40 @@ def end(model: keras.Model, name: str | None, role: str = "model") -> tuple[Plac
         else:
             break
     place = Place(path) if rounded or name is not None else None
-    return place, _activation(model, path, node)
+    rounded = False
+    while True:
+        activation = _activation(node)
+        if activation is not None or node.call.is_input:
+            return End(place, activation or "", rounded)
+        path, node = _before(model, path, node)
+        rounded = rounded or isinstance(node.operation, FakeQuant)
 
 
-def _activation(model: keras.Model, path: str, node: Node) -> str:
+def _activation(node: Node) -> str | None:
+    """Of the last layer in a call that changes values, if there is one."""
     operation = node.operation
+    layers = [operation]
     if isinstance(operation, QuantizeWrapper):
         if operation.activation is not None:
             return str(operation.activation.__name__)
-        operation = operation.then[-1] if operation.then else operation.layer
-    if type(operation).__name__ in ("Softmax", "LogSoftmax"):
-        axis = getattr(operation, "axis", -1)
-        if axis not in (-1, len(node.tensors[0].shape) - 1):
+        layers = [*reversed(operation.then), operation.layer]
+    names = (_activation_of(layer, len(node.tensors[0].shape)) for layer in layers)
+    return next((name for name in names if name is not None), None)
+
+
+def _activation_of(layer: Any, rank: int) -> str | None:
+    if isinstance(layer, (FakeQuant, *_RESHAPING)):
+        return None
+    kind = type(layer).__name__  # keras.ops has a Softmax too.
+    if kind in ("Softmax", "LogSoftmax"):
+        if getattr(layer, "axis", -1) not in (-1, rank - 1):
             return ""
         # The logarithm of a softmax is as good as logits: they differ by a constant.
-        return "softmax" if type(operation).__name__ == "Softmax" else "linear"
-    activation = getattr(operation, "activation", None)
-    if activation is not None and activation is not keras.activations.linear:
-        return str(getattr(activation, "__name__", ""))
-    if isinstance(operation, (*_RESHAPING, keras.layers.Activation)):
-        before, node = _before(model, path, node)
-        return "" if node.call.is_input else _activation(model, before, node)
-    return "linear" if activation is not None else ""
+        return "softmax" if kind == "Softmax" else "linear"
+    activation = getattr(layer, "activation", None)
+    if activation is keras.activations.linear:
+        return None if isinstance(layer, keras.layers.Activation) else "linear"
+    return str(getattr(activation, "__name__", ""))
 
 
 def _before(model: keras.Model, path: str, node: Node) -> tuple[str, Node]:
