@@ -193,6 +193,8 @@ def _macs(op: tf.Operation) -> int | None:
     if any(tensor.shape.rank is None for tensor in tensors):
         return None
     *operands, result = (tuple(tensor.shape) for tensor in tensors)
+    if op.type in ("Conv2D", "Conv3D", "DepthwiseConv2dNative"):
+        result = _undilated(op, result)
     match op.type:
         case "Conv2D" | "Conv3D":
             return _product((*result, *operands[1][:-1]))
@@ -209,6 +211,19 @@ def _macs(op: tf.Operation) -> int | None:
             return _product((*inputs[:2], gates, units, inputs[2] and units and inputs[2] + units))
     transposed = op.get_attr("transpose_a" if op.type == "MatMul" else "adj_x")
     return _product((*result, operands[0][-2 if transposed else -1]))
+
+
+def _undilated(op: tf.Operation, result: Shape) -> Shape:
+    """The sizes that a convolution puts out, some of which TensorFlow computes with padding.
+
+    A dilated one is an ordinary one on parts of the input; it joins the results and crops them.
+    """
+    readers = op.outputs[0].consumers()
+    if [reader.type for reader in readers] == ["Squeeze"]:  # the axis that Conv1D adds
+        readers = readers[0].outputs[0].consumers()
+    if [reader.type for reader in readers] == ["BatchToSpaceND"]:
+        return tuple(readers[0].outputs[0].shape)
+    return result
 
 
 def _einsum(equation: str, operands: Sequence[Shape]) -> int | None:

@@ -28,6 +28,11 @@ HAND = [
     (layers.Conv1D(16, 3, strides=2, padding="causal"), (12, 8), 6 * 3 * 8 * 16),
     (layers.Conv2D(8, 3, strides=2, padding="same"), (16, 16, 3), 8 * 8 * 9 * 3 * 8),
     (layers.Conv2D(8, (3, 5), dilation_rate=2), (16, 16, 3), 12 * 8 * 15 * 3 * 8),
+    # Sizes that the dilation does not divide.
+    (layers.Conv1D(16, 3, dilation_rate=2, padding="causal"), (9, 8), 9 * 3 * 8 * 16),
+    (layers.Conv2D(8, 3, dilation_rate=2), (9, 9, 3), 5 * 5 * 9 * 3 * 8),
+    (layers.Conv3D(8, 2, dilation_rate=3), (5, 6, 7, 2), 2 * 3 * 4 * 8 * 2 * 8),
+    (layers.DepthwiseConv2D(3, dilation_rate=2), (9, 9, 6), 5 * 5 * 9 * 6),
     (layers.Conv2D(8, 3, groups=2), (16, 16, 4), 14 * 14 * 9 * 2 * 8),
     (layers.Conv3D(8, 3), (6, 8, 9, 2), 4 * 6 * 7 * 27 * 2 * 8),
     (layers.Conv1DTranspose(5, 3, strides=2), (6, 4), 6 * 4 * 3 * 5),
