@@ -47,7 +47,7 @@ def factorize(
     >>> model = keras.Sequential([x, keras.layers.Dense(48, name="hidden"), keras.layers.Dense(2)])
     >>> small = factorize(model, ratio=0.25)
     >>> [layer.name for layer in small.layers[:3]], model.count_params(), small.count_params()
-    (['x', 'hidden_1', 'hidden_2'], 3218, 1490)
+    (['x', 'hidden_1', 'hidden_2'], 3218, 1444)
 
     Args:
         model: A built model, nested ones included; it stays as it is. A subclassed one is read off

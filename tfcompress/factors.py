@@ -19,6 +19,7 @@ from .kernels import DEPTHWISE
 
 __all__ = [
     "CONVOLUTIONS",
+    "TYPES",
     "Weighted",
     "count",
     "full_rank",
@@ -34,7 +35,7 @@ Weighted: TypeAlias = tuple[keras.layers.Layer, Array]
 """A layer, not built yet, and the kernel that it is to have."""
 
 CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
-_TYPES = (layers.Dense, layers.EinsumDense, layers.Embedding, *CONVOLUTIONS)
+TYPES = (layers.Dense, layers.EinsumDense, layers.Embedding, *CONVOLUTIONS)
 
 
 def why_not(layer: keras.layers.Layer) -> str:
@@ -46,7 +47,7 @@ def why_not(layer: keras.layers.Layer) -> str:
         return "depthwise" if layer.kernel.shape[-2] == 1 else "grouped"
     if isinstance(layer, layers.TimeDistributed):
         return "no rule for TimeDistributed; a Dense alone does the same at each step"
-    if type(layer) not in _TYPES:  # A subclass may compute anything.
+    if type(layer) not in TYPES:  # A subclass may compute anything.
         return f"no rule for {kind}"
     if layer.quantization_mode is not None:
         return "quantized by Keras"

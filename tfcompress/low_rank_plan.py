@@ -177,7 +177,7 @@ def _find(model: keras.Model) -> list[_Found]:
         for _, inside in walk(layer):
             if inside:
                 holders[id(inside[-1])] = layer.name
-        if kernels_of(layer) or isinstance(layer, keras.layers.Embedding):
+        if isinstance(layer, factors.TYPES) or kernels_of(layer):
             path = "/".join(part.name for part in lineage)
             found.setdefault(id(layer), _Found(path, lineage)).shapes.append(shape)
     owners: dict[int, set[str]] = {}
@@ -198,6 +198,8 @@ def _find(model: keras.Model) -> list[_Found]:
 def _select(model: keras.Model, found: list[_Found], filters: Filters) -> None:
     """Give a reason to those that are not meant."""
     _filters.check(filters)
+    if filters is None:
+        return
     names = ", ".join(entry.path for entry in found) or "none"
     entries = filters if isinstance(filters, list | tuple) else [filters]
     for one in entries:
