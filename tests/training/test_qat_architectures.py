@@ -28,14 +28,17 @@ DEFAULT = {
 }
 assert set(ARCHITECTURES) - SLOW > DEFAULT
 
-# Of these, three of ten that were run have failed, and which is not known yet.
-UNSETTLED = pytest.mark.xfail(reason="the large nets are not all within the bar yet", strict=False)
+# Untrained, these make ten or more output steps of a first one, in any arithmetic: their statistics
+# are those they were born with, so that activations reach hundreds, where one step opens or shuts a
+# sigmoid gate. Operation by operation they agree as all others do.
+CHAOTIC = {"EfficientNetV2B0", "NASNetMobile"}
 
 
 def marks(name):
-    if name in SLOW:
-        return (pytest.mark.slow, UNSETTLED)
-    return () if name in DEFAULT else (pytest.mark.slow,)
+    slow = () if name in DEFAULT else (pytest.mark.slow,)
+    if name in CHAOTIC:
+        return (*slow, pytest.mark.xfail(raises=converters.VerificationError, strict=False))
+    return slow
 
 
 NAMES = [pytest.param(name, marks=marks(name)) for name in ARCHITECTURES]
@@ -53,10 +56,8 @@ STEPS = {
     "ConvNeXtTiny": 3,  # 59 layers deep; its 23 normalizations run in float
     "DenseNet121": 2,  # deep
     "EfficientNetB0": 2,  # deep
-    "EfficientNetV2B0": 2,  # deep
     "InceptionV3": 2,  # deep
     "MLPerf Tiny ResNet-8": 2,  # steep logits before the softmax, and an average that often ties
-    "NASNetMobile": 2,  # deep
     "ResNet50": 2,  # deep
     "ResNet50V2": 2,  # deep
     "transformer block": 2,  # BATCH_MATMUL rounds twice, and a softmax amplifies it
@@ -86,8 +87,7 @@ def test_trains_reloads_converts_and_agrees(name, tmp_path):
     assert np.isfinite(history.history["loss"]).all()
     pairs = zip(before, qat.trainable_variables, strict=True)
     assert any((old != new.numpy()).any() for old, new in pairs)
-    if name not in SLOW:
-        # In the large ones the ranges are those of the two batches: tracing takes its time.
+    if name not in CHAOTIC:
         tfc.calibrate(qat, x)
 
     qat.save(tmp_path / "qat.keras")
