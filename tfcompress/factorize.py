@@ -36,7 +36,9 @@ def factorize(
     layers, by a truncated SVD; any other convolution up to three, by Tucker-2: to fewer channels,
     over the positions, to all channels. Bias and activation go to the last of them. A layer that
     would not get cheaper stays as it is: `print(low_rank_plan(model, ...))` says so beforehand.
-    Train the result some epochs more, at a small learning rate, to win back accuracy.
+    Train the result some epochs more, at a small learning rate, to win back accuracy. What comes
+    right after the inputs or before the outputs bears least: `filters` keeps it out, such as
+    `"^(?!stem|classes)"`.
 
     The new layers are called after the old one, "head_1" and "head_2"; the last keeps its name
     where it is an output of the model, which losses and .tflite files go by. Each has its dtype
