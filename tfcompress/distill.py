@@ -109,12 +109,13 @@ class SoftTargets(keras.distillation.DistillationLoss):  # type: ignore[misc]
                 f"{'logits' if known else 'a softmax'}. Leave `from_logits` out."
             )
         logits = bool(self.from_logits if known is None else known)
-        dtype = model.compute_dtype if model.outputs is None else output_of(model, name).dtype
-        if dtype == "float16" and not logits:
-            raise ValueError(
-                f"{where.capitalize()} ends in a softmax in float16, which loses small "
-                "probabilities. Give its last layer dtype='float32', as Keras recommends."
-            )
+        if not logits and getattr(model, "outputs", None):
+            dtype = output_of(model, name).dtype
+            if dtype != "float32":
+                raise ValueError(
+                    f"{where} ends in a softmax in {dtype}, whose logarithms are no good. Give its "
+                    "last layer dtype='float32', as Keras recommends."
+                )
         return logits
 
     def student_place(self, student: keras.Model) -> Place | None:

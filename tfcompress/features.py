@@ -66,12 +66,11 @@ def extract(model: keras.Model, places: Mapping[str, Place]) -> keras.Model:
             for key, value in outputs.items():
                 found.setdefault(key, value)
         elif any(place.scores for place in here.values()):
-            asked = kwargs.get("return_attention_scores", False)
-            result = operation(*args, **{**kwargs, "return_attention_scores": True})
+            asked = kwargs.pop("return_attention_scores", False)
+            result, scores = _WithScores(operation)(*args, **kwargs)
             for key, place in here.items():
-                if place.scores:
-                    found.setdefault(key, result[1])
-            result = result if asked else result[0]
+                found.setdefault(key, scores if place.scores else result)
+            result = (result, scores) if asked else result
         else:
             result = operation(*args, **kwargs)
         for key in here:
@@ -80,6 +79,26 @@ def extract(model: keras.Model, places: Mapping[str, Place]) -> keras.Model:
 
     new = rebuild(model, call, model.name)
     return keras.Model(new.input, {"output": new.output, **found}, name=model.name)
+
+
+class _WithScores(keras.layers.Layer):  # type: ignore[misc]
+    """A layer of attention that gives its scores too.
+
+    Keras takes it that each call of a layer in a graph has as many outputs as its first one; hence
+    a layer of its own.
+    """
+
+    def __init__(self, layer: keras.layers.Layer) -> None:
+        super().__init__(dtype=layer.dtype_policy, autocast=False)
+        self.layer = layer
+        self.supports_masking = True
+        self.built = True
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        return self.layer(*args, return_attention_scores=True, **kwargs)
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        return self.layer.compute_output_spec(*args, return_attention_scores=True, **kwargs)
 
 
 def layer_at(model: keras.Model, name: str, role: str = "model") -> tuple[str, Node]:
