@@ -1,0 +1,163 @@
+"""`SoftTargets`: what a student learns from its teacher's outputs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from .features import Place, end, output_of
+
+__all__ = ["SoftTargets"]
+
+_FLOOR = 1e-30  # Below any probability that matters; its logarithm and 1 / it are finite.
+_HALF_A_STEP = 1 / 512  # Of probabilities in int8.
+_ENDS = {"softmax": False, "linear": True}
+
+
+@keras.saving.register_keras_serializable("tfcompress")
+class SoftTargets(keras.distillation.DistillationLoss):  # type: ignore[misc]
+    """The teacher's probabilities, softened by a temperature.
+
+    `T² KL(softmax(z_teacher / T) || softmax(z_student / T))`, the mean over all but the last axis.
+    The factor T² keeps the gradient's size as T changes, and so its balance with the labels' loss.
+
+    Models may end in a softmax or in logits `z`, each as it likes: the logarithm of a softmax's
+    output is as good as the logits, for softmax does not see a constant added to all. (To divide
+    the probabilities themselves by T would make them all nearly alike.)
+
+    >>> import numpy as np
+    >>> soft = SoftTargets(temperature=2.0, from_logits=True)
+    >>> teacher, student = np.float32([[2.0, 0.0]]), np.float32([[0.0, 0.0]])
+    >>> round(float(soft.compute_loss(teacher, student)), 4)
+    0.4438
+
+    Where a quantization-aware student rounds its output to int8, the loss reads it before that:
+    the steps of 1/256 have no logarithm at zero. (Where it cannot, as a Reshape comes after, all
+    probabilities count as at least half a step.)
+
+    Args:
+        temperature: T, above 0. Defaults to 3.
+        from_logits: Whether the models give logits. Defaults to None: read off how each ends.
+        teacher_layer_name: Layer to read instead of the teacher's output, such as one of several
+            outputs: its name, or its path if it is in a nested model.
+        student_layer_name: Likewise in the student.
+
+    Raises:
+        ValueError: `temperature` is not above 0. When the distiller is made: the models do not end
+            as `from_logits` says, or None was given and it cannot be told; or there is no such
+            layer.
+
+    Reference:
+        Hinton et al. 2015, https://arxiv.org/abs/1503.02531
+    """
+
+    def __init__(
+        self,
+        temperature: float = 3.0,
+        from_logits: bool | None = None,
+        teacher_layer_name: str | None = None,
+        student_layer_name: str | None = None,
+    ) -> None:
+        if not 0.0 < temperature < math.inf:
+            raise ValueError(
+                f"`temperature` must be above 0. Received: temperature={temperature!r}"
+            )
+        if from_logits not in (None, True, False):
+            raise ValueError(
+                f"`from_logits` must be True, False or None. Received: {from_logits!r}"
+            )
+        self.temperature = float(temperature)
+        self.from_logits = from_logits
+        self.teacher_layer_name = teacher_layer_name
+        self.student_layer_name = student_layer_name
+        self._logits = (from_logits, from_logits)
+        self._floor = _FLOOR
+
+    def validate_model_compatibility(self, teacher: keras.Model, student: keras.Model) -> None:
+        """Find out how the models end, and raise if that does not fit."""
+        first, second = (
+            (self._are_logits(model, name, role), end(model, name).rounded)
+            for model, name, role in (
+                (teacher, self.teacher_layer_name, "teacher"),
+                (student, self.student_layer_name, "student"),
+            )
+        )
+        self._logits = (first[0], second[0])
+        self._floor = _HALF_A_STEP if first[1] or second[1] else _FLOOR
+
+    def _are_logits(self, model: keras.Model, name: str | None, role: str) -> bool:
+        activation = end(model, name, role).activation
+        known = _ENDS.get(activation)
+        where = f"the {role} {model.name!r}" if name is None else f"layer {name!r} of the {role}"
+        if activation and known is None:
+            raise ValueError(
+                f"SoftTargets needs logits, or probabilities that a softmax gives; {where} ends in "
+                f"{activation!r}. Use keras.distillation.FeatureDistillation for other outputs."
+            )
+        if known is None and self.from_logits is None:
+            raise ValueError(
+                f"It cannot be told whether {where} gives logits or probabilities. Say it: "
+                "SoftTargets(from_logits=True) or False."
+            )
+        if known is not None and self.from_logits is not None and known != self.from_logits:
+            raise ValueError(
+                f"SoftTargets(from_logits={self.from_logits}) does not fit {where}, which ends in "
+                f"{'logits' if known else 'a softmax'}. Leave `from_logits` out."
+            )
+        logits = bool(self.from_logits if known is None else known)
+        if not logits and getattr(model, "outputs", None):
+            dtype = output_of(model, name).dtype
+            if dtype != "float32":
+                raise ValueError(
+                    f"{where} ends in a softmax in {dtype}, whose logarithms are no good. Give its "
+                    "last layer dtype='float32', as Keras recommends."
+                )
+        return logits
+
+    def student_place(self, student: keras.Model) -> Place | None:
+        """Where to read the student: before int8 rounds its output."""
+        return end(student, self.student_layer_name).place
+
+    def teacher_place(self, teacher: keras.Model) -> Place | None:
+        """Where to read the teacher."""
+        return end(teacher, self.teacher_layer_name).place
+
+    def compute_loss(self, teacher_outputs: Any, student_outputs: Any, **kwargs: Any) -> Any:
+        """The loss, a scalar.
+
+        Args:
+            teacher_outputs: Logits or probabilities `(..., classes)`.
+            student_outputs: Likewise.
+            **kwargs: Not used.
+        """
+        teacher, student = (
+            ops.log_softmax(self._as_logits(outputs, logits) / self.temperature)
+            for outputs, logits in zip(
+                (teacher_outputs, student_outputs), self._logits, strict=True
+            )
+        )
+        divergence = ops.sum(ops.exp(teacher) * (teacher - student), axis=-1)
+        return self.temperature**2 * ops.mean(divergence)
+
+    def _as_logits(self, outputs: Any, logits: bool | None) -> Any:
+        if logits is None:
+            raise ValueError("Say whether outputs are logits: SoftTargets(from_logits=...).")
+        outputs = ops.cast(outputs, "float32")
+        return outputs if logits else ops.log(ops.maximum(outputs, self._floor))
+
+    def get_config(self) -> dict[str, Any]:
+        """All arguments."""
+        return {
+            "temperature": self.temperature,
+            "from_logits": self.from_logits,
+            "teacher_layer_name": self.teacher_layer_name,
+            "student_layer_name": self.student_layer_name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> SoftTargets:
+        """The loss again."""
+        return cls(**config)
