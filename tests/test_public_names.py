@@ -9,11 +9,13 @@ from tfcompress import converters, edge
 
 def test_names():
     assert tfcompress.__all__ == [
-        "Distiller", "FakeQuant", "FreezeBatchNorm", "FreezeRanges", "Int8Scheme", "KeepZeros",
-        "LowRankPlan", "Prune", "QatReport", "QuantizeWrapper", "SmoothL0", "Summary", "calibrate",
-        "converters", "distill", "edge", "factorize", "importance", "low_rank_plan", "masks",
-        "prune_weights", "qat_report", "quantize_aware", "regularize", "schedules",
-        "self_distiller", "strip", "summary",
+        "ChannelGroup", "ChannelGroups", "Distiller", "FakeQuant", "FreezeBatchNorm",
+        "FreezeRanges", "GroupLasso", "Int8Scheme", "KeepZeros", "LowRankPlan", "Prune",
+        "QatReport", "QuantizeWrapper", "SmoothL0", "Summary", "budgets", "calibrate",
+        "channel_groups", "converters", "distill", "edge", "factorize", "importance",
+        "low_rank_plan", "masks", "prune_channels", "prune_channels_gradually", "prune_weights",
+        "qat_report", "quantize_aware", "regularize", "schedules", "self_distiller", "strip",
+        "summary",
     ]  # fmt: skip
     assert converters.__all__ == [
         "ConversionError", "Converted", "DynamicInt8", "Float16", "Float32", "GraphOp",

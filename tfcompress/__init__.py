@@ -12,10 +12,13 @@ from . import edge
 from .edge.console import captured
 
 __all__ = [
+    "ChannelGroup",
+    "ChannelGroups",
     "Distiller",
     "FakeQuant",
     "FreezeBatchNorm",
     "FreezeRanges",
+    "GroupLasso",
     "Int8Scheme",
     "KeepZeros",
     "LowRankPlan",
@@ -24,7 +27,9 @@ __all__ = [
     "QuantizeWrapper",
     "SmoothL0",
     "Summary",
+    "budgets",
     "calibrate",
+    "channel_groups",
     "converters",
     "distill",
     "edge",
@@ -32,6 +37,8 @@ __all__ = [
     "importance",
     "low_rank_plan",
     "masks",
+    "prune_channels",
+    "prune_channels_gradually",
     "prune_weights",
     "qat_report",
     "quantize_aware",
@@ -48,13 +55,16 @@ if find_spec("keras") is not None and find_spec("tensorflow") is not None:
         import keras as _keras  # noqa: F401
 
     # At once, not on first use: Keras loads a file only if its classes are registered before.
-    from . import converters, distill, importance, masks, schedules
+    from . import budgets, converters, distill, importance, masks, schedules
+    from .channels.groups import ChannelGroup, ChannelGroups, channel_groups
+    from .channels.pruning import prune_channels, prune_channels_gradually
     from .complexity import SmoothL0
     from .distiller import Distiller, self_distiller
-    from .factorize import factorize
     from .fake_quant import FakeQuant
-    from .low_rank_plan import low_rank_plan
-    from .plans import LowRankPlan
+    from .group_lasso import GroupLasso
+    from .low_rank.factorize import factorize
+    from .low_rank.plan import LowRankPlan
+    from .low_rank.planning import low_rank_plan
     from .pruning import KeepZeros, Prune, prune_weights
     from .qat_report import QatReport, qat_report
     from .quantize import quantize_aware, strip

@@ -157,7 +157,12 @@ def calls(
         values.update(zip(node.outputs, keras.tree.flatten(results), strict=True))
 
 
-def rebuild(model: keras.Model, call: Callable[[Node, Any, Any], Any], name: str) -> keras.Model:
+def rebuild(
+    model: keras.Model,
+    call: Callable[[Node, Any, Any], Any],
+    name: str,
+    called_with: list[Any] | None = None,
+) -> keras.Model:
     """A new functional model along the graph of another.
 
     Args:
@@ -165,12 +170,17 @@ def rebuild(model: keras.Model, call: Callable[[Node, Any, Any], Any], name: str
         call: `(node, args, kwargs) -> outputs` for each node, inputs included: there, `args` holds
             the new symbolic input. What it returns takes the place of the node's outputs.
         name: Of the new model.
+        called_with: Tensors whose channels the inputs take over. Default: the inputs stay.
 
     Returns:
         The new model, with inputs and outputs in the same structures.
     """
     graph = functional(model)
-    inputs = keras.tree.map_structure(_new_input, graph._inputs_struct)
+    given = graph.inputs if called_with is None else called_with
+    channels = {id(old): new.shape[-1] for old, new in zip(graph.inputs, given, strict=True)}
+    inputs = keras.tree.map_structure(
+        lambda tensor: _new_input(tensor, channels[id(tensor)]), graph._inputs_struct
+    )
     fresh = {
         id(old): new for old, new in zip(graph.inputs, keras.tree.flatten(inputs), strict=True)
     }
@@ -186,12 +196,12 @@ def rebuild(model: keras.Model, call: Callable[[Node, Any, Any], Any], name: str
     return keras.Model(inputs, results, name=name)
 
 
-def _new_input(tensor: Any) -> Any:
+def _new_input(tensor: Any, channels: int | None) -> Any:
     layer = tensor._keras_history.operation
     optional = getattr(layer, "optional", False)
-    return keras.Input(
-        batch_shape=tensor.shape, dtype=tensor.dtype, name=layer.name, optional=optional
-    )
+    # A declared size of None stays.
+    shape = (*tensor.shape[:-1], tensor.shape[-1] and channels)
+    return keras.Input(batch_shape=shape, dtype=tensor.dtype, name=layer.name, optional=optional)
 
 
 def copy_layer(layer: keras.layers.Layer, args: Any, kwargs: Any) -> keras.layers.Layer:
@@ -208,9 +218,13 @@ def copy_layer(layer: keras.layers.Layer, args: Any, kwargs: Any) -> keras.layer
 
 
 def from_config(
-    layer: keras.layers.Layer, config: dict[str, Any], args: Any, kwargs: Any
+    layer: keras.layers.Layer,
+    config: dict[str, Any],
+    args: Any,
+    kwargs: Any,
+    value: Callable[[keras.Variable], Any] = lambda variable: variable,
 ) -> keras.layers.Layer:
-    """As `copy_layer`, with another config."""
+    """As `copy_layer`, with another config, and weights made of the layer's own by `value`."""
     try:
         if isinstance(layer, keras.layers.Lambda):
             # The function is already in this process: nothing foreign is loaded.
@@ -222,12 +236,12 @@ def from_config(
     except Exception as error:
         raise _not_copied(layer, f": {error}") from error
     symbolic_call(copy, args, kwargs)
-    old, new = layer.variables, copy.variables
-    if [v.shape for v in old] != [v.shape for v in new]:
+    old, new = [value(variable) for variable in layer.variables], copy.variables
+    if [tuple(v.shape) for v in old] != [tuple(v.shape) for v in new]:
         raise ValueError(
             f"Layer {layer.name!r} ({type(layer).__name__}) cannot be copied: made from its own "
             f"config it has other weights, {[v.path for v in new]} instead of "
-            f"{[v.path for v in old]}."
+            f"{[v.path for v in layer.variables]}."
         )
     for source, target in zip(old, new, strict=True):
         target.assign(source)

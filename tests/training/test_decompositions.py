@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfcompress import lowrank
+from tfcompress.low_rank import decompositions
 
 # Squares of singular values come from a Gram matrix in float64: 1e-16 relative to the largest.
 EXACT = 1e-12
@@ -25,12 +25,12 @@ def matrices(rows, columns, seed):
 def test_the_error_is_the_tail_of_singular_values(rows, columns, seed, data):
     matrix = matrices(rows, columns, seed)
     rank = data.draw(st.integers(1, min(rows, columns)))
-    left, right = lowrank.svd(matrix, rank)
+    left, right = decompositions.svd(matrix, rank)
     assert (left.shape, right.shape) == ((rows, rank), (rank, columns))
     singular = np.linalg.svd(matrix, compute_uv=False)
     error = np.square(matrix - left @ right).sum()
     np.testing.assert_allclose(error, np.square(singular[rank:]).sum(), atol=EXACT)
-    kept = lowrank.svd_energy(matrix)
+    kept = decompositions.svd_energy(matrix)
     expected = np.square(singular).cumsum() / np.square(singular).sum()
     np.testing.assert_allclose(kept, expected, atol=EXACT)
     assert kept[-1] == 1.0
@@ -38,7 +38,7 @@ def test_the_error_is_the_tail_of_singular_values(rows, columns, seed, data):
 
 def test_factors_of_a_matrix_have_the_same_size():
     matrix = np.random.default_rng(0).normal(size=(9, 20)) * 100
-    left, right = lowrank.svd(matrix, 4)
+    left, right = decompositions.svd(matrix, 4)
     singular = np.linalg.svd(matrix, compute_uv=False)[:4]
     np.testing.assert_allclose(np.square(left).sum(axis=0), singular, rtol=1e-9)
     np.testing.assert_allclose(np.square(right).sum(axis=1), singular, rtol=1e-9)
@@ -56,10 +56,10 @@ def reconstructed(kernel, factors):
 def test_tucker2_keeps_the_energy_that_the_table_says(size, inputs, outputs, seed, data):
     kernel = np.random.default_rng(seed).normal(size=(size, inputs, outputs))
     ranks = data.draw(st.integers(1, inputs)), data.draw(st.integers(1, outputs))
-    factors = lowrank.tucker2(kernel, ranks)
+    factors = decompositions.tucker2(kernel, ranks)
     assert factors[1].shape == (size, *ranks)
     error = np.square(kernel - reconstructed(kernel, factors)).sum() / np.square(kernel).sum()
-    energy = lowrank.tucker2_energy(kernel)
+    energy = decompositions.tucker2_energy(kernel)
     np.testing.assert_allclose(error, 1 - energy[ranks[0] - 1, ranks[1] - 1], atol=EXACT)
     # The bound of HOSVD: the sum of both tails.
     tails = 0.0
@@ -68,7 +68,7 @@ def test_tucker2_keeps_the_energy_that_the_table_says(size, inputs, outputs, see
         tails += np.square(np.linalg.svd(unfolded, compute_uv=False)[rank:]).sum()
     assert error * np.square(kernel).sum() <= tails + EXACT
     # HOOI can only lower it.
-    refined = lowrank.tucker2(kernel, ranks, sweeps=3)
+    refined = decompositions.tucker2(kernel, ranks, sweeps=3)
     better = np.square(kernel - reconstructed(kernel, refined)).sum() / np.square(kernel).sum()
     assert better <= error + EXACT
 
@@ -76,7 +76,9 @@ def test_tucker2_keeps_the_energy_that_the_table_says(size, inputs, outputs, see
 def test_hooi_gains_something_where_the_two_sides_depend_on_each_other():
     kernel = np.random.default_rng(0).normal(size=(9, 16, 16))
     errors = [
-        np.linalg.norm(kernel - reconstructed(kernel, lowrank.tucker2(kernel, (4, 4), sweeps)))
+        np.linalg.norm(
+            kernel - reconstructed(kernel, decompositions.tucker2(kernel, (4, 4), sweeps))
+        )
         for sweeps in (0, 1, 5)
     ]
     assert errors[2] < errors[1] < errors[0]
@@ -84,17 +86,19 @@ def test_hooi_gains_something_where_the_two_sides_depend_on_each_other():
 
 def test_full_rank_is_the_kernel():
     kernel = np.random.default_rng(0).normal(size=(9, 5, 6))
-    first, core, last = lowrank.tucker2(kernel, (5, 6))
+    first, core, last = decompositions.tucker2(kernel, (5, 6))
     assert first is None
     assert last is None
     np.testing.assert_array_equal(core, kernel)
-    left, right = lowrank.svd(kernel[0], 5)
+    left, right = decompositions.svd(kernel[0], 5)
     np.testing.assert_allclose(left @ right, kernel[0], atol=EXACT)
 
 
 @pytest.mark.parametrize("rank", [1, 3])
 def test_zeros_stay_zeros(rank):
-    left, right = lowrank.svd(np.zeros((4, 3)), rank)
+    left, right = decompositions.svd(np.zeros((4, 3)), rank)
     np.testing.assert_array_equal(left @ right, np.zeros((4, 3)))
-    np.testing.assert_array_equal(lowrank.svd_energy(np.zeros((4, 3))), np.ones(3))
-    np.testing.assert_array_equal(lowrank.tucker2_energy(np.zeros((2, 4, 3))), np.ones((4, 3)))
+    np.testing.assert_array_equal(decompositions.svd_energy(np.zeros((4, 3))), np.ones(3))
+    np.testing.assert_array_equal(
+        decompositions.tucker2_energy(np.zeros((2, 4, 3))), np.ones((4, 3))
+    )

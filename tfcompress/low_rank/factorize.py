@@ -8,12 +8,13 @@ from typing import Any
 import keras
 from keras.layers import Layer
 
+from tfcompress.filters import Filters
+from tfcompress.graph import Node, calls, copy_layer, functional, is_graph, rebuild
+from tfcompress.walk import walk
+
 from . import factors
-from .filters import Filters
-from .graph import Node, calls, copy_layer, functional, is_graph, rebuild
-from .low_rank_plan import factorable, low_rank_plan
-from .plans import LowRankLayer, LowRankPlan
-from .walk import walk
+from .plan import LowRankLayer, LowRankPlan
+from .planning import factorable, low_rank_plan
 
 __all__ = ["factorize"]
 

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers
 
-from . import lowrank
-from .constraint import MaskConstraint
-from .kernels import DEPTHWISE
+from tfcompress.constraint import MaskConstraint
+from tfcompress.kernels import DEPTHWISE
+
+from . import decompositions
 
 __all__ = [
     "CONVOLUTIONS",
@@ -118,8 +119,8 @@ def replace(
         old one that follows its kernel; the values of the bias are to be copied.
     """
     if method(layer) == "Tucker-2":
-        return _tucker2(layer, lowrank.tucker2(kernel, (rank[0], rank[1]), refine), names)
-    left, right = lowrank.svd(kernel[0], rank[0])
+        return _tucker2(layer, decompositions.tucker2(kernel, (rank[0], rank[1]), refine), names)
+    left, right = decompositions.svd(kernel[0], rank[0])
     match layer:
         case layers.Dense():
             return _dense(layer, left, right, names)

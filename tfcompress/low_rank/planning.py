@@ -9,17 +9,18 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress import filters as _filters
+from tfcompress.filters import Filters
+from tfcompress.graph import calls, functional, is_graph
+from tfcompress.kernels import kernels_of
+from tfcompress.macs import count_macs
+from tfcompress.quantize import is_quantized
+from tfcompress.subclassed import as_functional
+from tfcompress.walk import Lineage, check_built, own_weights, walk
+
 from . import factors, ranks
-from . import filters as _filters
-from .filters import Filters
-from .graph import calls, functional, is_graph
-from .kernels import kernels_of
-from .macs import count_macs
-from .plans import LowRankLayer, LowRankPlan
-from .quantize import is_quantized
+from .plan import LowRankLayer, LowRankPlan
 from .ranks import Options, Shape
-from .subclassed import as_functional
-from .walk import Lineage, check_built, own_weights, walk
 
 __all__ = ["factorable", "low_rank_plan"]
 

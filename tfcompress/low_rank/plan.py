@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Group
 from rich.table import Table
 
-from .converters.text import as_text
+from tfcompress.converters.text import as_text
 
 __all__ = ["LowRankLayer", "LowRankPlan"]
 

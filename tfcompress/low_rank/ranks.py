@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers
 
-from . import lowrank
+from . import decompositions
 from .factors import CONVOLUTIONS, full_rank
 
 __all__ = ["Options", "common_energy", "options"]
@@ -110,7 +110,7 @@ def options(
     axes = [_multiples(size, round_to) for size in full]
     if len(axes) == 1:
         [rank] = axes
-        energy = lowrank.svd_energy(kernel[0])[rank - 1]
+        energy = decompositions.svd_energy(kernel[0])[rank - 1]
         costs = {
             "parameters": rank * (inputs + outputs),
             "macs": leaving * rank * (outputs if lookup else inputs + outputs),
@@ -119,7 +119,7 @@ def options(
     first, last = (grid.ravel() for grid in np.meshgrid(*axes, indexing="ij"))
     changed = (first < inputs) | (last < outputs)
     first, last = first[changed], last[changed]
-    energy = lowrank.tucker2_energy(kernel)[first - 1, last - 1]
+    energy = decompositions.tucker2_energy(kernel)[first - 1, last - 1]
     # A matrix of full rank is left out.
     reduce, expand = inputs * first * (first < inputs), last * outputs * (last < outputs)
     core = size * first * last

@@ -1,0 +1,159 @@
+"""Which positions of which axes must be kept or removed together: the book-keeping."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["FIXED", "Birth", "Coupling", "Ids", "Labels", "Member", "Role", "fixed"]
+
+Ids: TypeAlias = npt.NDArray[np.int64]
+"""For each position of an axis, the number of the unit that it belongs to."""
+
+FIXED = 0
+"""The unit of what must be kept."""
+
+Labels: TypeAlias = tuple[Ids | None, ...]
+"""The units of a tensor, axis by axis, the batch included; None where the size is not known."""
+
+Role: TypeAlias = Literal["output", "input", "parameter"]
+
+
+def fixed(shape: Sequence[int | None]) -> Labels:
+    """Labels of a tensor of which nothing can be cut."""
+    return tuple(None if size is None else np.full(size, FIXED) for size in shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Birth:
+    """An axis that a layer makes: where units come from.
+
+    Attributes:
+        path: Path of the layer.
+        kind: What the units are: `"channels"`, `"units"`, `"heads"`.
+        ids: The units.
+    """
+
+    path: str
+    kind: str
+    ids: Ids
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """An axis of a weight whose positions belong to units.
+
+    Attributes:
+        path: Path of the layer that holds the weight.
+        layer: That layer.
+        variable: The weight.
+        axis: Which of its axes.
+        role: Whether the axis runs over what a kernel makes, over what it reads, or over
+            parameters beside a kernel: biases, and those of normalization.
+        ids: The units.
+    """
+
+    path: str
+    layer: Any
+    variable: keras.Variable
+    axis: int
+    role: Role
+    ids: Ids
+
+
+class Coupling:
+    """Units, and which of them are one.
+
+    Every layer that makes an axis gives each of its positions a new unit (`born`). Where two axes
+    meet, their units become one, position by position (`unite`). What cannot be cut is marked so,
+    with the reason (`fix`).
+
+    Attributes:
+        births: Axes that layers make.
+        members: Axes of weights.
+        sizes: For each operation, entries of its config that count units, by their place in it.
+        slices: For each call of `GetItem` and axis, the units along it.
+        scaled: Weights to multiply by the square root of the share of these units that is left.
+        inputs: Of each nested model, the labels of its inputs.
+        tensors: Keys of the symbolic tensors that kernels read, and the units of their channels.
+        unknown: Paths and types of the operations for which there is no rule.
+        inexact: Units that something normalizes over, and what: without one, others change.
+    """
+
+    def __init__(self) -> None:
+        self._parents = [FIXED]
+        self._reasons: dict[int, str] = {}
+        self._born: dict[tuple[int, str], Birth] = {}
+        self.births: list[Birth] = []
+        self.members: dict[tuple[int, int], Member] = {}
+        self.sizes: dict[int, dict[tuple[str | int, ...], Ids]] = {}
+        self.slices: dict[tuple[int, int], Ids] = {}
+        self.scaled: dict[int, Ids] = {}
+        self.inputs: dict[int, list[Labels]] = {}
+        self.tensors: list[tuple[int, Ids]] = []
+        self.unknown: dict[str, str] = {}
+        self.inexact: dict[int, str] = {}
+
+    def born(self, operation: object, path: str, part: str, size: int) -> Ids:
+        """The units of an axis that a layer makes: the same ones at each of its calls."""
+        key = (id(operation), part)
+        if key not in self._born:
+            ids = np.arange(len(self._parents), len(self._parents) + size)
+            self._parents.extend(ids.tolist())
+            self._born[key] = Birth(path, part, ids)
+            self.births.append(self._born[key])
+        return self._born[key].ids
+
+    def unite(self, a: Ids, b: Ids) -> None:
+        """Make the units of two axes one, position by position."""
+        for i, j in zip(a.tolist(), b.tolist(), strict=True):
+            if i != j and FIXED in (i, j):
+                self._reasons.setdefault(i or j, "it meets an axis of which nothing can be cut")
+            elif i != j:
+                self._parents[self._root(j)] = self._root(i)
+
+    def fix(self, ids: Ids | None, reason: str) -> None:
+        """Keep units, and say why."""
+        for i in [] if ids is None else np.unique(ids).tolist():
+            self._reasons.setdefault(i, reason)
+
+    def _root(self, i: int) -> int:
+        parents = self._parents
+        while parents[i] != i:
+            parents[i] = parents[parents[i]]
+            i = parents[i]
+        return i
+
+    def roots(self) -> Ids:
+        """For each unit, the one that stands for all that are one with it."""
+        return np.array([self._root(i) for i in range(len(self._parents))])
+
+    def reasons(self) -> dict[int, str]:
+        """Why units must be kept, by the unit that stands for them."""
+        found: dict[int, str] = {}
+        for i, reason in self._reasons.items():
+            found.setdefault(self._root(i), reason)
+        return found
+
+    def member(self, path: str, layer: Any, variable: Any, axis: int, role: Role, ids: Ids) -> None:
+        """Say what units an axis of a weight runs over; once more if the layer is called again."""
+        axis %= len(variable.shape)
+        assert variable.shape[axis] == len(ids), (path, variable.shape, axis, len(ids))
+        key = (id(variable), axis)
+        if key in self.members:
+            self.unite(self.members[key].ids, ids)
+        else:
+            self.members[key] = Member(path, layer, variable, axis, role, ids)
+
+    def size(self, operation: object, entry: tuple[str | int, ...], ids: Ids) -> None:
+        """Say that an entry of the config of an operation counts units."""
+        known = self.sizes.setdefault(id(operation), {})
+        if entry in known:
+            self.unite(known[entry], ids)
+        else:
+            known[entry] = ids

@@ -1,0 +1,60 @@
+"""What a model would cost without some units, without building it."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+
+from tfcompress.budgets import Macs, Parameters
+from tfcompress.kernels import is_kernel
+from tfcompress.macs import count_macs
+from tfcompress.walk import own_weights, walk
+
+from .coupling import FIXED, Ids, Member
+from .cut import kept_shape
+from .groups import ChannelGroups
+
+__all__ = ["Estimate"]
+
+
+class Estimate:
+    """Parameters, exactly, or multiply-accumulates, in proportion to the kernels of each layer.
+
+    Args:
+        model: The model.
+        groups: Its groups.
+        budget: Says which of the two.
+    """
+
+    def __init__(
+        self, model: keras.Model, groups: ChannelGroups, budget: Macs | Parameters
+    ) -> None:
+        self.roots = groups.coupling.roots()
+        self.members: dict[int, list[Member]] = {}
+        for member in groups.coupling.members.values():
+            self.members.setdefault(id(member.variable), []).append(member)
+        # What costs something, and the weights that it is in proportion to.
+        self.parts: list[tuple[int, list[keras.Variable]]] = []
+        if isinstance(budget, Parameters):
+            self.parts = [(math.prod(v.shape), [v]) for v in model.weights]
+        else:
+            macs = count_macs(model)
+            layers = {id(lineage[-1]): lineage[-1] for _, lineage in walk(model) if lineage}
+            for layer, count in macs.items():
+                kernels = [v for v in own_weights(layer) if is_kernel(layer, v)]
+                self.parts.append((count or 0, kernels if id(layer) in layers else []))
+
+    def __call__(self, removed: Ids) -> float:
+        """The cost without these units."""
+        keep = ~np.isin(self.roots, removed)
+        keep[FIXED] = True
+        total = 0.0
+        for count, variables in self.parts:
+            before = sum(math.prod(v.shape) for v in variables)
+            after = sum(
+                math.prod(kept_shape(v, self.members.get(id(v), []), keep)) for v in variables
+            )
+            total += count * (after / before if before else 1.0)
+        return total

@@ -1,0 +1,291 @@
+"""Channel pruning: a model in, a smaller one out."""
+
+from __future__ import annotations
+
+import tempfile
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import Progress
+
+from tfcompress import budgets
+from tfcompress.budgets import Budget, Latency
+from tfcompress.filters import Filters
+from tfcompress.importance import ChannelImportance, l2_norm
+
+from .coupling import Ids
+from .cut import cut
+from .estimate import Estimate
+from .groups import Attention, ChannelGroup, ChannelGroups, channel_groups
+from .ranking import Ranking
+
+__all__ = ["prune_channels", "prune_channels_gradually"]
+
+Scope = Literal["layer", "global"]
+
+
+def prune_channels(
+    model: keras.Model,
+    amount: float | Budget,
+    *,
+    importance: ChannelImportance = l2_norm,
+    scope: Scope = "layer",
+    filters: Filters = None,
+    round_to: int = 1,
+    most_of_a_group: float = 0.9,
+    attention: Attention = "heads",
+) -> keras.Model:
+    """Cut the least important channels, units and heads out of a model.
+
+    What can be cut, and what goes with what, is found in the model's graph: print
+    `tfcompress.channel_groups(model)` to see it. The new model has the same layers, with fewer
+    channels, and the weights that are left. Cutting units that nothing reads (whose outgoing
+    weights are zero) changes no output, but where layers normalize over the units
+    (`LayerNormalization`); cutting others costs accuracy, which training on gives back.
+
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(8, name="a"), keras.layers.Dense(2, name="b")])
+    >>> small = prune_channels(model, 0.5)
+    >>> [tuple(weight.shape) for weight in small.weights]
+    [(4, 4), (4,), (4, 2), (2,)]
+
+    Args:
+        model: A built functional or sequential model. It stays as it is.
+        amount: The share of units to cut, 0 to 1; or what is to be left: `budgets.Macs`,
+            `budgets.Parameters` or `budgets.Latency`.
+        importance: Scores units; `tfcompress.importance` has several. Defaults to the squares of
+            the weights that go with a unit.
+        scope: Whether the share is cut from each group (`"layer"`), or from all units together
+            (`"global"`): their scores are then divided by their group's mean. Budgets are global.
+        filters: Which layers may lose outputs, as in `tfcompress.filters.matches`.
+        round_to: What is left of a group is a multiple of this, or all of it. Heads and their
+            widths are left out of it.
+        most_of_a_group: The share of a group that is cut at most, 0 to 1. One unit always stays.
+        attention: Whether attention loses whole heads, or width of each head.
+
+    Returns:
+        A new functional model, not compiled.
+
+    Raises:
+        TypeError: It is no Keras model, or an argument has the wrong type.
+        ValueError: The model is not built, subclassed, quantization-aware, or holds NaN; an
+            argument is out of range; nothing can be cut; or the budget is less than what cutting
+            all that may be cut leaves.
+
+    Reference:
+        Fang et al., "DepGraph: Towards Any Structural Pruning", https://arxiv.org/abs/2301.12900.
+    """
+    _check(amount, scope, round_to, most_of_a_group)
+    groups = channel_groups(model, filters, attention)
+    _check_prunable(model, groups)
+    scores = _scores(importance, model, groups.prunable)
+    ranking = Ranking(groups, scores, round_to, most_of_a_group)
+
+    def smaller(removed: Ids) -> keras.Model:
+        return cut(model, groups.coupling, removed)
+
+    if isinstance(amount, Latency):
+        return _within_latency(model, amount, ranking, smaller)
+    if isinstance(amount, budgets.Macs | budgets.Parameters):
+        return _within(model, amount, ranking, smaller, groups)
+    if scope == "layer":
+        return smaller(ranking.of_each(amount))
+    return smaller(ranking.lowest(int(amount * ranking.total + 1e-9)))
+
+
+def prune_channels_gradually(
+    model: keras.Model,
+    amount: float | budgets.Macs | budgets.Parameters,
+    fine_tune: Callable[[keras.Model, int], object],
+    *,
+    steps: int = 3,
+    **options: Any,
+) -> keras.Model:
+    """Cut channels in several steps, and train the model after each.
+
+    It is this loop, with amounts that add up, each step cutting as large a share as the others:
+
+        for step in range(steps):
+            model = tfc.prune_channels(model, amount_of_step)
+            fine_tune(model, step)
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(16), keras.layers.Dense(2)])
+    >>> widths = []
+    >>> def fine_tune(model, step):
+    ...     widths.append(model.layers[1].units)  # compile and fit it here
+    >>> small = prune_channels_gradually(model, 0.75, fine_tune, steps=2)
+    >>> widths
+    [8, 4]
+
+    Args:
+        model: A built functional or sequential model. It stays as it is.
+        amount: The share of units to cut in all, 0 to 1; or what is to be left: `budgets.Macs` or
+            `budgets.Parameters`.
+        fine_tune: Called with the model and the number of the step, from 0, after each cut. It
+            compiles the model and trains it in place.
+        steps: How many cuts, at least 1.
+        **options: As for `prune_channels`.
+
+    Returns:
+        The last model, trained.
+
+    Raises:
+        TypeError: As for `prune_channels`.
+        ValueError: As for `prune_channels`.
+    """
+    if steps < 1:
+        raise ValueError(f"`steps` must be at least 1. Received: {steps!r}")
+    if isinstance(amount, Latency):
+        raise TypeError(
+            "Gradual pruning takes a share, `Macs` or `Parameters`. Prune to a `Latency` at once, "
+            "and see what share of the MACs that leaves."
+        )
+    if isinstance(amount, budgets.Macs | budgets.Parameters):
+        left = budgets.limit(amount, model) / budgets.cost(amount, model)
+    else:
+        _check(amount, "layer", 1, 1.0)
+        left = 1 - amount
+    original = budgets.cost(amount, model) if not isinstance(amount, float | int) else 0
+    for step in range(steps):
+        if isinstance(amount, budgets.Macs | budgets.Parameters):
+            share = left ** ((step + 1) / steps)
+            part: float | Budget = type(amount)(max(1, int(original * share)))
+        else:
+            part = 1 - left ** (1 / steps)
+        model = prune_channels(model, part, **options)
+        fine_tune(model, step)
+    return model
+
+
+def _check(amount: object, scope: str, round_to: int, most_of_a_group: float) -> None:
+    if not isinstance(amount, budgets.Macs | budgets.Parameters | Latency):
+        if isinstance(amount, bool) or not isinstance(amount, int | float):
+            raise TypeError(
+                "`amount` must be a share of the units, 0 to 1, or a budget: budgets.Macs(...), "
+                f"budgets.Parameters(...) or budgets.Latency(...). Received: {amount!r}"
+            )
+        if not 0 <= amount < 1:
+            raise ValueError(f"`amount` must be at least 0 and below 1. Received: {amount!r}")
+    if scope not in ("layer", "global"):
+        raise ValueError(f'`scope` is "layer" or "global". Received: {scope!r}')
+    if isinstance(round_to, bool) or not isinstance(round_to, int) or round_to < 1:
+        raise ValueError(f"`round_to` must be an int of at least 1. Received: {round_to!r}")
+    if not 0 < most_of_a_group <= 1:
+        raise ValueError(
+            f"`most_of_a_group` must be above 0 and at most 1. Received: {most_of_a_group!r}"
+        )
+
+
+def _check_prunable(model: keras.Model, groups: ChannelGroups) -> None:
+    if not groups.prunable:
+        raise ValueError(f"There is nothing to cut in {model.name!r}:\n{groups}")
+    for variable in model.variables:
+        values = np.asarray(keras.ops.convert_to_numpy(variable))
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ValueError(
+                f"Weight {variable.path!r} of model {model.name!r} holds NaN or infinite values. "
+                "Training has probably diverged: go back to an earlier checkpoint."
+            )
+
+
+def _scores(
+    importance: ChannelImportance, model: keras.Model, groups: Sequence[ChannelGroup]
+) -> list[npt.NDArray[np.float64]]:
+    if not callable(importance):
+        raise TypeError(
+            "`importance` is a function from tfcompress.importance, such as l2_norm or "
+            f"taylor(x, y). Received: {importance!r}"
+        )
+    scores = [np.asarray(score, np.float64) for score in importance(model, groups)]
+    for group, score in zip(groups, scores, strict=True):
+        if score.shape != (group.size,) or not np.isfinite(score).all():
+            raise ValueError(
+                f"`importance` must give a finite score for each of the {group}. "
+                f"Received: shape {score.shape}, {np.sum(~np.isfinite(score))} of them not finite"
+            )
+    return scores
+
+
+def _within(
+    model: keras.Model,
+    budget: budgets.Macs | budgets.Parameters,
+    ranking: Ranking,
+    smaller: Callable[[Ids], keras.Model],
+    groups: ChannelGroups,
+) -> keras.Model:
+    """The largest model within a budget: searched by estimates, then counted."""
+    wanted = budgets.limit(budget, model)
+    if budgets.cost(budget, model) <= wanted:
+        return smaller(ranking.lowest(0))
+    estimate = Estimate(model, groups, budget)
+    least = smaller(ranking.lowest(ranking.total))
+    possible = budgets.cost(budget, least)
+    if possible > wanted:
+        what = "multiply-accumulates" if isinstance(budget, budgets.Macs) else "parameters"
+        raise ValueError(
+            f"{model.name!r} cannot be cut to {wanted:,} {what}: the smallest possible is "
+            f"{possible:,}. Raise `most_of_a_group`, let `filters` mean more layers, or lower "
+            "`round_to`."
+        )
+    low, high, aim = 0, ranking.total, float(wanted)
+    while True:
+        # Costs fall as the count rises: the first that is low enough.
+        count = low + bisect_left(
+            range(low, high), -aim, key=lambda count: -estimate(ranking.lowest(count))
+        )
+        found = smaller(ranking.lowest(count))
+        counted = budgets.cost(budget, found)
+        if counted <= wanted:
+            return found
+        if count >= high:
+            return least
+        # What an estimate leaves out (products of two activations, say) may cost a little more.
+        low, aim = count + 1, aim * wanted / counted
+
+
+def _within_latency(
+    model: keras.Model,
+    budget: Latency,
+    ranking: Ranking,
+    smaller: Callable[[Ids], keras.Model],
+) -> keras.Model:
+    wanted = budget.milliseconds if budget.most is None else budget.most
+    assert wanted is not None
+    console = Console(stderr=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="tfcompress-") as folder,
+        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
+    ):
+        task = progress.add_task("Measuring candidates", total=_MEASUREMENTS + 1)
+        latency = budgets.Stopwatch(budget, model, folder)
+
+        def measure(count: int) -> tuple[keras.Model, float]:
+            candidate = smaller(ranking.lowest(count))
+            found = latency(candidate)
+            progress.advance(task)
+            return candidate, found
+
+        best, least = measure(ranking.total)
+        if least > wanted:
+            unit = " ms" if budget.most is None else " times its own latency"
+            raise ValueError(
+                f"{model.name!r} cannot be cut to {wanted:.3g}{unit}: the smallest possible takes "
+                f"{least:.3g}{unit}. Raise `most_of_a_group`, or let `filters` mean more layers."
+            )
+        low, high = 0, ranking.total
+        for _ in range(_MEASUREMENTS):
+            middle = (low + high) // 2
+            candidate, found = measure(middle)
+            if found <= wanted:
+                best, high = candidate, middle
+            else:
+                low = middle
+    return best
+
+
+_MEASUREMENTS = 6  # to a 64th of the units: finer than the noise

@@ -1,0 +1,57 @@
+"""Group lasso: a penalty that drives whole channels to zero, for channel pruning to cut."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+__all__ = ["GroupLasso"]
+
+
+@keras.saving.register_keras_serializable("tfcompress")
+class GroupLasso(keras.regularizers.Regularizer):  # type: ignore[misc]
+    """Penalize the L2 norm of each channel of a kernel.
+
+    The penalty is `strength * sum_c sqrt(n) * ||w_c||_2`, with the `n` weights `w_c` of channel
+    `c`. Unlike L2, it does not shrink all channels alike, but some to nothing.
+
+    >>> kernel = keras.ops.convert_to_tensor([[3.0, 0.0], [4.0, 0.0]])
+    >>> round(float(GroupLasso(0.1)(kernel)), 4)
+    0.7071
+
+    Set it on a model that is built with `tfcompress.regularize(model, GroupLasso(1e-4), "conv")`.
+
+    Args:
+        strength: Factor of the penalty. Defaults to 1e-4.
+        axis: The axis of the kernel that runs over the channels; the last by default, which is that
+            of what `Dense` and `Conv` layers make. Of a transposed convolution it is -2.
+
+    Raises:
+        ValueError: `strength` is not finite, or below 0.
+
+    Reference:
+        Wen et al., "Learning Structured Sparsity in Deep Neural Networks",
+        https://arxiv.org/abs/1608.03665; Yuan and Lin, 2006.
+    """
+
+    def __init__(self, strength: float = 1e-4, axis: int = -1) -> None:
+        if not (math.isfinite(strength) and strength >= 0):
+            raise ValueError(f"`strength` must be at least 0. Received: {strength!r}")
+        self.strength = float(strength)
+        self.axis = axis
+
+    def __call__(self, x: Any) -> Any:
+        """The penalty of a kernel: a scalar."""
+        rank = len(x.shape)
+        others = [axis for axis in range(rank) if axis != self.axis % rank]
+        count = math.prod(x.shape[axis] for axis in others)
+        # The root has no gradient at zero, where channels are to end.
+        norms = ops.sqrt(ops.sum(ops.square(x), axis=others) + keras.config.epsilon() ** 2)
+        return self.strength * math.sqrt(count) * ops.sum(norms - keras.config.epsilon())
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        return {"strength": self.strength, "axis": self.axis}
