@@ -58,8 +58,7 @@ if find_spec("keras") is not None and find_spec("tensorflow") is not None:
     from . import budgets, converters, distill, importance, masks, schedules
     from .channels.groups import ChannelGroup, ChannelGroups, channel_groups
     from .channels.pruning import prune_channels, prune_channels_gradually
-    from .complexity import SmoothL0
-    from .distiller import Distiller, self_distiller
+    from .distill.distiller import Distiller, self_distiller
     from .fake_quant import FakeQuant
     from .group_lasso import GroupLasso
     from .low_rank.factorize import factorize
@@ -71,6 +70,7 @@ if find_spec("keras") is not None and find_spec("tensorflow") is not None:
     from .ranges import FreezeBatchNorm, FreezeRanges, calibrate
     from .regularize import regularize
     from .scheme import Int8Scheme
+    from .smooth_l0 import SmoothL0
     from .summary import Summary, summary
     from .wrapper import QuantizeWrapper
 else:

@@ -12,9 +12,8 @@ import keras
 from keras import ops
 
 from .features import Place, attention_at, layer_at, output_of
-from .soft_targets import SoftTargets
 
-__all__ = ["AttentionMaps", "AttentionScores", "Features", "SoftTargets"]
+__all__ = ["AttentionMaps", "AttentionScores", "Features"]
 
 
 @keras.saving.register_keras_serializable("tfcompress")

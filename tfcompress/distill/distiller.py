@@ -11,9 +11,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from .distill import SoftTargets
+from tfcompress.walk import check_built
+
 from .features import Place, extract, layer_at
-from .walk import check_built
+from .soft_targets import SoftTargets
 
 __all__ = ["Distiller", "self_distiller"]
 

@@ -1,0 +1,6 @@
+"""Distillation: what a student learns from a teacher, on top of `keras.distillation`."""
+
+from .losses import AttentionMaps, AttentionScores, Features
+from .soft_targets import SoftTargets
+
+__all__ = ["AttentionMaps", "AttentionScores", "Features", "SoftTargets"]
