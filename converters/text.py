@@ -1,4 +1,4 @@
-"""rich's tables as plain text."""
+"""rich's tables as plain text, and numbers that are short enough for them."""
 
 from __future__ import annotations
 
@@ -32,3 +32,25 @@ def as_text(*parts: Any, width: int) -> str:
     for part in parts:
         console.print(part)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+
+def scaled(number: float, unit: str = "") -> str:
+    """A number with three significant digits or so and a metric prefix.
+
+    Example:
+    >>> scaled(3_870_000_000), scaled(144, "B")
+    ('3.87 G', '144 B')
+
+    Args:
+        number: At least 0.
+        unit: What follows the prefix.
+
+    Returns:
+        The text.
+    """
+    for prefix in ("", "k", "M", "G"):
+        if number < 999.5 or prefix == "G":
+            break
+        number /= 1000
+    digits = 0 if prefix == "" else max(0, 2 - len(str(int(number))) + 1)
+    return f"{number:.{digits}f} {prefix}{unit}".rstrip()

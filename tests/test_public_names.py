@@ -9,7 +9,7 @@ from tfcompress import converters, edge
 
 def test_names():
     assert tfcompress.__all__ == [
-        "ChannelGroup", "ChannelGroups", "Distiller", "FakeQuant", "FreezeBatchNorm",
+        "ChannelGroup", "ChannelGroups", "Comparison", "Distiller", "FakeQuant", "FreezeBatchNorm",
         "FreezeRanges", "GroupLasso", "Int8Scheme", "KeepZeros", "LowRankPlan", "Prune",
         "QatReport", "QuantizeWrapper", "SmoothL0", "Summary", "budgets", "calibrate",
         "channel_groups", "converters", "distill", "edge", "factorize", "importance",

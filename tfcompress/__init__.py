@@ -14,6 +14,7 @@ from .edge.console import captured
 __all__ = [
     "ChannelGroup",
     "ChannelGroups",
+    "Comparison",
     "Distiller",
     "FakeQuant",
     "FreezeBatchNorm",
@@ -58,6 +59,7 @@ if find_spec("keras") is not None and find_spec("tensorflow") is not None:
     from . import budgets, converters, distill, importance, masks, schedules
     from .channels.groups import ChannelGroup, ChannelGroups, channel_groups
     from .channels.pruning import prune_channels, prune_channels_gradually
+    from .comparison import Comparison
     from .distill.distiller import Distiller, self_distiller
     from .fake_quant import FakeQuant
     from .group_lasso import GroupLasso

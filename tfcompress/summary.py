@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, overload
 
 import keras
 import numpy as np
 from rich import box
 from rich.table import Table
 
-from .converters.text import as_text
+from .comparison import Comparison
+from .converters.text import as_text, scaled
 from .fake_quant import FakeQuant
 from .kernels import is_kernel
 from .macs import count_macs
@@ -144,8 +145,14 @@ class Summary:
         return as_text(self.table(), width=80)
 
 
-def summary(model: keras.Model, inputs: Any = None) -> Summary:
-    """Sum up what a model costs, layer by layer.
+@overload
+def summary(model: keras.Model, *, inputs: Any = None) -> Summary: ...
+@overload
+def summary(model: keras.Model, after: keras.Model, *, inputs: Any = None) -> Comparison: ...
+def summary(
+    model: keras.Model, after: keras.Model | None = None, *, inputs: Any = None
+) -> Summary | Comparison:
+    """Sum up what a model costs, layer by layer; or what two models cost, side by side.
 
     Parameters, zeros and bytes are read from the weights as they are now; the state of optimizers,
     metrics and random generators is no part of them. Multiply-accumulates are counted in the
@@ -158,18 +165,35 @@ def summary(model: keras.Model, inputs: Any = None) -> Summary:
     >>> total.parameters, total.zeros, total.macs, total.bytes
     (36, 4, 32, 144)
 
+    >>> wide = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16, name="head")])
+    >>> summary(wide, model).total.left
+    {'parameters': 0.25, 'macs': 0.25, 'bytes': 0.25}
+
     Args:
         model: A built model.
+        after: Another, to compare with: what became of the first.
         inputs: What the model is called with, for sizes that the model itself does not know:
             arrays, or `keras.KerasTensor`s, with the batch first; a tuple is several arguments.
 
     Returns:
-        A `Summary`. A layer whose sizes are not known has `macs=None`.
+        A `Summary`; of two models a `Comparison`. A layer whose sizes are not known has
+        `macs=None`.
 
     Raises:
-        TypeError: If `model` is no Keras model.
-        ValueError: If it is not built, or cannot be traced.
+        TypeError: If `model` or `after` is no Keras model.
+        ValueError: If one is not built, or cannot be traced.
     """
+    if after is None:
+        return _summarize(model, inputs)
+    if not isinstance(after, keras.Model):
+        raise TypeError(
+            "The second model must be a keras.Model. (What a model is called with goes by name: "
+            f"summary(model, inputs=...).) Received: after={after!r}"
+        )
+    return Comparison(_summarize(model, inputs), _summarize(after, inputs))
+
+
+def _summarize(model: keras.Model, inputs: Any) -> Summary:
     check_built(model)
     macs = count_macs(model, inputs)
     counted: set[int] = set()
@@ -232,17 +256,7 @@ def _cells(layer: LayerSummary) -> tuple[str, str, str, str, str]:
     return (
         f"{layer.parameters:,}",
         f"{layer.sparsity:.1%}" if layer.parameters else "",
-        "?" if layer.macs is None else _scaled(layer.macs),
-        _scaled(layer.bytes) + "B",
+        "?" if layer.macs is None else scaled(layer.macs),
+        scaled(layer.bytes, "B"),
         ", ".join(map(str, layer.bits)),
     )
-
-
-def _scaled(number: float) -> str:
-    """Three significant digits or so, with a metric prefix: `"3.87 G"`."""
-    for prefix in ("", "k", "M", "G"):
-        if number < 999.5 or prefix == "G":
-            break
-        number /= 1000
-    digits = 0 if prefix == "" else max(0, 2 - len(str(int(number))) + 1)
-    return f"{number:.{digits}f} {prefix}"

@@ -1,0 +1,215 @@
+"""Two models side by side: what each layer costs before and after."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+
+from .converters.text import as_text, scaled
+
+if TYPE_CHECKING:
+    from .summary import LayerSummary, Summary
+
+__all__ = ["Comparison", "LayerComparison"]
+
+COUNTS = ("parameters", "macs", "bytes")
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerComparison:
+    """What one layer costs before and after.
+
+    Attributes:
+        path: Names from the model down to the layer.
+        before: What it costs in the first model; None if it is not there.
+        after: What it costs in the second; None if it is not there.
+    """
+
+    path: str
+    before: LayerSummary | None
+    after: LayerSummary | None
+
+    @property
+    def left(self) -> dict[str, float | None]:
+        """The share that is left of `"parameters"`, `"macs"` and `"bytes"`: after over before.
+
+        None where one of the two is missing or unknown, or where there was nothing before.
+        """
+        found: dict[str, float | None] = {}
+        for count in COUNTS:
+            before, after = (getattr(part, count, None) for part in (self.before, self.after))
+            found[count] = after / before if before and after is not None else None
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields and `left`, ready for JSON."""
+        parts = {"before": self.before, "after": self.after}
+        shown = {name: part and part.to_dict() for name, part in parts.items()}
+        return {"path": self.path, **shown, "left": self.left}
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Two models, layer by layer; layers are matched by their paths. Printing it gives a table.
+
+    `tfcompress.summary(before, after)` makes it. For one model that training changes in place,
+    take a summary before and one after:
+
+    >>> import keras, tfcompress
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="head")])
+    >>> before = tfcompress.summary(model)
+    >>> tfcompress.prune_weights(model, sparsity=0.5)
+    >>> total = Comparison(before, tfcompress.summary(model)).total
+    >>> total.before.zeros, total.after.zeros, total.left["parameters"]
+    (4, 20, 1.0)
+
+    Attributes:
+        before: The first model.
+        after: The second.
+    """
+
+    before: Summary
+    after: Summary
+
+    @property
+    def total(self) -> LayerComparison:
+        """Everything added up."""
+        return LayerComparison("Total", self.before.total, self.after.total)
+
+    @property
+    def layers(self) -> tuple[LayerComparison, ...]:
+        """Every layer of either model, however deep, without those inside it."""
+        return self._matched(self.before.layers, self.after.layers)
+
+    def grouped(self, depth: int = 1) -> tuple[LayerComparison, ...]:
+        """The layers down to a depth, each with all that is inside it.
+
+        Args:
+            depth: 1 for the layers of the models, 2 for theirs, and so on.
+
+        Returns:
+            Tuple of `LayerComparison`.
+        """
+        return self._matched(self.before.grouped(depth), self.after.grouped(depth))
+
+    def _matched(
+        self, before: tuple[LayerSummary, ...], after: tuple[LayerSummary, ...]
+    ) -> tuple[LayerComparison, ...]:
+        # What the model itself holds stands under its name, which may be another.
+        same_name = {self.before.name: self.after.name}
+        first = {same_name.get(layer.path, layer.path): layer for layer in before}
+        second = {layer.path: layer for layer in after}
+        old, new = list(first), list(second)
+        steps = SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+        paths = [path for _, a, b, c, d in steps for path in (*old[a:b], *new[c:d])]
+        return tuple(
+            LayerComparison(path, first.get(path), second.get(path))
+            for path in dict.fromkeys(paths)
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON: `before` and `after` (names), `total`, `layers`."""
+        return {
+            "before": self.before.name,
+            "after": self.after.name,
+            "total": self.total.to_dict(),
+            "layers": [layer.to_dict() for layer in self.layers],
+        }
+
+    def table(self, depth: int = 1, max_rows: int = 40) -> Table:
+        """A table of the layers that have parameters or multiply-accumulates.
+
+        Args:
+            depth: As in `grouped`.
+            max_rows: With more rows than this, the smallest layers share one.
+
+        Returns:
+            `rich.table.Table`.
+        """
+        rows = [row for row in self.grouped(depth) if _costs(row.before) or _costs(row.after)]
+        largest = _largest(rows, max_rows)
+        shown = [row for row in rows if row in largest]
+        if rest := [row for row in rows if row not in largest]:
+            shown.append(self._together(f"{len(rest)} smaller layers", rest))
+        total = self.total
+        before, after = self.before.name, self.after.name
+        table = Table(
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+            show_footer=True,
+            title=before if before == after else f"{before} -> {after}",
+            caption="Before -> after (share left); one number: the same; -: not there; ?: unknown. "
+            "MACs: multiply-accumulates per sample. Memory: of the weights as they are now, not "
+            "the size of a .tflite.",
+        )
+        table.add_column("Layer", "Total", overflow="fold")
+        # Where all is float, the widths say nothing new.
+        widths = {*self.before.total.bits, *self.after.total.bits}
+        names = ("Parameters", "Zeros", "MACs", "Memory", "Bits")[: 5 if 8 in widths else 4]
+        for name, footer in zip(names, _cells(total), strict=False):
+            table.add_column(name, footer, justify="right")
+        for row in shown:
+            table.add_row(row.path, *_cells(row)[: len(names)])
+        return table
+
+    def _together(self, path: str, rows: list[LayerComparison]) -> LayerComparison:
+        before = tuple(row.before for row in rows if row.before is not None)
+        after = tuple(row.after for row in rows if row.after is not None)
+        return LayerComparison(
+            path,
+            dataclasses.replace(self.before, layers=before).total if before else None,
+            dataclasses.replace(self.after, layers=after).total if after else None,
+        )
+
+    def __rich__(self) -> Table:
+        return self.table()
+
+    def __str__(self) -> str:
+        return as_text(self.table(), width=110)
+
+
+def _costs(layer: LayerSummary | None) -> bool:
+    return layer is not None and (layer.parameters > 0 or layer.macs != 0)
+
+
+def _largest(rows: list[LayerComparison], number: int) -> list[LayerComparison]:
+    """By parameters or multiply-accumulates, before or after, whichever stands out most."""
+    parts = [part for row in rows for part in (row.before, row.after) if part is not None]
+    parameters = max((part.parameters for part in parts), default=0) or 1
+    macs = max((part.macs or 0 for part in parts), default=0) or 1
+
+    def size(part: LayerSummary | None) -> float:
+        if part is None:
+            return 0.0
+        return max(part.parameters / parameters, 1.0 if part.macs is None else part.macs / macs)
+
+    return sorted(rows, key=lambda row: max(size(row.before), size(row.after)), reverse=True)[
+        :number
+    ]
+
+
+def _cells(row: LayerComparison) -> tuple[str, ...]:
+    def cell(text: Callable[[LayerSummary], str], count: str = "") -> str:
+        before, after = ("-" if p is None else text(p) for p in (row.before, row.after))
+        if before == after:
+            return before
+        share = row.left.get(count)
+        return f"{before} -> {after}" + ("" if share is None else f" ({share:.0%})")
+
+    return (
+        cell(lambda part: _compact(part.parameters), "parameters"),
+        cell(lambda part: f"{part.sparsity:.1%}" if part.parameters else ""),
+        cell(lambda part: "?" if part.macs is None else _compact(part.macs), "macs"),
+        cell(lambda part: _compact(part.bytes) + "B"),
+        cell(lambda part: ", ".join(map(str, part.bits))),
+    )
+
+
+def _compact(number: int) -> str:
+    return scaled(number).replace(" ", "")
