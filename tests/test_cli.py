@@ -44,7 +44,8 @@ def test_help_of_every_command_shows_an_example():
         text = run(name, "--help").output
         assert f"Example: tfcompress {name}" in text
     assert list(main.commands) == [
-        "demo", "convert", "inspect", "verify", "bench", "summary", "qat-report",
+        "demo", "convert", "inspect", "verify", "bench", "summary", "channels", "prune-channels",
+        "low-rank", "qat-report",
     ]  # fmt: skip
 
 
@@ -149,6 +150,130 @@ def test_summary(folder):
     assert "Parameters" in run("summary", folder / "model.keras").output
 
 
+def test_summary_of_two(folder, tmp_path):
+    smaller = tfcompress.prune_channels(keras.models.load_model(folder / "model.keras"), 0.5)
+    smaller.save(tmp_path / "smaller.keras")
+    both = ["summary", folder / "model.keras", tmp_path / "smaller.keras"]
+    found = json.loads(run(*both, "--json").stdout)
+    assert found["total"]["left"]["macs"] == 0.5
+    shown = run(*both)
+    assert shown.exit_code == 0
+    assert "->" in shown.output
+
+
+def test_channels(folder):
+    found = json.loads(run("channels", folder / "model.keras", "--json").stdout)
+    hidden, last = found["groups"]
+    assert (hidden["kind"], hidden["size"], hidden["why_kept"]) == ("units", 32, None)
+    assert (last["producers"], last["why_kept"]) == (["y"], "it is an output of the model")
+    [kernel, bias, reader] = hidden["members"]
+    assert (kernel["weight"], kernel["axis"], kernel["role"]) == ("kernel", 1, "output")
+    assert (bias["weight"], bias["axis"], bias["role"]) == ("bias", 0, "parameter")
+    assert (reader["path"], reader["axis"], reader["role"]) == ("y", 0, "input")
+    assert "it is an output" in " ".join(run("channels", folder / "model.keras").output.split())
+
+
+def test_channels_of_filters(folder):
+    found = json.loads(run("channels", folder / "model.keras", "--filters", "y", "--json").stdout)
+    assert [group["why_kept"] is None for group in found["groups"]] == [False, False]
+    nothing = run("channels", folder / "model.keras", "--filters", "conv")
+    assert nothing.exit_code == 2
+    assert "filters='conv'" in nothing.output
+
+
+@pytest.mark.parametrize(
+    ("options", "units"),
+    [
+        (["--amount", "0.5"], 16),
+        (["--amount", "0.45", "--round-to", "4"], 20),  # 18 would be left.
+        (["--macs", "0.25"], 8),
+        (["--macs", str(5 * (16 + 4))], 5),
+        (["--parameters", str(16 * 5 + 5 + 5 * 4 + 4), "--importance", "l1_norm"], 5),
+    ],
+)
+def test_prune_channels(folder, tmp_path, options, units):
+    path = tmp_path / "smaller.keras"
+
+    done = run("prune-channels", folder / "model.keras", path, *options, "--json")
+
+    assert done.exit_code == 0, done.output
+    smaller = keras.models.load_model(path)
+    assert smaller.get_layer("y").kernel.shape == (units, 4)
+    total = json.loads(done.stdout)["total"]
+    assert total["after"]["macs"] == units * (16 + 4)
+    assert total["before"]["macs"] == 32 * (16 + 4)
+    assert [file.name for file in tmp_path.iterdir()] == ["smaller.keras"]
+
+
+def test_prune_channels_shows_both_and_replaces_a_file(folder, tmp_path):
+    path = tmp_path / "model.keras"
+    path.write_bytes((folder / "model.keras").read_bytes())
+    done = run("prune-channels", path, path, "--amount", "0.75")
+    assert done.exit_code == 0, done.output
+    assert "->" in done.output
+    assert f"Wrote {path}: {path.stat().st_size:,} bytes." in done.output
+    assert keras.models.load_model(path).get_layer("y").kernel.shape == (8, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "Give one of --amount, --macs and --parameters"),
+        (["--amount", "0.5", "--macs", "0.5"], "Give one of --amount, --macs and --parameters"),
+        (["--amount", "1"], "--amount"),
+        (["--macs", "half"], "a share such as 0.5, or a whole number"),
+        (["--macs", "1.5"], "at most 1.0 (a share)"),
+        (["--macs", "3"], "the smallest possible is 80"),  # A tenth of 32 units, rounded up: 4.
+    ],
+)
+def test_prune_channels_says_what_is_wrong_and_writes_nothing(folder, tmp_path, options, message):
+    done = run("prune-channels", folder / "model.keras", tmp_path / "never.keras", *options)
+    assert done.exit_code == 2
+    assert message in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["prune-channels", "low-rank"])
+@pytest.mark.parametrize(
+    ("name", "message"), [("small.h5", "saved as .keras"), ("no/small.keras", "does not exist")]
+)
+def test_where_a_model_cannot_be_written(command, name, message, folder, tmp_path):
+    options = {
+        "prune-channels": [tmp_path / name, "--amount", "0.5"],
+        "low-rank": ["-o", tmp_path / name, "--ratio", "0.5"],
+    }
+    done = run(command, folder / "model.keras", *options[command])
+    assert done.exit_code == 2
+    assert message in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_low_rank_shows_the_plan_and_writes_the_model_if_asked(folder, tmp_path):
+    command = ["low-rank", folder / "model.keras", "--ratio", "0.25", "--json"]
+    plan = json.loads(run(*command).stdout)
+    assert [layer["rank"] for layer in plan["layers"]] == [[4], [1]]
+    # 16 * 32 and 32 * 4, through ranks of 4 and 1.
+    assert plan["macs_after"] == 4 * (16 + 32) + (32 + 4)
+    path = tmp_path / "small.keras"
+    assert run(*command, "-o", path).exit_code == 0
+    small = keras.models.load_model(path)
+    assert tfcompress.summary(small).total.macs == plan["macs_after"]
+    shown = run(*command[:-1], "-o", path)
+    assert "Rank" in shown.output
+    assert f"Wrote {path}: {path.stat().st_size:,} bytes." in shown.output
+
+
+def test_low_rank_writes_nothing_where_nothing_gets_cheaper(folder, tmp_path):
+    path = tmp_path / "never.keras"
+    done = run("low-rank", folder / "model.keras", "--ratio", "1.0", "-o", path)
+    assert done.exit_code == 1
+    assert "No layer gets cheaper" in done.output
+    assert not path.exists()
+    none = run("low-rank", folder / "model.keras")
+    assert none.exit_code == 2
+    assert "Give one of --energy, --ratio, --parameters and --macs" in none.output
+
+
 @pytest.fixture(scope="module")
 def qat(folder):
     """A quantization-aware model whose last layer stays in float, and the int8 file of it."""
@@ -200,6 +325,15 @@ def test_summary_of_a_quantization_aware_model(qat, folder):
     )
     assert (float_.pop("bits"), int8.pop("bits")) == ([32], [8, 32])
     assert float_ == int8
+
+
+@pytest.mark.parametrize(
+    "command", [["channels"], ["prune-channels", "never.keras", "--amount", "0.5"]]
+)
+def test_channels_are_cut_before_quantization(qat, command):
+    done = run(command[0], qat, *command[1:])
+    assert done.exit_code == 2
+    assert "before `quantize_aware`" in " ".join(done.output.split())
 
 
 def test_custom_layers_come_from_a_module_of_the_users(folder, tmp_path, monkeypatch):

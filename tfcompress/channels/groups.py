@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import keras
 import numpy as np
@@ -78,6 +78,21 @@ class ChannelGroup:
     normalized_by: str | None
     roots: Ids = field(repr=False)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the numbers of single units, ready for JSON."""
+        return {
+            "kind": self.kind,
+            "size": self.size,
+            "producers": list(self.producers),
+            "consumers": list(self.consumers),
+            "members": [
+                {"path": m.path, "weight": m.variable.name, "axis": m.axis, "role": m.role}
+                for m in self.members
+            ],
+            "why_kept": self.why_kept,
+            "normalized_by": self.normalized_by,
+        }
+
     def __str__(self) -> str:
         return (
             f"{self.size} {self.kind} of {', '.join(self.producers)}; read by "
@@ -119,6 +134,14 @@ class ChannelGroups(Sequence[ChannelGroup]):
     def unknown(self) -> dict[str, str]:
         """Paths and types of the layers and operations without a rule: all around is kept."""
         return self.coupling.unknown
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the numbers of single units, ready for JSON."""
+        return {
+            "name": self.name,
+            "groups": [group.to_dict() for group in self.groups],
+            "unknown": self.unknown,
+        }
 
     def table(self) -> Table:
         """A table, a row for each group.

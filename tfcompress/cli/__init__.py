@@ -1,0 +1,29 @@
+"""The command line: `tfcompress demo | convert | inspect | verify | bench | summary | ...`.
+
+Exit codes: 0 fine, 1 the check failed, 2 bad usage or bad input.
+"""
+
+import click
+
+from .errors import Commands
+from .files import bench, convert, demo, inspect, verify
+from .models import channels, low_rank, prune_channels, report_qat, summary
+
+__all__ = ["main"]
+
+
+@click.group(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(package_name="tfcompress")
+def main() -> None:
+    """Make Keras 3 models small and fast on the device, and prove it.
+
+    Exit codes: 0 fine, 1 the check failed, 2 bad usage or bad input.
+    """
+
+
+for command in (
+    demo, convert, inspect, verify, bench, summary, channels, prune_channels, low_rank, report_qat,
+):  # fmt: skip
+    main.add_command(command)

@@ -1,0 +1,44 @@
+"""What a command says when it cannot do its work, and with which exit code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from tfcompress import edge
+
+__all__ = ["BadInput", "CheckFailed", "Commands"]
+
+
+class CheckFailed(click.ClickException):
+    """The command did its work, and the answer is no."""
+
+    exit_code = 1
+
+
+class BadInput(click.ClickException):
+    """What the user gave cannot be worked with."""
+
+    exit_code = 2
+
+
+class Commands(click.Group):
+    """Reports errors that are meant for the user in one line, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the chosen command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # click knows what to do when `| head` has seen enough
+        except edge.DelegateMismatch as error:
+            raise CheckFailed(str(error)) from error
+        except (
+            ValueError,
+            OSError,
+            ImportError,
+            edge.DelegateUnavailable,
+            edge.ModelRefused,
+        ) as error:
+            raise BadInput(str(error)) from error

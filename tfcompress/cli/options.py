@@ -1,0 +1,103 @@
+"""What commands share: options, loading a model, printing a result."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from tfcompress.edge.console import captured
+
+from .errors import BadInput
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = [
+    "FILE",
+    "OUTPUT",
+    "Command",
+    "as_json",
+    "load",
+    "loading",
+    "on_delegate",
+    "on_threads",
+    "print_json",
+    "show",
+]
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+OUTPUT = click.Path(dir_okay=False, path_type=Path)
+
+Command = Callable[..., Any]
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine to read.")
+on_delegate = click.option(
+    "--delegate",
+    type=click.Choice(["xnnpack", "reference", "gpu"]),
+    default="xnnpack",
+    show_default=True,
+    help="What runs the ops.",
+)
+on_threads = click.option("--threads", type=click.IntRange(1), help="CPU threads; default: one.")
+
+
+def loading(command: Command) -> Command:
+    """Options of a command that loads a Keras model."""
+    module = click.option(
+        "--import",
+        "modules",
+        multiple=True,
+        metavar="MODULE",
+        help="Module that registers custom layers; may be given several times.",
+    )
+    unsafe = click.option(
+        "--unsafe", is_flag=True, help="Load Lambda layers too: they run code from the file."
+    )
+    return module(unsafe(command))
+
+
+def load(path: Path, modules: tuple[str, ...], unsafe: bool) -> keras.Model:
+    """The model in a .keras file."""
+    try:
+        import keras
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "This command needs Keras and TensorFlow. "
+            "Install them with: pip install 'tfcompress[tensorflow]'"
+        ) from error
+
+    # As `python` does for a script: the user's module lies in the folder that they stand in.
+    sys.path.insert(0, str(Path.cwd()))
+    for module in modules:
+        importlib.import_module(module)
+    with captured():
+        try:
+            return keras.models.load_model(path, compile=False, safe_mode=not unsafe)
+        except Exception as error:
+            raise BadInput(
+                f"{path} cannot be loaded as a Keras model: {error}\nCustom layers must be "
+                "registered by a module given with --import; Lambda layers need --unsafe."
+            ) from error
+
+
+def show(found: Any, as_json: bool) -> None:
+    """Print a result: a table, or JSON for a machine."""
+    if as_json:
+        print_json(found.to_dict())
+    elif hasattr(found, "__rich__"):
+        # As wide as the terminal; names are shown as they are, square brackets and colons too.
+        Console(markup=False, emoji=False, highlight=False).print(found)
+    else:
+        click.echo(found)
+
+
+def print_json(data: object) -> None:
+    """Print JSON, in which NaN and infinity have no place."""
+    click.echo(json.dumps(data, indent=2, allow_nan=False))
