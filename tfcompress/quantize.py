@@ -16,8 +16,8 @@ from .kernels import kernels_of
 from .linear import is_linear
 from .placement import Placement, place
 from .scheme import Int8Scheme
-from .subclassed import as_functional
-from .walk import check_built, walk
+from .subclassed import with_graph
+from .walk import walk
 from .wrapper import QuantizeWrapper
 
 __all__ = ["quantize_aware", "strip"]
@@ -65,10 +65,7 @@ def quantize_aware(
     Reference:
         Jacob et al. 2018, https://arxiv.org/abs/1712.05877
     """
-    check_built(model)
-    if not isinstance(model, keras.Sequential) and not is_graph(model):
-        model = as_functional(model)
-    functional(model)
+    model = with_graph(model)
     if not isinstance(scheme, Int8Scheme):
         raise TypeError(f"scheme must be an Int8Scheme. Received: scheme={scheme!r}")
     _check(model)

@@ -8,13 +8,35 @@ import keras
 
 from .converters.errors import ConversionError
 from .converters.signature import symbolic_inputs
+from .graph import functional, is_graph
+from .walk import check_built
 
-__all__ = ["as_functional"]
+__all__ = ["as_functional", "with_graph"]
 
 _WHAT_TO_DO = (
     "Build it with the functional API instead: x = keras.Input(shape); "
     "model = keras.Model(x, your_layers(x))."
 )
+
+
+def with_graph(model: keras.Model) -> keras.Model:
+    """The model itself if its graph can be read, else a functional one over the same layers.
+
+    Args:
+        model: A built model.
+
+    Returns:
+        A functional or sequential model.
+
+    Raises:
+        TypeError: It is no Keras model.
+        ValueError: It is not built, or subclassed and cannot be read off its `call`.
+    """
+    check_built(model)
+    if not (isinstance(model, keras.Sequential) or is_graph(model)):
+        model = as_functional(model)
+    functional(model)
+    return model
 
 
 def as_functional(model: keras.Model) -> keras.Model:

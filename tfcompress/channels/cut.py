@@ -82,7 +82,7 @@ class _Cut:
         changed = {entry: ids for entry, ids in sizes.items() if not self.keep[ids].all()}
         if not isinstance(operation, keras.layers.Layer):
             return self.operation(operation, changed) if changed else operation
-        config = operation.get_config()
+        config = _unbuilt(operation.get_config())
         for entry, ids in changed.items():
             self.set(config, entry, int(self.keep[ids].sum()))
         if not changed and not any(id(v) in self.members for v in operation.variables):
@@ -143,3 +143,10 @@ class _Cut:
             before = np.concatenate([[0], np.cumsum(self.keep[ids])])
             parts[axis] = slice(int(before[start]), int(before[max(start, stop)]))
         return args[0][tuple(parts)]
+
+
+def _unbuilt(config: Any) -> Any:
+    """A config without the shapes that inner layers were built with."""
+    if not isinstance(config, dict):
+        return config
+    return {key: _unbuilt(value) for key, value in config.items() if key != "build_config"}

@@ -18,6 +18,7 @@ from tfcompress.filters import Filters
 from tfcompress.graph import functional, is_graph, nodes
 from tfcompress.kernels import kernels_of
 from tfcompress.quantize import is_quantized
+from tfcompress.subclassed import with_graph
 from tfcompress.walk import walk
 
 from .call import Call, Rule, kept
@@ -106,12 +107,12 @@ class ChannelGroups(Sequence[ChannelGroup]):
     """All groups of a model. Printing it gives a table.
 
     Attributes:
-        name: Name of the model.
+        model: The model, functional.
         groups: The groups, in the order of the model.
         coupling: What they were found in.
     """
 
-    name: str
+    model: keras.Model = field(repr=False)
     groups: tuple[ChannelGroup, ...]
     coupling: Coupling = field(repr=False)
 
@@ -138,7 +139,7 @@ class ChannelGroups(Sequence[ChannelGroup]):
     def to_dict(self) -> dict[str, Any]:
         """Everything but the numbers of single units, ready for JSON."""
         return {
-            "name": self.name,
+            "name": self.model.name,
             "groups": [group.to_dict() for group in self.groups],
             "unknown": self.unknown,
         }
@@ -151,7 +152,7 @@ class ChannelGroups(Sequence[ChannelGroup]):
         """
         table = Table(
             "Units", "Kind", "Made by", "Read by", "Kept, because",
-            box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=self.name,
+            box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=self.model.name,
         )  # fmt: skip
         for group in self.groups:
             table.add_row(
@@ -197,7 +198,7 @@ def channel_groups(
     2 units of b; read by none; kept: it is an output of the model
 
     Args:
-        model: A built functional or sequential model.
+        model: A built model; subclassed, if its `call` can be traced.
         filters: Which layers may lose outputs, as in `tfcompress.filters.matches`.
         attention: Whether attention loses whole heads, or width of each head.
 
@@ -206,14 +207,15 @@ def channel_groups(
 
     Raises:
         TypeError: It is no Keras model, or `filters` has the wrong type.
-        ValueError: It is not built, subclassed, or quantization-aware; or `filters` means nothing.
+        ValueError: It is not built, cannot be traced, or is quantization-aware; or `filters` means
+            nothing.
 
     Reference:
         Fang et al., "DepGraph: Towards Any Structural Pruning", https://arxiv.org/abs/2301.12900.
     """
     if attention not in ("heads", "width"):
         raise ValueError(f'`attention` is "heads" or "width". Received: {attention!r}')
-    functional(model)
+    model = with_graph(model)
     if is_quantized(model):
         raise ValueError(
             f"The model {model.name!r} is quantization-aware. Cut channels before "
@@ -229,7 +231,7 @@ def channel_groups(
         if (part and attention == "heads") or (birth.kind == "heads" and attention == "width"):
             coupling.fix(birth.ids, f"attention={attention!r}")
     _fix_others(coupling, model, filters)
-    return ChannelGroups(model.name, tuple(_groups(coupling)), coupling)
+    return ChannelGroups(model, tuple(_groups(coupling)), coupling)
 
 
 def _follow(

@@ -55,7 +55,7 @@ def prune_channels(
     [(4, 4), (4,), (4, 2), (2,)]
 
     Args:
-        model: A built functional or sequential model. It stays as it is.
+        model: A built model; subclassed, if its `call` can be traced. It stays as it is.
         amount: The share of units to cut, 0 to 1; or what is to be left: `budgets.Macs`,
             `budgets.Parameters` or `budgets.Latency`.
         importance: Scores units; `tfcompress.importance` has several. Defaults to the squares of
@@ -73,8 +73,8 @@ def prune_channels(
 
     Raises:
         TypeError: It is no Keras model, or an argument has the wrong type.
-        ValueError: The model is not built, subclassed, quantization-aware, or holds NaN; an
-            argument is out of range; nothing can be cut; or the budget is less than what cutting
+        ValueError: The model is not built, cannot be traced, is quantization-aware, or holds NaN;
+            an argument is out of range; nothing can be cut; or the budget is less than what cutting
             all that may be cut leaves.
 
     Reference:
@@ -82,6 +82,7 @@ def prune_channels(
     """
     _check(amount, scope, round_to, most_of_a_group)
     groups = channel_groups(model, filters, attention)
+    model = groups.model
     _check_prunable(model, groups)
     scores = _scores(importance, model, groups.prunable)
     ranking = Ranking(groups, scores, round_to, most_of_a_group)
@@ -123,7 +124,7 @@ def prune_channels_gradually(
     [8, 4]
 
     Args:
-        model: A built functional or sequential model. It stays as it is.
+        model: A built model; subclassed, if its `call` can be traced. It stays as it is.
         amount: The share of units to cut in all, 0 to 1; or what is to be left: `budgets.Macs` or
             `budgets.Parameters`.
         fine_tune: Called with the model and the number of the step, from 0, after each cut. It

@@ -11,12 +11,12 @@ import numpy as np
 
 from tfcompress import filters as _filters
 from tfcompress.filters import Filters
-from tfcompress.graph import calls, functional, is_graph
+from tfcompress.graph import calls
 from tfcompress.kernels import kernels_of
 from tfcompress.macs import count_macs
 from tfcompress.quantize import is_quantized
-from tfcompress.subclassed import as_functional
-from tfcompress.walk import Lineage, check_built, own_weights, walk
+from tfcompress.subclassed import with_graph
+from tfcompress.walk import Lineage, own_weights, walk
 
 from . import factors, ranks
 from .plan import LowRankLayer, LowRankPlan
@@ -126,10 +126,7 @@ def factorable(model: keras.Model) -> keras.Model:
         TypeError: It is no Keras model.
         ValueError: It is not fit; says what to do.
     """
-    check_built(model)
-    if not isinstance(model, keras.Sequential) and not is_graph(model):
-        model = as_functional(model)
-    functional(model)
+    model = with_graph(model)
     if is_quantized(model):
         raise ValueError(
             f"The model {model.name!r} is quantization-aware. Factorize first: "

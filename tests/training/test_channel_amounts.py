@@ -1,0 +1,232 @@
+"""How much is cut: shares, budgets, rounding, and what cannot be had."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import tfcompress as tfc
+from tests.conftest import as_id
+from tfcompress import budgets, edge, importance
+
+
+def network():
+    """Three groups, of 16 (a residual), 8 and 24 channels."""
+    i = keras.Input((8, 8, 3), name="image")
+    x = layers.Conv2D(16, 3, padding="same", activation="relu", name="stem")(i)
+    y = layers.Conv2D(8, 1, activation="relu", name="narrow")(x)
+    x = layers.Add()([x, layers.Conv2D(16, 3, padding="same", name="back")(y)])
+    x = layers.Conv2D(24, 3, activation="relu", name="wide")(x)
+    x = layers.Dense(3, name="head")(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(i, x, name="network")
+
+
+def widths(model):
+    return tuple(model.get_layer(name).filters for name in ("stem", "narrow", "wide"))
+
+
+@pytest.mark.parametrize(
+    ("amount", "options", "expected"),
+    [
+        (0.0, {}, (16, 8, 24)),
+        (0.5, {}, (8, 4, 12)),
+        (0.3, {}, (12, 6, 17)),  # never more than the share
+        (0.3, {"round_to": 4}, (12, 8, 20)),
+        (0.3, {"round_to": 8}, (16, 8, 24)),
+        (0.9, {"round_to": 8}, (8, 8, 8)),
+        (0.95, {}, (2, 1, 3)),  # 0.9 of a group at most
+        (0.99, {"most_of_a_group": 1.0}, (1, 1, 1)),
+        (0.5, {"most_of_a_group": 0.25}, (12, 6, 18)),
+        (0.5, {"filters": "wide"}, (16, 8, 12)),
+        (0.5, {"filters": ["narrow"]}, (16, 4, 24)),
+        (0.5, {"filters": lambda layer: layer.name == "stem"}, "nothing"),
+    ],
+    ids=as_id,
+)
+def test_shares_of_each_group(amount, options, expected):
+    if expected == "nothing":  # the stem goes with the layer that is added to it
+        with pytest.raises(ValueError, match=r"back\s+is\s+not\s+in\s+`filters`"):
+            tfc.prune_channels(network(), amount, **options)
+        return
+    assert widths(tfc.prune_channels(network(), amount, **options)) == expected
+
+
+def test_the_lowest_of_all_go_first():
+    def scores(model, groups):
+        return [
+            np.linspace(1, 2, group.size) ** (4 if group.size == 24 else 0.1) for group in groups
+        ]
+
+    # The scores of `wide` are spread most, relative to their mean.
+    small = tfc.prune_channels(network(), 0.2, importance=scores, scope="global")
+    assert widths(small)[0] > 12
+    assert widths(small)[1] > 6
+    assert widths(small)[2] < 18
+    assert sum(widths(small)) == 48 - 9
+
+
+def test_what_is_left_are_the_highest_in_their_order():
+    model = network()
+    kernel = model.get_layer("narrow").kernel
+    order = [5, 2, 7, 0, 1, 3, 4, 6]
+
+    def scores(model, groups):
+        return [np.argsort(order) if g.size == 8 else np.arange(g.size) for g in groups]
+
+    small = tfc.prune_channels(model, 0.5, importance=scores, filters="narrow")
+    expected = kernel.numpy()[..., sorted(order[4:])]
+    np.testing.assert_array_equal(small.get_layer("narrow").kernel, expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"round_to": 4}], ids=as_id)
+@pytest.mark.parametrize(
+    "budget",
+    [budgets.Macs(0.5), budgets.Macs(60_000), budgets.Parameters(0.3), budgets.Parameters(3000)],
+    ids=as_id,
+)
+def test_budgets_are_kept_and_used(budget, options):
+    model = network()
+    small = tfc.prune_channels(model, budget, **options)
+    allowed = budgets.limit(budget, model)
+    used = budgets.cost(budget, small)
+    # Cutting one channel less would be too much; a channel is worth up to a fifth of it.
+    assert 0.8 * allowed < used <= allowed
+    if options:
+        assert all(width % 4 == 0 for width in widths(small))
+
+
+def test_a_budget_that_is_met_already_leaves_the_model():
+    small = tfc.prune_channels(network(), budgets.Macs(1.0))
+    assert widths(small) == (16, 8, 24)
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        (budgets.Macs(0.001), "multiply-accumulates: the smallest possible is"),
+        (budgets.Parameters(20), "cannot be cut to 20 parameters"),
+    ],
+    ids=as_id,
+)
+def test_impossible_budgets_say_what_is_possible(budget, message):
+    with pytest.raises(ValueError, match=message):
+        tfc.prune_channels(network(), budget)
+
+
+def test_latency(monkeypatch):
+    """The search itself, with a clock that counts multiply-accumulates."""
+    model = network()
+    macs = budgets.cost(budgets.Macs(1.0), model)
+    seen = []
+
+    def measured(self, candidate):
+        seen.append(budgets.cost(budgets.Macs(1.0), candidate) / macs)
+        return seen[-1]
+
+    monkeypatch.setattr(budgets.Stopwatch, "__init__", lambda *args: None)
+    monkeypatch.setattr(budgets.Stopwatch, "__call__", measured)
+    small = tfc.prune_channels(model, budgets.Latency(0.5))
+    share = budgets.cost(budgets.Macs(1.0), small) / macs
+    assert 0.4 < share <= 0.5
+    assert len(seen) <= 7
+    with pytest.raises(ValueError, match=r"smallest possible takes 0\.0\d+ times its own"):
+        tfc.prune_channels(model, budgets.Latency(0.001))
+
+
+@pytest.mark.slow
+def test_latency_is_measured(tmp_path):
+    i = keras.Input((32, 32, 8))
+    x = layers.Conv2D(128, 3, padding="same", activation="relu")(i)
+    x = layers.Conv2D(128, 3, padding="same", activation="relu")(x)
+    model = keras.Model(i, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
+    small = tfc.prune_channels(model, budgets.Latency(0.5))
+    # Two thirds of the work lie in 128 x 128 channels: half the time is about 0.7 of them each.
+    assert 8 < small.layers[1].filters < 128
+    stopwatch = budgets.Stopwatch(budgets.Latency(milliseconds=1.0), model, tmp_path)
+    assert stopwatch(small) > 0
+    with pytest.raises(ValueError, match="smallest possible takes"):
+        tfc.prune_channels(model, budgets.Latency(milliseconds=1e-6))
+    assert edge.delegates()["xnnpack"].available
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: budgets.Macs(0.0), ValueError, "above 0"),
+        (lambda: budgets.Macs(1.5), ValueError, "Received: 1.5"),
+        (lambda: budgets.Parameters(0), ValueError, "above 0"),
+        (lambda: budgets.Parameters("half"), TypeError, "Received: 'half'"),
+        (lambda: budgets.Macs(True), TypeError, "Received: True"),
+        (lambda: budgets.Latency(), ValueError, "one of `most`"),
+        (lambda: budgets.Latency(0.5, milliseconds=1.0), ValueError, "one of `most`"),
+        (lambda: budgets.Latency(milliseconds=0.0), ValueError, "above 0"),
+    ],
+)
+def test_wrong_budgets(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("amount", "options", "error", "message"),
+    [
+        (1.0, {}, ValueError, "below 1"),
+        (-0.1, {}, ValueError, "Received: -0.1"),
+        (float("nan"), {}, ValueError, "nan"),
+        ("half", {}, TypeError, r"budgets\.Macs"),
+        (0.5, {"scope": "model"}, ValueError, "'model'"),
+        (0.5, {"round_to": 0}, ValueError, "`round_to`"),
+        (0.5, {"most_of_a_group": 0}, ValueError, "`most_of_a_group`"),
+        (0.5, {"importance": "l2"}, TypeError, "l2_norm"),
+        (0.5, {"importance": lambda m, g: [np.zeros(1)] * len(g)}, ValueError, r"shape \(1,\)"),
+        (0.5, {"importance": lambda m, g: [np.full(x.size, np.nan) for x in g]}, ValueError, "not"),
+        (0.5, {"filters": "nothing"}, ValueError, "stem, narrow, back, wide, head"),
+        (0.5, {"filters": "head"}, ValueError, "nothing to cut"),
+    ],
+    ids=as_id,
+)
+def test_wrong_arguments(amount, options, error, message):
+    with pytest.raises(error, match=message):
+        tfc.prune_channels(network(), amount, **options)
+
+
+def test_weights_that_are_not_finite_are_named():
+    model = network()
+    model.get_layer("wide").bias.assign(np.full(24, np.nan))
+    with pytest.raises(ValueError, match=r"'wide/bias'.*NaN"):
+        tfc.prune_channels(model, 0.5)
+
+
+def test_gradually(capsys):
+    model, seen = network(), []
+
+    def fine_tune(model, step):
+        seen.append((step, *widths(model)))
+        model.compile("adam", "mse", jit_compile=False)
+        model.fit(np.ones((8, 8, 8, 3)), np.ones((8, 3)), verbose=0)
+
+    small = tfc.prune_channels_gradually(model, 0.75, fine_tune, steps=2, filters="^(?!head)")
+    assert seen == [(0, 8, 4, 12), (1, 4, 2, 6)]
+    assert small.compiled
+    seen.clear()
+    small = tfc.prune_channels_gradually(model, budgets.Macs(0.25), fine_tune, steps=2)
+    macs = budgets.cost(budgets.Macs(1.0), model)
+    assert 0.2 * macs < budgets.cost(budgets.Macs(1.0), small) <= 0.25 * macs
+    assert 8 < seen[0][1] + seen[0][2] < 24  # half of the way
+    with pytest.raises(ValueError, match="`steps`"):
+        tfc.prune_channels_gradually(model, 0.5, fine_tune, steps=0)
+    with pytest.raises(TypeError, match="Latency"):
+        tfc.prune_channels_gradually(model, budgets.Latency(0.5), fine_tune)
+
+
+def test_what_the_layers_say_of_themselves_stays():
+    i = keras.Input((6,))
+    options = {"kernel_regularizer": "l2", "activation": "tanh", "name": "a", "trainable": False}
+    x = layers.Dense(8, kernel_constraint="non_neg", **options)(i)
+    model = keras.Model(i, layers.Dense(2, dtype="mixed_float16", name="b")(x), name="model")
+    small = tfc.prune_channels(model, 0.5, importance=importance.l1_norm)
+    one, other = (m.get_layer("a").get_config() for m in (model, small))
+    assert other["units"] == 4
+    assert one | {"units": 4} == other
+    assert small.get_layer("b").dtype_policy.name == "mixed_float16"
+    assert (small.name, not small.compiled) == ("model", True)

@@ -1,0 +1,157 @@
+"""Scores of channels against NumPy, by the formulas of the papers."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import tfcompress as tfc
+from tfcompress import importance
+
+# The same sums in float64, of weights in float32; gradients and activations are float32 themselves.
+EXACT, FLOAT = 1e-9, 1e-4
+
+
+@pytest.fixture
+def model():
+    """A residual of 6 channels, with normalization, flattened into a dense layer."""
+    i = keras.Input((4, 4, 2), name="image")
+    x = layers.Conv2D(6, 3, padding="same", name="a")(i)
+    y = layers.Conv2D(5, 1, activation="relu", name="b")(x)
+    y = layers.BatchNormalization(name="norm")(layers.Conv2D(6, 3, padding="same", name="c")(y))
+    x = layers.ReLU(name="relu")(layers.Add()([x, y]))
+    model = keras.Model(i, layers.Dense(3, activation="softmax", name="head")(layers.Flatten()(x)))
+    rng = np.random.default_rng(0)
+    for variable in model.weights:
+        variable.assign(rng.uniform(0.1, 0.4, variable.shape) * rng.choice([-1, 1], variable.shape))
+    model.get_layer("norm").moving_variance.assign(np.ones(6))
+    return model
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(1)
+    return rng.normal(size=(10, 4, 4, 2)).astype("float32"), rng.integers(0, 3, 10)
+
+
+def weight(model, name, kind="kernel"):
+    return np.asarray(getattr(model.get_layer(name), kind), np.float64)
+
+
+def kernels_of_the_residual(model):
+    """Channel first: all weights of the kernels that make a channel of it, or read it."""
+    head = weight(model, "head").reshape(16, 6, 3)
+    return [
+        np.moveaxis(weight(model, "a"), 3, 0),
+        np.moveaxis(weight(model, "c"), 3, 0),
+        np.moveaxis(weight(model, "b"), 2, 0),
+        np.moveaxis(head, 1, 0),
+    ]
+
+
+def scored(model, score):
+    groups = tfc.channel_groups(model).prunable
+    assert [group.size for group in groups] == [6, 5]
+    return score(model, groups)
+
+
+@pytest.mark.parametrize(
+    ("score", "power"), [(importance.l1_norm, np.abs), (importance.l2_norm, np.square)]
+)
+def test_norms(model, score, power):
+    sums = [power(kernel).reshape(6, -1).sum(1) for kernel in kernels_of_the_residual(model)]
+    found = scored(model, score)
+    np.testing.assert_allclose(found[0], np.mean(sums, axis=0), rtol=EXACT)
+    inner = [np.moveaxis(weight(model, "b"), 3, 0), np.moveaxis(weight(model, "c"), 2, 0)]
+    expected = np.mean([power(kernel).reshape(5, -1).sum(1) for kernel in inner], axis=0)
+    np.testing.assert_allclose(found[1], expected, rtol=EXACT)
+
+
+def test_bn_scale(model):
+    found = scored(model, importance.bn_scale)
+    np.testing.assert_allclose(found[0], np.abs(weight(model, "norm", "gamma")), rtol=EXACT)
+    # No normalization: the norm.
+    np.testing.assert_allclose(found[1], scored(model, importance.l2_norm)[1], rtol=EXACT)
+
+
+def test_taylor_is_the_change_of_the_loss_to_first_order(model, data):
+    """Against central differences: all that makes a channel is scaled by 1 + h and 1 - h."""
+    x, y = data
+    loss = keras.losses.SparseCategoricalCrossentropy()
+    h = 1e-2  # float32 leaves some 1e-5 of the loss
+
+    def change(indices, names, batch):
+        values = []
+        for factor in (1 + h, 1 - h):
+            old = {name: model.get_layer(name).get_weights() for name in names}
+            for name in names:
+                new = [np.array(w) for w in old[name]]
+                for w in new[: 2 if name != "norm" else 4]:
+                    w[..., indices] *= factor
+                model.get_layer(name).set_weights(new)
+            values.append(float(loss(y[batch], model(x[batch], training=False))))
+            for name in names:
+                model.get_layer(name).set_weights(old[name])
+        return (values[0] - values[1]) / (2 * h)
+
+    found = scored(model, importance.taylor(x, y, "sparse_categorical_crossentropy", batch_size=5))
+    batches = [slice(0, 5), slice(5, 10)]
+    expected = [np.mean([change([c], ["b"], b) ** 2 for b in batches]) for c in range(5)]
+    np.testing.assert_allclose(found[1], expected, rtol=0.05, atol=1e-4)
+
+
+def test_taylor_takes_the_loss_that_the_model_was_compiled_with(model, data):
+    given = importance.taylor(*data, loss="sparse_categorical_crossentropy")
+    expected = scored(model, given)
+    with pytest.raises(ValueError, match="give `taylor` the loss"):
+        scored(model, importance.taylor(*data))
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    for one, other in zip(expected, scored(model, importance.taylor(*data)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=FLOAT)
+
+
+def test_activations(model, data):
+    between = keras.Model(model.input, [model.get_layer(n).output for n in ("a", "b", "relu")])
+    a, b, relu = between.predict(data[0], verbose=0)
+    # Where kernels read them: the convolution b reads a, the head reads relu; c reads b.
+    means = importance.activation_mean(data[0], batch_size=3)
+    shares = importance.activation_zeros(data[0], batch_size=3)
+    for score, measure in ((means, np.abs), (shares, lambda t: t != 0)):
+        found = scored(model, score)
+        both = [measure(t).reshape(-1, 6).mean(0) for t in (a, relu)]
+        np.testing.assert_allclose(found[0], np.mean(both, axis=0), rtol=FLOAT)
+        np.testing.assert_allclose(found[1], measure(b).reshape(-1, 5).mean(0), rtol=FLOAT)
+
+
+def test_activations_inside_nested_models_and_of_heads():
+    inner = keras.Sequential([layers.Dense(6, "relu", name="one"), layers.Dense(4)], name="inner")
+    i = keras.Input((3, 5))
+    x = layers.MultiHeadAttention(2, 3)(y := inner(i), y)
+    model = keras.Model(i, layers.Dense(2)(x))
+    groups = tfc.channel_groups(model).prunable
+    x = np.random.default_rng(0).normal(size=(4, 3, 5)).astype("float32")
+    found = importance.activation_mean(x)(model, groups)
+    hidden = inner.layers[0](x).numpy().reshape(-1, 6)
+    by_name = dict(zip([g.producers[0] for g in groups], found, strict=True))
+    np.testing.assert_allclose(by_name["inner/one"], np.abs(hidden).mean(0), rtol=FLOAT)
+    [heads] = [i for i, g in enumerate(groups) if g.kind == "heads"]
+    np.testing.assert_allclose(found[heads], importance.l2_norm(model, groups)[heads])
+
+
+def test_random_goes_on_from_its_seed(model):
+    one, other = importance.random(3), importance.random(3)
+    first = scored(model, one)
+    np.testing.assert_array_equal(first[0], scored(model, other)[0])
+    assert (first[0] != scored(model, one)[0]).any()
+
+
+def test_what_was_trained_away_goes_first(data):
+    """Channels that nothing reads, or that are never on, score lowest by what sees them so."""
+    i = keras.Input((4, 4, 2))
+    x = layers.Conv2D(4, 1, activation="relu", name="a")(i)
+    model = keras.Model(i, layers.Dense(3, name="head")(layers.GlobalAveragePooling2D()(x)))
+    model.get_layer("a").bias.assign([0.0, 0.0, -100.0, 0.0])  # never on
+    for score in (importance.activation_mean(data[0]), importance.activation_zeros(data[0])):
+        assert np.argmin(score(model, tfc.channel_groups(model).prunable)[0]) == 2
+    taylor = importance.taylor(*data, loss=keras.losses.SparseCategoricalCrossentropy(True))
+    assert taylor(model, tfc.channel_groups(model).prunable)[0][2] == 0

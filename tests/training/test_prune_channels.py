@@ -1,0 +1,241 @@
+"""Cutting channels: what nothing reads can go without a trace, whatever the graph."""
+
+import keras
+import numpy as np
+import pytest
+from architectures import ARCHITECTURES, SLOW
+from keras import layers, ops
+
+import tfcompress as tfc
+from tfcompress import converters
+
+# Products of float32 are summed in another order, over fewer terms.
+FLOAT = {"rtol": 1e-4, "atol": 1e-5}
+
+
+def outputs(model, x):
+    return keras.tree.flatten(model.predict(x, batch_size=16, verbose=0))
+
+
+def silence(model, attention="heads", seed=0):
+    """Zero all that reads half of the units of each group, and score these lowest.
+
+    Units that a layer normalizes over are left out: without one, the others change.
+    """
+    rng = np.random.default_rng(seed)
+    silent = {}
+    for group in tfc.channel_groups(model, attention=attention).prunable:
+        if group.normalized_by is not None:
+            continue
+        units = rng.permutation(group.size)[: group.size // 2]
+        silent[group.kind, group.producers] = units
+        readers = [m for m in group.members if m.role == "input"]
+        if not readers or group.kind == "head width":
+            # Queries and keys are multiplied with each other: no kernel reads them.
+            readers = group.members
+        for member in readers:
+            array = member.variable.numpy()
+            index = [slice(None)] * array.ndim
+            index[member.axis] = np.isin(member.units, units)
+            array[tuple(index)] = 0
+            member.variable.assign(array)
+
+    def score(model, groups):
+        scores = [np.ones(group.size) for group in groups]
+        for group, values in zip(groups, scores, strict=True):
+            values[silent.get((group.kind, group.producers), [])] = 0
+        return scores
+
+    return score, sum(len(units) for units in silent.values())
+
+
+def cut_what_is_silent(model, **options):
+    score, count = silence(model, options.get("attention", "heads"))
+    total = sum(
+        g.size
+        for g in tfc.channel_groups(model, attention=options.get("attention", "heads")).prunable
+    )
+    return tfc.prune_channels(
+        model, count / total, importance=score, scope="global", most_of_a_group=1.0, **options
+    )
+
+
+# Nothing can be cut from these: they are one layer, or have a Lambda or the input in a residual.
+WHOLE = {"custom layer", "Lambda", "layer used twice", "raw ops on Keras tensors"}
+# One of each kind runs by default.
+DEFAULT = {
+    *(
+        "conv-bn-relu",
+        "depthwise-bn-relu6",
+        "LSTM",
+        "MHA",
+        "multi-input multi-output",
+        "nested model",
+    ),
+    *("separable 1d", "siamese", "subclassed model", "TimeDistributed", "transformer block"),
+}
+CUTTABLE = [
+    pytest.param(name, marks=() if name in DEFAULT else pytest.mark.slow)
+    for name in ARCHITECTURES
+    if name not in WHOLE
+]
+
+
+@pytest.mark.parametrize("name", CUTTABLE)
+def test_what_nothing_reads_goes_without_a_trace(name):
+    case = ARCHITECTURES[name]()
+    before = tfc.channel_groups(case.model).model
+    for variable in before.variables:  # statistics, biases and factors that are not all alike
+        if any(part in variable.name for part in ("mean", "variance", "beta", "gamma", "bias")):
+            noise = np.random.default_rng(len(variable.path)).uniform(0.5, 1.5, variable.shape)
+            variable.assign(noise.astype(variable.dtype))
+    small = cut_what_is_silent(before)
+    exact = name != "mixed_float16"
+    tolerance = FLOAT if exact else {"rtol": 2e-2, "atol": 2e-3}  # half precision: 11 bits
+    if name in SLOW:  # the sums of a hundred layers
+        tolerance = {"rtol": 1e-3, "atol": 1e-4}
+    for old, new in zip(outputs(before, case.x), outputs(small, case.x), strict=True):
+        np.testing.assert_allclose(new, old, **tolerance)
+    if any(group.normalized_by is None for group in tfc.channel_groups(before).prunable):
+        assert small.count_params() < before.count_params()
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE))
+def test_nothing_to_cut(name):
+    with pytest.raises(ValueError, match="nothing to cut"):
+        tfc.prune_channels(ARCHITECTURES[name]().model, 0.5)
+
+
+@pytest.mark.parametrize("name", CUTTABLE)
+def test_half_of_each_group(name, tmp_path):
+    case = ARCHITECTURES[name]()
+    original = [np.array(w) for w in case.model.get_weights()]
+    groups = tfc.channel_groups(case.model)
+    small = tfc.prune_channels(case.model, 0.5)
+    for old, new in zip(original, case.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+    left = {(group.kind, group.producers): group.size for group in tfc.channel_groups(small)}
+    for group in groups:
+        size = group.size - group.size // 2 if group.why_kept is None else group.size
+        if group.size > 2:
+            assert left[group.kind, group.producers] == size, group
+    before, after = tfc.summary(groups.model).total, tfc.summary(small).total
+    assert after.parameters < before.parameters
+    assert after.macs < (0.8 if name != "conv3d" else 1.0) * before.macs
+
+    small.compile(keras.optimizers.SGD(1e-4), case.loss, jit_compile=False)
+    history = small.fit(case.x, case.y, batch_size=8, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    small.save(tmp_path / "small.keras")
+    again = keras.models.load_model(tmp_path / "small.keras")
+    for one, other in zip(outputs(small, case.x), outputs(again, case.x), strict=True):
+        np.testing.assert_array_equal(one, other)
+    if name in SLOW or name in ("BiLSTM", "MHA", "MobileNet"):
+        file = converters.convert(small, tmp_path / "small.tflite", batch_size=1)
+        result = converters.verify(small, file, case.x)
+        # Softmax probabilities and small sums, in float32 by another library
+        result.raise_if_above(max_error=1e-4)
+        int8 = converters.convert(
+            small, tmp_path / "int8.tflite", converters.Int8(calibration=case.x), batch_size=1
+        )
+        assert not int8.float_macs
+        assert int8.bytes < file.bytes or name not in SLOW
+
+
+def shuffled():
+    """ShuffleNet's unit, in raw operations: split, grouped convolution, shuffle, join."""
+    i = keras.Input((6, 6, 3))
+    x = layers.Conv2D(16, 3, padding="same", name="stem")(i)
+    left, right = ops.split(x, 2, axis=-1)
+    right = layers.Conv2D(8, 1, name="right")(right)
+    x = ops.concatenate([left, right], axis=-1)
+    x = ops.reshape(x, (-1, 6, 6, 2, 8))
+    x = ops.transpose(x, (0, 1, 2, 4, 3))
+    x = ops.reshape(x, (-1, 6, 6, 16))
+    x = layers.Conv2D(12, 3, groups=2, name="grouped")(x)
+    return keras.Model(i, layers.Dense(2)(ops.mean(x, axis=(1, 2))))
+
+
+def sliced():
+    """Gates out of one matrix, some of it padded, some of it squeezed."""
+    i = keras.Input((5,))
+    x = layers.Dense(12, name="both")(i)
+    gate, value = ops.sigmoid(x[:, :6]), x[..., 6:]
+    x = ops.pad(gate * value, [[0, 0], [1, 2]])
+    x = ops.squeeze(ops.expand_dims(x, 1), 1)
+    x = ops.maximum(layers.Dense(7, name="after")(x), 0.0)
+    return keras.Model(i, layers.Dense(2)(ops.stack([x, -x], axis=1)))
+
+
+def multiplied():
+    """Attention by hand: two matrix products, and an einsum."""
+    i = keras.Input((4, 6))
+    q, k, v = (layers.Dense(8, name=name)(i) for name in "qkv")
+    weights = ops.softmax(ops.matmul(q, ops.transpose(k, (0, 2, 1))))
+    x = ops.einsum("bij,bjc->bic", weights, v)
+    x = layers.EinsumDense("bic,chd->bihd", (4, 2, 6), bias_axes="hd", name="heads")(x)
+    return keras.Model(i, layers.Dense(3)(layers.Reshape((4, 12))(x)))
+
+
+def recurrent():
+    i = keras.Input((5, 4))
+    x = layers.Bidirectional(layers.GRU(6, return_sequences=True), merge_mode="sum", name="two")(i)
+    x = layers.TimeDistributed(layers.Dense(8, "relu"), name="each")(x)
+    x = layers.Bidirectional(layers.LSTM(4, return_sequences=True), name="joined")(x)
+    x = layers.SimpleRNN(7, name="simple")(x)
+    return keras.Model(i, layers.Dense(2)(layers.RepeatVector(2)(x)))
+
+
+def imaged():
+    i = keras.Input((8, 8, 3))
+    x = layers.Conv2DTranspose(8, 2, strides=2, name="up")(i)
+    x = layers.GroupNormalization(-1)(layers.PReLU(shared_axes=(1, 2))(x))
+    x = layers.SeparableConv2D(6, 3, depth_multiplier=2, activation="relu", name="separable")(x)
+    x = layers.Conv2D(6, 3, groups=6, name="grouped")(x)
+    x = layers.Permute((3, 1, 2))(layers.MaxPooling2D()(x))
+    x = layers.Permute((2, 3, 1))(x)
+    return keras.Model(i, layers.Dense(2)(layers.Flatten()(x)))
+
+
+@pytest.mark.parametrize("build", [shuffled, sliced, multiplied, recurrent, imaged])
+def test_operations_follow(build, tmp_path):
+    model = build()
+    x = np.random.default_rng(0).normal(size=(6, *model.input_shape[1:])).astype("float32")
+    small = cut_what_is_silent(model)
+    assert small.count_params() < model.count_params()
+    np.testing.assert_allclose(outputs(small, x)[0], outputs(model, x)[0], **FLOAT)
+    small.save(tmp_path / "small.keras")
+    again = keras.models.load_model(tmp_path / "small.keras")
+    np.testing.assert_array_equal(outputs(again, x)[0], outputs(small, x)[0])
+
+
+@pytest.mark.parametrize("kind", ["heads", "width"])
+def test_attention(kind):
+    i = keras.Input((5, 6))
+    x, scores = layers.MultiHeadAttention(4, 6, value_dim=4)(i, i, return_attention_scores=True)
+    y = layers.GroupQueryAttention(6, 4, 2)(i, i)
+    model = keras.Model(i, [layers.Dense(2)(layers.Concatenate()([x, y])), scores])
+    if kind == "heads":  # the weights of each head are an output: only grouped ones can go
+        groups = tfc.channel_groups(model)
+        assert any("each head is given back" in (g.why_kept or "") for g in groups)
+    data = np.random.default_rng(0).normal(size=(6, 5, 6)).astype("float32")
+    small = cut_what_is_silent(model, attention=kind)
+    assert small.count_params() < model.count_params()
+    for new, old in zip(outputs(small, data), outputs(model, data), strict=True):
+        np.testing.assert_allclose(new, old, **FLOAT)
+
+
+def test_of_a_nested_model_called_twice_and_of_dictionaries():
+    inner = keras.Sequential([keras.Input((None, 8)), layers.Dense(8, name="d")], name="inner")
+    a, b = keras.Input((3, 4), name="a"), keras.Input((3, 4), name="b")
+    embed = layers.Dense(8, name="embed")
+    x, y = inner(embed(a)), inner(embed(b))
+    data = {k: np.random.default_rng(0).normal(size=(4, 3, 4)).astype("float32") for k in "ab"}
+    model = keras.Model({"a": a, "b": b}, {"sum": layers.Dense(1, name="sum")(x + y)})
+    small = cut_what_is_silent(model)
+    assert small.get_layer("embed").units == 4
+    assert small.get_layer("inner").get_layer("d").units == 4
+    np.testing.assert_allclose(
+        small.predict(data, verbose=0)["sum"], model.predict(data, verbose=0)["sum"], **FLOAT
+    )
