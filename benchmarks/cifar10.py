@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,23 +77,71 @@ def batches(split: Split, batch: int, seed: int) -> Any:
     return data.batch(batch, drop_remainder=True).prefetch(2)
 
 
+def train(model: Any, keras: Any, split: Split, *, seed: int, epochs: int, batch: int) -> None:
+    """Fit a new model: AdamW, one epoch of warm-up, then a cosine to zero."""
+    steps = len(split[1]) // batch
+    rate = keras.optimizers.schedules.CosineDecay(
+        1e-4, max(steps * (epochs - 1), 1), warmup_target=4e-3, warmup_steps=steps
+    )
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=1e-3)
+    _fit(model, keras, split, optimizer, seed, epochs, batch)
+
+
 def fine_tune(
-    model: Any, keras: Any, split: Split, *, seed: int, epochs: int, rate: float, batch: int
+    model: Any,
+    keras: Any,
+    split: Split,
+    *,
+    seed: int,
+    epochs: int,
+    rate: float,
+    batch: int,
+    callbacks: Sequence[Any] = (),
 ) -> None:
     """Fit a trained model further with Adam, the learning rate going from `rate` to zero."""
     steps = len(split[1]) // batch
+    decay = keras.optimizers.schedules.CosineDecay(rate, steps * epochs)
+    _fit(model, keras, split, keras.optimizers.Adam(decay), seed, epochs, batch, callbacks)
+
+
+def _fit(
+    model: Any,
+    keras: Any,
+    split: Split,
+    optimizer: Any,
+    seed: int,
+    epochs: int,
+    batch: int,
+    callbacks: Sequence[Any] = (),
+) -> None:
     model.compile(
-        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps * epochs)),
+        optimizer,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         jit_compile=False,  # on a CPU, XLA makes these steps several times slower
     )
-    data = batches(split, batch, seed)
-    model.fit(data, steps_per_epoch=steps, epochs=epochs, verbose=2)
+    model.fit(
+        batches(split, batch, seed),
+        steps_per_epoch=len(split[1]) // batch,
+        epochs=epochs,
+        verbose=2,
+        callbacks=list(callbacks),
+    )
 
 
 def resnet8(keras: Any) -> Any:
     """ResNet-8 of MLPerf Tiny (Banbury et al., 2021), 78,666 parameters."""
+    return _resnet(keras, "resnet8", ((16, 1), (32, 2), (64, 2)))
+
+
+def resnet20(keras: Any) -> Any:
+    """ResNet-20 (He et al., 2015), with a 1x1 convolution as shortcut where the width changes."""
+    blocks = [(16, 1)] * 3 + [(32, 2)] + [(32, 1)] * 2 + [(64, 2)] + [(64, 1)] * 2
+    return _resnet(keras, "resnet20", blocks)
+
+
+def _resnet(keras: Any, name: str, blocks: Sequence[tuple[int, int]]) -> Any:
+    """A stem, residual blocks of (filters, strides), and a dense layer."""
     layers = keras.layers
 
     def conv(x: Any, name: str, filters: int, size: int = 3, strides: int = 1) -> Any:
@@ -107,13 +156,13 @@ def resnet8(keras: Any) -> Any:
 
     image = keras.Input((32, 32, 3), name="image")
     x = relu(conv_bn(image, "stem", 16), "stem")
-    for block, (filters, strides) in enumerate(((16, 1), (32, 2), (64, 2))):
+    for block, (filters, strides) in enumerate(blocks):
         y = relu(conv_bn(x, f"first{block}", filters, strides), f"first{block}")
         y = conv_bn(y, f"second{block}", filters)
         shortcut = conv(x, f"shortcut{block}", filters, 1, strides) if strides > 1 else x
         x = relu(layers.Add(name=f"add{block}")([shortcut, y]), f"add{block}")
     x = layers.Flatten(name="flatten")(layers.AveragePooling2D(8, name="pool")(x))
-    return keras.Model(image, layers.Dense(CLASSES, name="class")(x), name="resnet8")
+    return keras.Model(image, layers.Dense(CLASSES, name="class")(x), name=name)
 
 
 def mobilenet(keras: Any, max_value: float | None = 6.0) -> Any:
@@ -144,7 +193,7 @@ def wide(keras: Any) -> Any:
     return mobilenet(keras, max_value=None)
 
 
-NETS = {"resnet8": resnet8, "mobilenet": mobilenet, "wide": wide}
+NETS = {"resnet8": resnet8, "resnet20": resnet20, "mobilenet": mobilenet, "wide": wide}
 
 
 def named_weights(model: Any) -> dict[str, Array]:
@@ -160,3 +209,15 @@ def set_named_weights(model: Any, weights: Mapping[str, Array]) -> None:
     """Give a model what `named_weights` took from another."""
     for layer in model.layers:
         layer.set_weights([weights[f"{layer.name}/{i}"] for i in range(len(layer.get_weights()))])
+
+
+def settle(folder: Path, recipe: Mapping[str, Any]) -> None:
+    """Note a recipe in a cache folder; refuse one that was made by another."""
+    file, mine = folder / "recipe.json", json.loads(json.dumps(recipe))
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(mine, indent=2) + "\n")
+    elif (theirs := json.loads(file.read_text())) != mine:
+        raise SystemExit(
+            f"{folder} holds what was made with {theirs}, not with {mine}: take another folder."
+        )

@@ -152,12 +152,27 @@ class Case:
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
             part = file.with_suffix(".part.keras")
-            train_float(trained, self.seed, self.train, self.recipe).save(part)
+            self.trained(trained).save(part)
             part.replace(file)
         model = cifar10.NETS[self.net](keras)
         model.load_weights(file)
         if self.net == "wide":
             widen(model, self.seed, self.recipe.decades)
+        return model
+
+    def trained(self, net: str) -> keras.Model:
+        """A net, trained from nothing."""
+        keras.utils.set_random_seed(self.seed)
+        model = cifar10.NETS[net](keras)
+        recipe = self.recipe
+        cifar10.train(
+            model,
+            keras,
+            self.train,
+            seed=self.seed,
+            epochs=recipe.float_epochs[net],
+            batch=recipe.batch,
+        )
         return model
 
     def fine_tune(self, model: keras.Model) -> keras.Model:
@@ -249,25 +264,6 @@ class Case:
         return np.load(file)
 
 
-def train_float(net: str, seed: int, split: cifar10.Split, recipe: Recipe) -> keras.Model:
-    """Train a net from nothing: AdamW, one epoch of warm-up, then a cosine to zero."""
-    keras.utils.set_random_seed(seed)
-    model = cifar10.NETS[net](keras)
-    epochs, steps = recipe.float_epochs[net], len(split[1]) // recipe.batch
-    rate = keras.optimizers.schedules.CosineDecay(
-        1e-4, max(steps * (epochs - 1), 1), warmup_target=4e-3, warmup_steps=steps
-    )
-    model.compile(
-        keras.optimizers.AdamW(rate, weight_decay=1e-3),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=False,  # on a CPU, XLA makes these steps several times slower
-    )
-    batches = cifar10.batches(split, recipe.batch, seed)
-    model.fit(batches, steps_per_epoch=steps, epochs=epochs, verbose=2)
-    return model
-
-
 def widen(model: keras.Model, seed: int, decades: float) -> None:
     """Spread the ranges of `wide`'s depthwise channels, without changing what it computes.
 
@@ -354,24 +350,12 @@ def table(results: list[Result]) -> Table:
     return out
 
 
-def settle(folder: Path, recipe: Recipe) -> None:
-    """Note the recipe in a cache folder; refuse one that was made by another."""
-    file, mine = folder / "recipe.json", json.loads(json.dumps(asdict(recipe)))
-    if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(mine, indent=2) + "\n")
-    elif (theirs := json.loads(file.read_text())) != mine:
-        raise SystemExit(
-            f"{folder} holds what was made with {theirs}, not with {mine}: take another folder."
-        )
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, help="an .npz as cifar10.py reads it")
-    parser.add_argument("--nets", nargs="+", choices=cifar10.NETS, default=list(cifar10.NETS))
+    parser.add_argument("--nets", nargs="+", choices=RATE, default=list(RATE))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--longer", action="store_true", help="train on the float models, too")
     parser.add_argument("--cache", type=Path, help="keep what is finished in this folder")
@@ -395,7 +379,7 @@ def main() -> int:
     ]
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.cache or Path(temporary)
-        settle(folder, recipe)
+        cifar10.settle(folder, asdict(recipe))
         for net in args.nets:
             for seed in args.seeds:
                 case = Case(net, seed, recipe, folder, args.data, *splits)

@@ -10,15 +10,19 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.mark.slow
-def test_qat_cifar10_makes_and_tests_every_file_once(tmp_path):
+def random_images(path: Path) -> None:
     random = np.random.default_rng(0)
     splits = {
         f"{what}_{split}": random.integers(0, high, (count, *shape), "uint8")
         for split, count in (("train", 512), ("test", 256))
         for what, high, shape in (("x", 256, (32, 32, 3)), ("y", 10, (1,)))
     }
-    np.savez(tmp_path / "data.npz", **splits)
+    np.savez(path, **splits)
+
+
+@pytest.mark.slow
+def test_qat_cifar10_makes_and_tests_every_file_once(tmp_path):
+    random_images(tmp_path / "data.npz")
     command = [sys.executable, BENCHMARKS / "qat_cifar10.py", "--smoke", "--seeds", "1", "--longer"]
     command += ["--nets", "wide", "--data", "data.npz", "--cache", "cache", "--json", "out.json"]
 
@@ -39,6 +43,40 @@ def test_qat_cifar10_makes_and_tests_every_file_once(tmp_path):
     # Kernels are most of the file, and are a quarter of the size.
     assert by_stage["QAT"]["bytes"] < by_stage["float32"]["bytes"] / 2
     assert by_stage["QAT"]["lsb"] <= 2
+    assert run() == made
+
+
+@pytest.mark.slow
+def test_recipe_cifar10_makes_and_measures_every_stage_once(tmp_path):
+    random_images(tmp_path / "data.npz")
+    command = [sys.executable, BENCHMARKS / "recipe_cifar10.py", "--smoke", "--seeds", "1"]
+    command += ["--nets", "mobilenet", "--importances"]
+    command += ["--data", "data.npz", "--cache", "cache", "--json", "out.json"]
+
+    def run() -> dict[str, int]:
+        subprocess.run([str(part) for part in command], cwd=tmp_path, check=True)
+        made = (tmp_path / "cache").rglob("*.*")
+        return {path.name: path.stat().st_mtime_ns for path in made}
+
+    made = run()
+    report = json.loads((tmp_path / "out.json").read_text())
+    original, post_training, cut, cut_again, zeros, int8 = report["results"]
+    assert [r["stage"] for r in (original, int8)] == ["float32", "zeros, int8"]
+    recipe = report["recipes"]["mobilenet"]
+    for result in (cut, cut_again):
+        assert 0 < result["macs"] <= recipe["macs"][result["stage"]] * original["macs"]
+    assert int8["macs"] == zeros["macs"] == cut_again["macs"]
+    # The layers that are pruned hold most of the weights.
+    assert cut_again["zeros"] < 0.01 < 0.6 * recipe["zeros"] < zeros["zeros"] <= int8["zeros"]
+    sizes = [result["bytes"] for result in (original, cut, cut_again, int8)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert post_training["bytes"] < original["bytes"] / 2
+    # Zeros shorten the zip alone.
+    assert abs(zeros["bytes"] - cut_again["bytes"]) < 100
+    assert zeros["gzip_bytes"] < cut_again["gzip_bytes"]
+    assert len({c["importance"] for c in report["importances"]}) == 7
+    for comparison in report["importances"]:
+        assert 0.4 < comparison["macs"] <= 0.5
     assert run() == made
 
 

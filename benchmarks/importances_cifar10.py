@@ -1,0 +1,116 @@
+"""Which channels to cut: a trained net cut by every importance, and trained on alike.
+
+For recipe_cifar10.py, which has the nets and the command line.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cifar10
+import keras
+import numpy as np
+
+import tfcompress as tfc
+
+SHARE = 0.5  # of the MACs that is left
+EPOCHS = 1
+RATE = 1e-3
+SEEN = 1024  # training images that data-driven importances look at
+BASELINE = "random"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A net, cut by an importance.
+
+    Attributes:
+        importance: Which.
+        seed: Of the float training, and of all that is random after it.
+        macs: Share of the multiply-accumulates that is left.
+        cut: Accuracy after the cut, in percent of the test images.
+        trained: Accuracy after some training, likewise.
+    """
+
+    importance: str
+    seed: int
+    macs: float
+    cut: float
+    trained: float
+
+
+def importances(split: cifar10.Split, seed: int) -> dict[str, Any]:
+    """All of them, by name."""
+    images, labels = (part[:SEEN] for part in split)
+    seen, loss = cifar10.scaled(images), keras.losses.SparseCategoricalCrossentropy(True)
+    return {
+        "l1_norm": tfc.importance.l1_norm,
+        "l2_norm": tfc.importance.l2_norm,
+        "bn_scale": tfc.importance.bn_scale,
+        "taylor": tfc.importance.taylor(seen, labels, loss),
+        "activation_mean": tfc.importance.activation_mean(seen),
+        "activation_zeros": tfc.importance.activation_zeros(seen),
+        BASELINE: tfc.importance.random(seed),
+    }
+
+
+def compare(
+    model: Callable[[], keras.Model],
+    train: cifar10.Split,
+    test: cifar10.Split,
+    *,
+    seed: int,
+    batch: int,
+    file: Callable[[str], Path],
+) -> list[Comparison]:
+    """Cut a net by every importance, and train on.
+
+    Args:
+        model: Gives the trained net.
+        train: Training images and labels.
+        test: Test images and labels.
+        seed: Of the net; the batches follow from it, too.
+        batch: Images in a batch.
+        file: Where the figures of an importance are kept; those that are there stand.
+    """
+    found = []
+    for name, importance in importances(train, seed).items():
+        if not file(name).exists():
+            made = _cut(model(), name, importance, train, test, seed, batch)
+            file(name).write_text(json.dumps(asdict(made)))
+        found.append(Comparison(**json.loads(file(name).read_text())))
+    return found
+
+
+def _cut(
+    model: keras.Model,
+    name: str,
+    importance: Any,
+    train: cifar10.Split,
+    test: cifar10.Split,
+    seed: int,
+    batch: int,
+) -> Comparison:
+    def accuracy(model: keras.Model) -> float:
+        logits = model.predict(cifar10.scaled(test[0]), batch_size=250, verbose=0)
+        return 100 * float(np.mean(logits.argmax(-1) == test[1]))
+
+    small = tfc.prune_channels(model, tfc.budgets.Macs(SHARE), importance=importance)
+    cut = accuracy(small)
+    keras.utils.set_random_seed(seed)
+    cifar10.fine_tune(small, keras, train, seed=seed, epochs=EPOCHS, rate=RATE, batch=batch)
+    share = tfc.summary(small).total.macs / tfc.summary(model).total.macs
+    return Comparison(name, seed, share, cut, accuracy(small))
+
+
+def mean(comparisons: list[Comparison], field: str = "trained") -> dict[str, float]:
+    """Over seeds, by importance."""
+    groups: dict[str, list[float]] = {}
+    for comparison in comparisons:
+        groups.setdefault(comparison.importance, []).append(getattr(comparison, field))
+    return {name: statistics.mean(group) for name, group in groups.items()}

@@ -1,0 +1,453 @@
+"""CIFAR-10: one recipe from a float model to a small int8 file, measured after every step.
+
+Channels are cut out of a trained float model, down to a share of its multiply-accumulates (MACs),
+and again, to a smaller one; weights are pruned; it is trained for int8, the zeros kept. After each
+cut, and while the rest is done, the model learns from labels and from the original (distillation).
+Every step gives a .tflite, and so does int8 after training, of the original.
+
+Accuracy is that of the file on all 10,000 test images. Speed-ups are over the float32 original, on
+XNNPACK, one image a run, all files of a net in turns.
+
+With --importances, the float `mobilenet` is cut to half of its MACs by each importance of channels,
+and trained on for one epoch, with the same batches.
+
+    pip install -e '.[tensorflow]'
+    python benchmarks/recipe_cifar10.py --importances --cache recipe --json recipe.json
+
+It takes hours on two cores. With --cache, an interrupted run goes on where it stopped. Exits with 1
+if a target is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cifar10
+import importances_cifar10 as importances
+import keras
+import numpy as np
+from importances_cifar10 import Comparison
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+import tfcompress as tfc
+from tfcompress import converters, edge
+from tfcompress.edge.machine import machine
+
+FLOAT, POST = "float32", "int8 after training"
+CUT, CUT_AGAIN, ZEROS, QAT = "channels cut", "cut again", "zeros", "zeros, int8"
+STAGES = (FLOAT, POST, CUT, CUT_AGAIN, ZEROS, QAT)
+THREADS = (1, 2)
+
+console = Console()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a net is trained, and made smaller.
+
+    Attributes:
+        float_epochs: Of the training from nothing.
+        macs: Share of the float model's MACs that each cut leaves.
+        round_to: What is left of channels is a multiple of this, as XNNPACK's kernels like it.
+        pruned: Layers whose weights are pruned.
+        zeros: Share of them.
+        epochs: Of the training after each cut, with pruning, and for int8.
+        rates: Learning rates that these begin with.
+        temperature: Of the teacher's probabilities.
+        batch: Images in a batch.
+        calibration: Training images that give the ranges of int8.
+        train_images: How many to use; None for all.
+        test_images: Likewise.
+    """
+
+    float_epochs: int
+    macs: dict[str, float]
+    round_to: int
+    pruned: str
+    zeros: float
+    epochs: dict[str, int]
+    rates: dict[str, float]
+    temperature: float = 3.0
+    batch: int = 128
+    calibration: int = 500
+    train_images: int | None = None
+    test_images: int | None = None
+
+
+RATES = {CUT: 2e-3, CUT_AGAIN: 2e-3, ZEROS: 1e-3, QAT: 3e-4}
+RECIPES = {
+    "mobilenet": Recipe(
+        float_epochs=12,
+        macs={CUT: 0.5, CUT_AGAIN: 0.3},
+        round_to=16,
+        pruned="pointwise",
+        zeros=0.5,
+        epochs={CUT: 4, CUT_AGAIN: 6, ZEROS: 4, QAT: 2},
+        rates=RATES,
+    ),
+    "resnet20": Recipe(
+        float_epochs=6,
+        macs={CUT: 0.4, CUT_AGAIN: 0.3},
+        round_to=8,
+        pruned="first|second|shortcut",
+        zeros=0.7,
+        epochs={CUT: 2, CUT_AGAIN: 2, ZEROS: 2, QAT: 1},
+        rates=RATES,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A file, tested.
+
+    Attributes:
+        net: Which net.
+        seed: Of the float training.
+        stage: How the file came to be.
+        accuracy: Percent of the test images that it gets right.
+        macs: Multiply-accumulates for an image.
+        parameters: Of the model.
+        zeros: Share of them that is zero.
+        bytes: Of the file.
+        gzip_bytes: Of the file after `gzip -9`.
+        latency: By number of threads: milliseconds (the median), and speed-up over the float32
+            original (median of rounds, and its 10th and 90th percentile).
+    """
+
+    net: str
+    seed: int
+    stage: str
+    accuracy: float
+    macs: int
+    parameters: int
+    zeros: float
+    bytes: int
+    gzip_bytes: int
+    latency: dict[int, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One net and seed. A stage that left its files is not run again."""
+
+    net: str
+    seed: int
+    recipe: Recipe
+    folder: Path
+    train: cifar10.Split
+    test: cifar10.Split
+
+    def file(self, stage: str, suffix: str = ".tflite") -> Path:
+        """Where a stage's file is."""
+        name = stage.replace(",", "").replace(" ", "_")
+        return self.folder / self.net / f"seed{self.seed}" / f"{name}{suffix}"
+
+    def model(self, stage: str) -> keras.Model:
+        """What the stage made, now or before."""
+        file = self.file(stage, ".keras")
+        if not file.exists():
+            make = {
+                FLOAT: self.float32,
+                CUT: lambda: self.cut(CUT, after=FLOAT),
+                CUT_AGAIN: lambda: self.cut(CUT_AGAIN, after=CUT),
+                ZEROS: self.prune,
+                QAT: self.quantize_aware,
+            }[stage]
+            started = time.perf_counter()
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = file.with_suffix(".part.keras")
+            make().save(part)
+            part.replace(file)
+            seconds = time.perf_counter() - started
+            console.print(f"{self.net}, seed {self.seed}: {stage}, made in {seconds:.0f} s")
+        return keras.models.load_model(file, compile=False)
+
+    def float32(self) -> keras.Model:
+        """The original, trained from nothing."""
+        keras.utils.set_random_seed(self.seed)
+        model = cifar10.NETS[self.net](keras)
+        epochs, batch = self.recipe.float_epochs, self.recipe.batch
+        cifar10.train(model, keras, self.train, seed=self.seed, epochs=epochs, batch=batch)
+        return model
+
+    def cut(self, stage: str, after: str) -> keras.Model:
+        """Fewer channels."""
+        most = self.recipe.macs[stage] * macs(self.model(FLOAT))
+        small = tfc.prune_channels(
+            self.model(after), tfc.budgets.Macs(int(most)), round_to=self.recipe.round_to
+        )
+        return self.distill(small, stage)
+
+    def prune(self) -> keras.Model:
+        """Fewer weights that are not zero."""
+        steps = len(self.train[1]) // self.recipe.batch * self.recipe.epochs[ZEROS]
+        schedule = tfc.schedules.Polynomial(
+            0.0, self.recipe.zeros, begin=0, end=steps // 2, frequency=max(steps // 40, 1)
+        )
+        callback = tfc.Prune(schedule, filters=self.recipe.pruned)
+        return self.distill(self.model(CUT_AGAIN), ZEROS, [callback])
+
+    def quantize_aware(self) -> keras.Model:
+        """Fewer bits."""
+        model = tfc.quantize_aware(self.model(ZEROS))
+        tfc.calibrate(model, self.samples())
+        return self.distill(model, QAT, [tfc.KeepZeros()])
+
+    def distill(
+        self, student: keras.Model, stage: str, callbacks: Sequence[Any] = ()
+    ) -> keras.Model:
+        """Train a student on labels and on what the original gives."""
+        recipe, seed = self.recipe, self.seed + 100 * STAGES.index(stage)
+        keras.utils.set_random_seed(seed)
+        soft = tfc.distill.SoftTargets(recipe.temperature)
+        cifar10.fine_tune(
+            tfc.Distiller(self.model(FLOAT), student, soft),
+            keras,
+            self.train,
+            seed=seed,
+            epochs=recipe.epochs[stage],
+            rate=recipe.rates[stage],
+            batch=recipe.batch,
+            callbacks=callbacks,
+        )
+        return student
+
+    def samples(self) -> cifar10.Array:
+        """What int8 calibrates on."""
+        return cifar10.scaled(self.train[0][: self.recipe.calibration])
+
+    def convert(self, stage: str) -> Path:
+        """The stage's .tflite, written now or before."""
+        file = self.file(stage)
+        model = self.model(FLOAT if stage == POST else stage)
+        precision = {
+            POST: converters.Int8(calibration=self.samples()),
+            QAT: converters.Int8(),
+        }.get(stage, converters.Float32())
+        if not file.exists():
+            converters.convert(model, file, precision, batch_size=1, strict=True)
+        return file
+
+    def accuracy(self, stage: str) -> float:
+        """Of the stage's file, in percent."""
+        answers = self.file(stage, ".npy")
+        if not answers.exists():
+            logits = edge.Runner(self.file(stage))(cifar10.scaled(self.test[0]))
+            np.save(answers, logits.argmax(-1))
+        return 100 * float(np.mean(np.load(answers) == self.test[1]))
+
+    def compare(self) -> list[Comparison]:
+        """The original, cut by each importance."""
+        return importances.compare(
+            lambda: self.model(FLOAT),
+            self.train,
+            self.test,
+            seed=self.seed,
+            batch=self.recipe.batch,
+            file=lambda name: self.file(f"importance {name}", ".json"),
+        )
+
+    def run(self, seconds: float) -> list[Result]:
+        """Make what is not there yet, and test and measure all of it."""
+        files = [self.convert(stage) for stage in STAGES]
+        accuracies = [self.accuracy(stage) for stage in STAGES]
+        measured = {
+            threads: edge.benchmark(files, threads=threads, min_seconds=seconds, rounds=20)
+            for threads in THREADS
+        }
+        results = []
+        for index, stage in enumerate(STAGES):
+            total = tfc.summary(self.model(FLOAT if stage == POST else stage)).total
+            runs = {threads: measured[threads][index] for threads in THREADS}
+            fields = ("median_ms", "speedup", "speedup_p10", "speedup_p90")
+            results.append(
+                Result(
+                    net=self.net,
+                    seed=self.seed,
+                    stage=stage,
+                    accuracy=accuracies[index],
+                    macs=total.macs,
+                    parameters=total.parameters,
+                    zeros=total.sparsity,
+                    bytes=runs[1].bytes,
+                    gzip_bytes=runs[1].gzip_bytes,
+                    latency={t: {f: getattr(run, f) for f in fields} for t, run in runs.items()},
+                )
+            )
+        return results
+
+
+def macs(model: keras.Model) -> int:
+    """Multiply-accumulates for an image."""
+    return int(tfc.summary(model).total.macs)
+
+
+def targets(results: list[Result], comparisons: list[Comparison]) -> list[dict[str, Any]]:
+    """The promises, each with what was measured: means over seeds, with one thread."""
+    checks: list[dict[str, Any]] = []
+
+    def check(target: str, measured: float, passed: bool) -> None:
+        checks.append({"target": target, "measured": measured, "passed": passed})
+
+    def at_most(target: str, most: float, measured: float) -> None:
+        check(f"{target}, at most {most:g}", measured, measured <= most + 1e-9)
+
+    def at_least(target: str, least: float, measured: float) -> None:
+        check(f"{target}, at least {least:g}", measured, measured >= least)
+
+    for net in dict.fromkeys(r.net for r in results):
+        first, cut, last = (means(results, net, stage) for stage in (FLOAT, CUT, QAT))
+        at_most(f"{net}, {CUT}: share of the MACs", 0.5, cut["macs"] / first["macs"])
+        at_most(f"{net}, {CUT}: points lost", 0.5, first["accuracy"] - cut["accuracy"])
+        at_least(f"{net}, {CUT}: times faster", 1.7, cut["x1"])
+        at_most(f"{net}, {QAT}: points lost", 1.0, first["accuracy"] - last["accuracy"])
+        at_least(f"{net}, {QAT}: times faster", 4.0, last["x1"])
+        at_least(f"{net}, {QAT}: times smaller", 10.0, first["bytes"] / last["bytes"])
+        ratio = first["gzip_bytes"] / last["gzip_bytes"]
+        at_least(f"{net}, {QAT}: times smaller, both gzipped", 10.0, ratio)
+    trained = importances.mean(comparisons)
+    for name in sorted(trained.keys() - {importances.BASELINE}):
+        more = trained[name] - trained[importances.BASELINE]
+        check(f"{name}: points above random, more than 0", more, more > 0)
+    return checks
+
+
+def means(results: list[Result], net: str, stage: str) -> dict[str, float]:
+    """Over seeds: all numbers of a result, and the speed-ups as `x1`, `x2`."""
+    group = [r for r in results if (r.net, r.stage) == (net, stage)]
+    names = ("accuracy", "macs", "parameters", "zeros", "bytes", "gzip_bytes")
+    found = {name: statistics.mean(getattr(r, name) for r in group) for name in names}
+    for threads in THREADS:
+        found[f"x{threads}"] = statistics.mean(r.latency[threads]["speedup"] for r in group)
+    return found
+
+
+def new_table(title: str, first: str, *columns: str) -> Table:
+    """A table with numbers to the right."""
+    out = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    out.add_column(first, no_wrap=True)
+    for column in columns:
+        out.add_column(column, justify="right", no_wrap=True)
+    return out
+
+
+def stage_table(results: list[Result]) -> Table:
+    """One row for each net and stage, means over seeds."""
+    columns = ("Acc. %", "Lost", "MMACs", "Bytes", "gzip", "1 thr.", "2 thr.")
+    out = new_table("CIFAR-10 test images; speed-up with one and two threads", "File", *columns)
+    for net in dict.fromkeys(r.net for r in results):
+        out.add_row(f"[bold]{net}[/]")
+        first = means(results, net, FLOAT)
+        for stage in STAGES:
+            mean = means(results, net, stage)
+            out.add_row(
+                stage,
+                f"{mean['accuracy']:.2f}",
+                f"{first['accuracy'] - mean['accuracy']:.2f}",
+                f"{mean['macs'] / 1e6:.2f}",
+                f"{mean['bytes']:,.0f}",
+                f"{mean['gzip_bytes']:,.0f}",
+                *(f"{mean[f'x{threads}']:.2f}x" for threads in THREADS),
+                end_section=stage == STAGES[-1],
+            )
+    return out
+
+
+def importance_table(comparisons: list[Comparison]) -> Table:
+    """One row for each importance, the best first; means over seeds."""
+    out = new_table("At half the MACs", "Importance", "Cut", "Trained", "Worst")
+    cut = importances.mean(comparisons, "cut")
+    for name, mean in sorted(importances.mean(comparisons).items(), key=lambda item: -item[1]):
+        worst = min(c.trained for c in comparisons if c.importance == name)
+        out.add_row(name, f"{cut[name]:.2f}", f"{mean:.2f}", f"{worst:.2f}")
+    return out
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="an .npz as cifar10.py reads it")
+    parser.add_argument("--nets", nargs="*", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--importances", action="store_true", help="compare them, too")
+    parser.add_argument("--cache", type=Path, help="keep what is finished in this folder")
+    parser.add_argument("--json", type=Path, help="write all results here")
+    parser.add_argument(
+        "--smoke", action="store_true", help="some hundred images, no targets: does it run?"
+    )
+    args = parser.parse_args()
+
+    recipes = RECIPES
+    if args.smoke:
+        recipes = {net: smoke(recipe) for net, recipe in RECIPES.items()}
+    train, test = cifar10.load(args.data)
+    results: list[Result] = []
+    comparisons: list[Comparison] = []
+
+    def write() -> None:
+        if args.json:
+            report = {
+                "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "machine": asdict(machine()),
+                "versions": {name: version(name) for name in ("tensorflow", "keras")},
+                "recipes": {net: asdict(recipe) for net, recipe in recipes.items()},
+                "seeds": args.seeds,
+                "targets": targets(results, comparisons),
+                "results": [asdict(result) for result in results],
+                "importances": [asdict(comparison) for comparison in comparisons],
+            }
+            args.json.write_text(json.dumps(report, indent=2) + "\n")
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.cache or Path(temporary)
+
+        def case(net: str, seed: int) -> Case:
+            recipe = recipes[net]
+            cifar10.settle(folder / net, asdict(recipe))
+            few_train = tuple(part[: recipe.train_images] for part in train)
+            few_test = tuple(part[: recipe.test_images] for part in test)
+            return Case(net, seed, recipe, folder, few_train, few_test)
+
+        for net in args.nets:
+            for seed in args.seeds:
+                results += case(net, seed).run(seconds=0.1 if args.smoke else 3.0)
+                write()
+        for seed in args.seeds if args.importances else []:
+            comparisons += case("mobilenet", seed).compare()
+            write()
+    if results:
+        console.print(stage_table(results))
+    if comparisons:
+        console.print(importance_table(comparisons))
+    checks = targets(results, comparisons)
+    for check in checks:
+        verdict = "[green]pass[/]" if check["passed"] else "[red]FAIL[/]"
+        console.print(f"{verdict} {check['target']}: {check['measured']:.2f}", highlight=False)
+    passed = all(check["passed"] for check in checks)
+    return 0 if passed or args.smoke else 1
+
+
+def smoke(recipe: Recipe) -> Recipe:
+    """The same with next to no training."""
+    epochs = dict.fromkeys(recipe.epochs, 1)
+    return replace(
+        recipe, float_epochs=1, epochs=epochs, calibration=16, train_images=512, test_images=256
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
