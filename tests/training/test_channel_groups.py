@@ -178,6 +178,20 @@ def test_why_units_stay(change, reason):
     assert reason in groups[0].why_kept
 
 
+def test_layers_that_keras_changed_are_kept():
+    model = residual()
+    model.get_layer("classes").enable_lora(2)
+    groups = tfc.channel_groups(model)
+    assert groups.unknown == {"classes": "Dense"}
+    assert [group.producers for group in groups.prunable] == [("b",)]
+    i = keras.Input((3, 8, 8))
+    x = layers.Conv2D(4, 3, data_format="channels_first", name="first")(i)
+    x = layers.Dense(2)(layers.GlobalAveragePooling2D(data_format="channels_first")(x))
+    groups = tfc.channel_groups(keras.Model(i, x))
+    assert "first" in groups.unknown
+    assert not groups.prunable
+
+
 def test_groups_print_themselves():
     text = str(tfc.channel_groups(residual()))
     assert "a, c" in text

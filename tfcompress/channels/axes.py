@@ -146,15 +146,25 @@ def _blocks(
         start = i, j
         left, right = _size(before[i : i + 1]), _size(after[j : j + 1])
         i, j = min(i + 1, len(before)), min(j + 1, len(after))
-        while left != right:
-            if left is None or right is None:  # all the rest: it cannot be told apart
+        if left is None or right is None:
+            same = left is right and _known(before[i:]) == _known(after[j:])
+            if not same:  # the rest cannot be told apart
+                i, j = len(before), len(after)
+        while left is not None and right is not None and left != right:
+            sizes, index = (before, i) if left < right else (after, j)
+            size = sizes[index]
+            if size is None:
                 i, j = len(before), len(after)
                 break
             if left < right:
-                left, i = left * (before[i] or 0), i + 1
+                left, i = left * size, i + 1
             else:
-                right, j = right * (after[j] or 0), j + 1
+                right, j = right * size, j + 1
         yield slice(start[0], i), slice(start[1], j)
+
+
+def _known(sizes: Sequence[int | None]) -> int:
+    return math.prod(size for size in sizes if size is not None)
 
 
 def _size(sizes: Sequence[int | None]) -> int | None:

@@ -266,6 +266,10 @@ def _follow(
 
 def _rule(operation: object) -> Rule:
     if isinstance(operation, keras.layers.Layer):
+        # Adapted or quantized by Keras itself, a layer has weights that the rules do not know.
+        odd = any(getattr(operation, name, None) for name in ("lora_enabled", "quantization_mode"))
+        if odd or getattr(operation, "data_format", None) == "channels_first":
+            return kept
         return LAYERS.get(type(operation), kept)
     return OPERATIONS.get(type(operation).__name__, kept)
 

@@ -206,9 +206,7 @@ def _same(call: Call) -> Labels:
     return call.x
 
 
-def _window(call: Call) -> Labels | list[Labels]:
-    if getattr(call.operation, "data_format", None) == "channels_first":
-        return kept(call)
+def _window(call: Call) -> Labels:
     return _spatial(call, call.channels)
 
 
@@ -226,9 +224,7 @@ def _softmax(call: Call) -> Labels:
     return call.x
 
 
-def _global_pool(call: Call) -> Labels | list[Labels]:
-    if call.operation.data_format == "channels_first":
-        return kept(call)
+def _global_pool(call: Call) -> Labels:
     call.keep(call.x[1:-1], "it is pooled over")
     return (*fixed(call.shapes[0][:-1]), call.channels)
 
