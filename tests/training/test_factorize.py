@@ -461,6 +461,13 @@ def test_ranks_are_multiples():
     assert classes.rank == (4,)  # 0.2 of 10 is 2
 
 
+@pytest.mark.parametrize("rule", [{"energy": 0.5}, {"ratio": 0.5}])
+def test_a_convolution_no_wider_than_round_to_is_left_alone(rule):
+    model = single(layers.Conv2D(16, 3, name="conv"), (8, 8, 12))
+    [planned] = tfc.low_rank_plan(model, **rule, round_to=16).layers
+    assert planned.reason == "too small: not cheaper even at rank 12, 16"
+
+
 def test_filters():
     model = convnet()
     plan = tfc.low_rank_plan(model, ratio=0.3, filters="^inner/")

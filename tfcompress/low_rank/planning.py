@@ -234,7 +234,9 @@ def _within_budget(
 def _choose(entry: _Found, options: Options, rule: str, share: float, cost: str) -> None:
     cheaper = options.cheaper
     if not cheaper.any():
-        entry.reason = f"too small: not cheaper even at rank {_join(options.ranks[0])}"
+        # Of a k x k convolution narrower than `round_to` there is the full rank alone.
+        lowest = options.ranks[0] if len(options.ranks) else options.full_rank
+        entry.reason = f"too small: not cheaper even at rank {_join(lowest)}"
         return
     if rule == "ratio":
         row = options.at(share)
