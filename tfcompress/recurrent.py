@@ -331,7 +331,11 @@ class _Gru(_Step):
             if after:
                 recurrent, candidate = ops.split(recurrent, [2 * units], axis=-1)
             x = self.round("gates", x + recurrent)
-        update, reset = ops.split(self.activate(self.cell.recurrent_activation, x), 2, axis=-1)
+        gate = self.cell.recurrent_activation
+        if candidate is None and h is None:  # nothing reads the reset gate: as in `_Lstm`
+            update = self.activate(gate, x[:, :units])
+        else:
+            update, reset = ops.split(self.activate(gate, x), 2, axis=-1)
         if candidate is not None:
             candidate = self.round("reset", reset * candidate)
         elif not after and h is not None:
