@@ -57,8 +57,9 @@ if find_spec("keras") is not None and find_spec("tensorflow") is not None:
 
     # At once, not on first use: Keras loads a file only if its classes are registered before.
     from . import budgets, converters, distill, importance, masks, schedules
-    from .channels.groups import ChannelGroup, ChannelGroups, channel_groups
+    from .channels.groups import ChannelGroup, ChannelGroups
     from .channels.pruning import prune_channels, prune_channels_gradually
+    from .channels.tracing import channel_groups
     from .comparison import Comparison
     from .distill.distiller import Distiller, self_distiller
     from .fake_quant import FakeQuant

@@ -125,7 +125,9 @@ def test_half_of_each_group(name, tmp_path):
     assert after.macs < (0.8 if name != "conv3d" else 1.0) * before.macs
 
     # Tracing a large one takes longer than its two steps.
-    small.compile(keras.optimizers.SGD(1e-4), case.loss, run_eagerly=name in SLOW, jit_compile=False)
+    small.compile(
+        keras.optimizers.SGD(1e-4), case.loss, run_eagerly=name in SLOW, jit_compile=False
+    )
     history = small.fit(case.x, case.y, batch_size=8, verbose=0)
     assert np.isfinite(history.history["loss"]).all()
     small.save(tmp_path / "small.keras")

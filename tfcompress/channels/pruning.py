@@ -21,8 +21,9 @@ from tfcompress.importance import ChannelImportance, l2_norm
 from .coupling import Ids
 from .cut import cut
 from .estimate import Estimate
-from .groups import Attention, ChannelGroup, ChannelGroups, channel_groups
+from .groups import ChannelGroup, ChannelGroups
 from .ranking import Ranking
+from .tracing import Attention, channel_groups
 
 __all__ = ["prune_channels", "prune_channels_gradually"]
 

@@ -16,8 +16,8 @@ from .options import FILE, OUTPUT, as_json, load, loading, show
 if TYPE_CHECKING:
     import keras
 
-    from tfcompress.channels.groups import Attention
     from tfcompress.channels.pruning import Scope
+    from tfcompress.channels.tracing import Attention
 
 __all__ = ["channels", "low_rank", "prune_channels", "report_qat", "summary"]
 

@@ -1,0 +1,208 @@
+"""Finding groups of channels: a model's graph followed from rule to rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, TypeAlias
+
+import keras
+import numpy as np
+
+from tfcompress import filters as _filters
+from tfcompress.filters import Filters
+from tfcompress.graph import functional, is_graph, nodes
+from tfcompress.kernels import kernels_of
+from tfcompress.quantize import is_quantized
+from tfcompress.subclassed import with_graph
+from tfcompress.walk import walk
+
+from .call import Call, Rule, kept
+from .coupling import FIXED, Birth, Coupling, Ids, Labels, fixed
+from .groups import ChannelGroup, ChannelGroups, GroupMember
+from .layer_rules import LAYERS
+from .operation_rules import OPERATIONS
+
+__all__ = ["Attention", "channel_groups"]
+
+Attention: TypeAlias = Literal["heads", "width"]
+"""Whether attention loses whole heads, or width of each head."""
+
+
+def channel_groups(
+    model: keras.Model, filters: Filters = None, attention: Attention = "heads"
+) -> ChannelGroups:
+    """Find which channels, units and heads of a model can be cut, and what goes with each.
+
+    A channel that one layer makes is read by others; where two meet, in a residual addition, say,
+    they can only go together. The graph is followed from layer to layer, each of which says what
+    its axes have to do with those of its input; what has become one is a group. Nothing is cut from
+    the outputs of the model, nor from what passes through a layer of unknown kind, or is summed,
+    sliced with a step, or put through a softmax.
+
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(8, name="a"), keras.layers.Dense(2, name="b")])
+    >>> for group in channel_groups(model):
+    ...     print(group)
+    8 units of a; read by b
+    2 units of b; read by none; kept: it is an output of the model
+
+    Args:
+        model: A built model; subclassed, if its `call` can be traced.
+        filters: Which layers may lose outputs, as in `tfcompress.filters.matches`.
+        attention: Whether attention loses whole heads, or width of each head.
+
+    Returns:
+        `ChannelGroups`.
+
+    Raises:
+        TypeError: It is no Keras model, or `filters` has the wrong type.
+        ValueError: It is not built, cannot be traced, or is quantization-aware; or `filters` means
+            nothing.
+
+    Reference:
+        Fang et al., "DepGraph: Towards Any Structural Pruning", https://arxiv.org/abs/2301.12900.
+    """
+    if attention not in ("heads", "width"):
+        raise ValueError(f'`attention` is "heads" or "width". Received: {attention!r}')
+    model = with_graph(model)
+    if is_quantized(model):
+        raise ValueError(
+            f"The model {model.name!r} is quantization-aware. Cut channels before "
+            "`quantize_aware`, or from what `strip` gives back."
+        )
+    coupling = Coupling()
+    inputs = [fixed(tensor.shape) for tensor in functional(model).inputs]
+    for labels in _follow(coupling, model, inputs, ""):
+        for ids in labels:
+            coupling.fix(ids, "it is an output of the model")
+    for birth in coupling.births:
+        part = birth.kind.endswith("width") and birth.kind != "width"
+        if (part and attention == "heads") or (birth.kind == "heads" and attention == "width"):
+            coupling.fix(birth.ids, f"attention={attention!r}")
+    _fix_others(coupling, model, filters)
+    return ChannelGroups(model, tuple(_groups(coupling)), coupling)
+
+
+def _follow(
+    coupling: Coupling, model: keras.Model, inputs: Sequence[Labels], prefix: str
+) -> list[Labels]:
+    """The labels of a model's outputs."""
+    graph = functional(model)
+    values = {id(tensor): labels for tensor, labels in zip(graph.inputs, inputs, strict=True)}
+    for node in nodes(model):
+        if node.call.is_input:
+            continue
+        operation, path = node.operation, prefix + node.name
+        given = [values[key] for key in node.inputs]
+        if is_graph(operation):
+            _same_inputs(coupling, operation, given)
+            results = _follow(coupling, operation, given, path + "/")
+        else:
+            args, kwargs = node.call.arguments.fill_in(values)
+            shapes = [tuple(tensor.shape) for tensor in node.tensors]
+            call = Call(coupling, operation, path, args, kwargs, shapes, id(node.call))
+            found = _rule(operation)(call)
+            results = found if isinstance(found, list) else [found]
+            if isinstance(operation, keras.layers.Layer) and kernels_of(operation):
+                coupling.tensors += [
+                    (key, labels[-1])
+                    for key, labels in zip(node.inputs, given, strict=True)
+                    if labels[-1] is not None
+                ]
+        values.update(zip(node.outputs, results, strict=True))
+    return [values[id(tensor)] for tensor in graph.outputs]
+
+
+def _rule(operation: object) -> Rule:
+    if isinstance(operation, keras.layers.Layer):
+        # Adapted or quantized by Keras itself, a layer has weights that the rules do not know.
+        odd = any(getattr(operation, name, None) for name in ("lora_enabled", "quantization_mode"))
+        if odd or getattr(operation, "data_format", None) == "channels_first":
+            return kept
+        return LAYERS.get(type(operation), kept)
+    return OPERATIONS.get(type(operation).__name__, kept)
+
+
+def _same_inputs(coupling: Coupling, model: keras.Model, inputs: list[Labels]) -> None:
+    """Whatever a nested model is called with is cut alike."""
+    first = coupling.inputs.setdefault(id(model), inputs)
+    for one, other in zip(first, inputs, strict=True):
+        for a, b in zip(one, other, strict=True):
+            if a is not None and b is not None and a is not b:
+                coupling.unite(a, b)
+
+
+def _fix_others(coupling: Coupling, model: keras.Model, filters: Filters) -> None:
+    _filters.check(filters)
+    if filters is None:
+        return
+    lineages = dict(walk(model))
+    chosen = [
+        birth for birth in coupling.births
+        if _filters.matches(filters, birth.path, lineages.get(birth.path, ()))
+    ]  # fmt: skip
+    if not chosen:
+        available = ", ".join(dict.fromkeys(birth.path for birth in coupling.births)) or "none"
+        raise ValueError(
+            f"No layer that makes channels is meant by filters={filters!r}. In {model.name!r} "
+            f"there are: {available}."
+        )
+    for birth in coupling.births:
+        if birth not in chosen:
+            coupling.fix(birth.ids, f"{birth.path} is not in `filters`")
+
+
+def _groups(coupling: Coupling) -> Iterator[ChannelGroup]:
+    roots, reasons = coupling.roots(), coupling.reasons()
+    for births in _together(coupling.births, roots):
+        units = np.unique(np.concatenate([roots[birth.ids] for birth in births]))
+        free = np.array([unit for unit in units.tolist() if unit not in reasons], np.int64)
+        why = None
+        if len(free) < 2:
+            why = next((reasons[unit] for unit in units.tolist() if unit in reasons), "one unit")
+            free = units
+        number = np.full(len(roots), -1)
+        number[free] = np.arange(len(free))
+        members = [
+            GroupMember(m.path, m.variable, m.axis, m.role, number[_units(m.ids, roots)])
+            for m in coupling.members.values()
+        ]
+        read = [(key, number[_units(ids, roots)]) for key, ids in coupling.tensors]
+        mine = tuple(member for member in members if (member.units >= 0).any())
+        kinds = {birth.kind for birth in births}
+        over = [where for i, where in coupling.inexact.items() if roots[i] in free]
+        yield ChannelGroup(
+            kinds.pop() if len(kinds) == 1 else "channels",
+            len(free),
+            tuple(dict.fromkeys(birth.path for birth in births)),
+            tuple(dict.fromkeys(m.path for m in mine if m.role == "input")),
+            mine,
+            tuple((key, units) for key, units in read if (units >= 0).any()),
+            why,
+            over[0] if over else None,
+            free,
+        )
+
+
+def _units(ids: Ids, roots: Ids) -> Ids:
+    return np.where(ids == FIXED, FIXED, roots[ids])
+
+
+def _together(births: Sequence[Birth], roots: Ids) -> list[list[Birth]]:
+    """Births that share a unit, in the order of the model."""
+    groups: list[tuple[set[int], list[Birth]]] = []
+    for birth in births:
+        units, members = set(roots[birth.ids].tolist()), [birth]
+        apart = []
+        for other in groups:
+            if units.isdisjoint(other[0]):
+                apart.append(other)
+            else:
+                units |= other[0]
+                members = [*other[1], *members]
+        groups = [*apart, (units, members)]
+    order = {id(birth): i for i, birth in enumerate(births)}
+    return sorted(
+        (sorted(members, key=lambda birth: order[id(birth)]) for _, members in groups),
+        key=lambda members: order[id(members[0])],
+    )
