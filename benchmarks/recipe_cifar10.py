@@ -1,9 +1,9 @@
-"""CIFAR-10: one recipe from a float model to a small int8 file, measured after every step.
+"""CIFAR-10: one recipe from a float model to a small int8 file, measured at every stage.
 
 Channels are cut out of a trained float model, down to a share of its multiply-accumulates (MACs),
-and again, to a smaller one; weights are pruned; it is trained for int8, the zeros kept. After each
-cut, and while the rest is done, the model learns from labels and from the original (distillation).
-Every step gives a .tflite, and so does int8 after training, of the original.
+in one step or two; weights are pruned; it is trained for int8, the zeros kept. In all that, the
+model learns from labels and from the original (distillation). Every stage gives a .tflite, and so
+does int8 after training, of the original.
 
 Accuracy is that of the file on all 10,000 test images. Speed-ups are over the float32 original, on
 XNNPACK, one image a run, all files of a net in turns.
@@ -47,8 +47,8 @@ from tfcompress.edge.machine import machine
 
 FLOAT, POST = "float32", "int8 after training"
 CUT, CUT_AGAIN, ZEROS, QAT = "channels cut", "cut again", "zeros", "zeros, int8"
-STAGES = (FLOAT, POST, CUT, CUT_AGAIN, ZEROS, QAT)
 THREADS = (1, 2)
+SALTS = {CUT: 2, CUT_AGAIN: 3, ZEROS: 4, QAT: 5}  # so that each sees batches of its own
 
 console = Console()
 
@@ -59,7 +59,7 @@ class Recipe:
 
     Attributes:
         float_epochs: Of the training from nothing.
-        macs: Share of the float model's MACs that each cut leaves.
+        macs: Share of the float model's MACs that each cut leaves, one cut or two.
         round_to: What is left of channels is a multiple of this, as XNNPACK's kernels like it.
         pruned: Layers whose weights are pruned.
         zeros: Share of them.
@@ -85,6 +85,11 @@ class Recipe:
     train_images: int | None = None
     test_images: int | None = None
 
+    @property
+    def stages(self) -> list[str]:
+        """All that leave a file, in order."""
+        return [FLOAT, POST, *self.macs, ZEROS, QAT]
+
 
 RATES = {CUT: 2e-3, CUT_AGAIN: 2e-3, ZEROS: 1e-3, QAT: 3e-4}
 RECIPES = {
@@ -95,6 +100,15 @@ RECIPES = {
         pruned="pointwise",
         zeros=0.5,
         epochs={CUT: 4, CUT_AGAIN: 6, ZEROS: 4, QAT: 2},
+        rates=RATES,
+    ),
+    "resnet8": Recipe(
+        float_epochs=8,
+        macs={CUT: 0.42},
+        round_to=8,
+        pruned="first|second|shortcut",
+        zeros=0.5,
+        epochs={CUT: 10, ZEROS: 4, QAT: 2},
         rates=RATES,
     ),
     "resnet20": Recipe(
@@ -198,7 +212,7 @@ class Case:
             0.0, self.recipe.zeros, begin=0, end=steps // 2, frequency=max(steps // 40, 1)
         )
         callback = tfc.Prune(schedule, filters=self.recipe.pruned)
-        return self.distill(self.model(CUT_AGAIN), ZEROS, [callback])
+        return self.distill(self.model(list(self.recipe.macs)[-1]), ZEROS, [callback])
 
     def quantize_aware(self) -> keras.Model:
         """Fewer bits."""
@@ -210,7 +224,7 @@ class Case:
         self, student: keras.Model, stage: str, callbacks: Sequence[Any] = ()
     ) -> keras.Model:
         """Train a student on labels and on what the original gives."""
-        recipe, seed = self.recipe, self.seed + 100 * STAGES.index(stage)
+        recipe, seed = self.recipe, self.seed + 100 * SALTS[stage]
         keras.utils.set_random_seed(seed)
         soft = tfc.distill.SoftTargets(recipe.temperature)
         cifar10.fine_tune(
@@ -262,14 +276,13 @@ class Case:
 
     def run(self, seconds: float) -> list[Result]:
         """Make what is not there yet, and test and measure all of it."""
-        files = [self.convert(stage) for stage in STAGES]
-        accuracies = [self.accuracy(stage) for stage in STAGES]
+        files = [self.convert(stage) for stage in self.recipe.stages]
         measured = {
             threads: edge.benchmark(files, threads=threads, min_seconds=seconds, rounds=20)
             for threads in THREADS
         }
         results = []
-        for index, stage in enumerate(STAGES):
+        for index, stage in enumerate(self.recipe.stages):
             total = tfc.summary(self.model(FLOAT if stage == POST else stage)).total
             runs = {threads: measured[threads][index] for threads in THREADS}
             fields = ("median_ms", "speedup", "speedup_p10", "speedup_p90")
@@ -278,7 +291,7 @@ class Case:
                     net=self.net,
                     seed=self.seed,
                     stage=stage,
-                    accuracy=accuracies[index],
+                    accuracy=self.accuracy(stage),
                     macs=total.macs,
                     parameters=total.parameters,
                     zeros=total.sparsity,
@@ -351,7 +364,8 @@ def stage_table(results: list[Result]) -> Table:
     for net in dict.fromkeys(r.net for r in results):
         out.add_row(f"[bold]{net}[/]")
         first = means(results, net, FLOAT)
-        for stage in STAGES:
+        stages = list(dict.fromkeys(r.stage for r in results if r.net == net))
+        for stage in stages:
             mean = means(results, net, stage)
             out.add_row(
                 stage,
@@ -361,7 +375,7 @@ def stage_table(results: list[Result]) -> Table:
                 f"{mean['bytes']:,.0f}",
                 f"{mean['gzip_bytes']:,.0f}",
                 *(f"{mean[f'x{threads}']:.2f}x" for threads in THREADS),
-                end_section=stage == STAGES[-1],
+                end_section=stage == stages[-1],
             )
     return out
 

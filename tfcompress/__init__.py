@@ -62,20 +62,20 @@ if find_spec("keras") is not None and find_spec("tensorflow") is not None:
     from .channels.tracing import channel_groups
     from .comparison import Comparison
     from .distill.distiller import Distiller, self_distiller
-    from .fake_quant import FakeQuant
     from .group_lasso import GroupLasso
     from .low_rank.factorize import factorize
     from .low_rank.plan import LowRankPlan
     from .low_rank.planning import low_rank_plan
     from .pruning import KeepZeros, Prune, prune_weights
-    from .qat_report import QatReport, qat_report
-    from .quantize import quantize_aware, strip
-    from .ranges import FreezeBatchNorm, FreezeRanges, calibrate
+    from .quantization.fake_quant import FakeQuant
+    from .quantization.quantize import quantize_aware, strip
+    from .quantization.ranges import FreezeBatchNorm, FreezeRanges, calibrate
+    from .quantization.report import QatReport, qat_report
+    from .quantization.scheme import Int8Scheme
+    from .quantization.wrapper import QuantizeWrapper
     from .regularize import regularize
-    from .scheme import Int8Scheme
     from .smooth_l0 import SmoothL0
     from .summary import Summary, summary
-    from .wrapper import QuantizeWrapper
 else:
 
     def __getattr__(name: str) -> object:

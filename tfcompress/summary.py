@@ -13,11 +13,11 @@ from rich.table import Table
 
 from .comparison import Comparison
 from .converters.text import as_text, scaled
-from .fake_quant import FakeQuant
 from .kernels import is_kernel
 from .macs import count_macs
+from .quantization.fake_quant import FakeQuant
+from .quantization.wrapper import QuantizeWrapper
 from .walk import check_built, own_weights, walk
-from .wrapper import QuantizeWrapper
 
 __all__ = ["LayerSummary", "Summary", "summary"]
 

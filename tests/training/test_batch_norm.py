@@ -7,8 +7,8 @@ import tensorflow as tf
 from keras import layers
 
 from tfcompress import quantize_aware
-from tfcompress.batch_norm import batch_norm
-from tfcompress.quantizers import fake_quant_kernel
+from tfcompress.quantization.batch_norm import batch_norm
+from tfcompress.quantization.quantizers import fake_quant_kernel
 
 SHAPES = [(8, 6, 5, 3), (1, 4, 4, 2), (7, 1, 1, 3), (2, 1, 1, 1), (3, 9, 1, 4)]
 # Both sum up to a few hundred float32 in another order; x - mean cancels digits, which the division

@@ -4,10 +4,11 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from tfcompress import FakeQuant, quantizers
+from tfcompress import FakeQuant
 from tfcompress.converters import ConversionError
 from tfcompress.converters.exporting import exporting
-from tfcompress.fake_quant import fake_quants
+from tfcompress.quantization import quantizers
+from tfcompress.quantization.fake_quant import fake_quants
 
 # Ranges are sums of a few float32 products.
 CLOSE = 1e-6

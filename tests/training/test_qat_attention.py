@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from tfcompress import attention, converters, quantizers
-from tfcompress.quantize import quantize_aware, strip
+from tfcompress import converters
+from tfcompress.quantization import attention, quantizers
+from tfcompress.quantization.quantize import quantize_aware, strip
 
 SAMPLES, STEPS, KEYS, WIDTH = 64, 6, 5, 8
 

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from keras import layers
 
-from tfcompress import converters, quantizers, recurrent
-from tfcompress.qat_report import qat_report
-from tfcompress.quantize import quantize_aware, strip
-from tfcompress.rules import why_float
+from tfcompress import converters
+from tfcompress.quantization import quantizers, recurrent
+from tfcompress.quantization.quantize import quantize_aware, strip
+from tfcompress.quantization.report import qat_report
+from tfcompress.quantization.rules import why_float
 
 SAMPLES, STEPS, WIDTH, UNITS = 64, 4, 8, 5
 

@@ -11,9 +11,9 @@ from keras import layers
 import tfcompress as tfc
 from tests.conftest import as_id, on_two_cpus
 from tfcompress import converters, schedules
-from tfcompress.fake_quant import fake_quants
 from tfcompress.kernels import kernels
-from tfcompress.wrapper import QuantizeWrapper
+from tfcompress.quantization.fake_quant import fake_quants
+from tfcompress.quantization.wrapper import QuantizeWrapper
 
 SLOW = pytest.mark.slow
 AVERAGE, LEARNED = tfc.Int8Scheme(), tfc.Int8Scheme(ranges="learned")
@@ -388,7 +388,7 @@ FLOAT = [
 ]
 
 
-@pytest.mark.parametrize(("options", "in_float"), FLOAT, ids=as_id)
+@pytest.mark.parametrize(("options", "in_float"), FLOAT, ids=[as_id(o) for o, _ in FLOAT])
 def test_layers_kept_in_float(options, in_float):
     qat = tfc.quantize_aware(image_net(), **options)
     wrappers = [layer for layer in qat.layers if isinstance(layer, QuantizeWrapper)]
@@ -428,7 +428,7 @@ def test_layers_kept_in_float_are_so_in_the_file(options, tmp_path):
 def test_distributed_over_two_cpus():
     on_two_cpus("""
         import tfcompress as tfc
-        from tfcompress.fake_quant import fake_quants
+        from tfcompress.quantization.fake_quant import fake_quants
 
         rng = np.random.default_rng(0)
         x = rng.normal(size=(64, 8, 8, 2)).astype("float32")

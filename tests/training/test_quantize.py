@@ -9,8 +9,8 @@ from keras import layers, ops
 
 import tfcompress as tfc
 from tfcompress import converters
-from tfcompress.fake_quant import FakeQuant, fake_quants
-from tfcompress.wrapper import QuantizeWrapper
+from tfcompress.quantization.fake_quant import FakeQuant, fake_quants
+from tfcompress.quantization.wrapper import QuantizeWrapper
 
 RNG = np.random.default_rng(0)
 OFFSET = 1.0

@@ -6,7 +6,7 @@ import tensorflow as tf
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tfcompress import quantizers
+from tfcompress.quantization import quantizers
 
 # float32 computes a step's number, at most 255, to 255 * 2^-23 = 3e-5 steps and some more: closer
 # than this to the middle between two steps, either is right.

@@ -8,8 +8,8 @@ from keras import layers
 
 import tfcompress as tfc
 from tests.conftest import as_id
-from tfcompress.fake_quant import fake_quants
-from tfcompress.wrapper import QuantizeWrapper
+from tfcompress.quantization.fake_quant import fake_quants
+from tfcompress.quantization.wrapper import QuantizeWrapper
 
 FEATURES = 12
 

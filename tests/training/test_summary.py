@@ -8,8 +8,8 @@ from architectures import ARCHITECTURES, NAMES
 from keras import layers, ops
 
 from tfcompress.macs import count_macs
-from tfcompress.quantize import quantize_aware
-from tfcompress.scheme import Int8Scheme
+from tfcompress.quantization.quantize import quantize_aware
+from tfcompress.quantization.scheme import Int8Scheme
 from tfcompress.summary import summary
 
 

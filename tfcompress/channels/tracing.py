@@ -12,7 +12,7 @@ from tfcompress import filters as _filters
 from tfcompress.filters import Filters
 from tfcompress.graph import functional, is_graph, nodes
 from tfcompress.kernels import kernels_of
-from tfcompress.quantize import is_quantized
+from tfcompress.quantization.quantize import is_quantized
 from tfcompress.subclassed import with_graph
 from tfcompress.walk import walk
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import keras
 
-from tfcompress.fake_quant import FakeQuant
 from tfcompress.graph import Node, functional, is_graph, nodes, rebuild
-from tfcompress.wrapper import QuantizeWrapper
+from tfcompress.quantization.fake_quant import FakeQuant
+from tfcompress.quantization.wrapper import QuantizeWrapper
 
 __all__ = ["End", "Place", "attention_at", "end", "extract", "layer_at", "output_of"]
 

@@ -14,7 +14,7 @@ from tfcompress.filters import Filters
 from tfcompress.graph import calls
 from tfcompress.kernels import kernels_of
 from tfcompress.macs import count_macs
-from tfcompress.quantize import is_quantized
+from tfcompress.quantization.quantize import is_quantized
 from tfcompress.subclassed import with_graph
 from tfcompress.walk import Lineage, own_weights, walk
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import keras
 
-from .graph import Node
+from tfcompress.graph import Node
+
 from .rules import Rule, fixed_output, is_relu, rule_of
 
 __all__ = ["Assignment", "Placement"]

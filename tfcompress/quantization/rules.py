@@ -8,9 +8,10 @@ from typing import Any
 import keras
 from keras import activations, layers
 
+from tfcompress.kernels import kernels_of
+
 from . import affine, linear
 from .activations import fixed_range, is_fused
-from .kernels import kernels_of
 from .recipes import RECIPES, recipe_of
 
 __all__ = ["Rule", "fixed_output", "is_relu", "needs_wrapper", "rule_of", "why_float"]

@@ -9,10 +9,11 @@ import keras
 from rich import box
 from rich.table import Table
 
-from .converters.text import as_text
+from tfcompress.converters.text import as_text
+from tfcompress.graph import Node, functional, is_graph, nodes
+from tfcompress.kernels import kernels_of
+
 from .fake_quant import FakeQuant
-from .graph import Node, functional, is_graph, nodes
-from .kernels import kernels_of
 from .rules import Rule, is_relu, rule_of, why_float
 from .wrapper import QuantizeWrapper
 
@@ -87,7 +88,7 @@ class QatReport:
 def qat_report(model: keras.Model) -> QatReport:
     """Say for each layer of a quantization-aware model what its int8 file computes it in.
 
-    >>> from tfcompress.quantize import quantize_aware
+    >>> from tfcompress.quantization.quantize import quantize_aware
     >>> volume = keras.Input((4, 4, 4, 1))
     >>> model = keras.Model(volume, keras.layers.Conv3D(2, 3, name="conv")(volume))
     >>> [(layer.path, layer.floating) for layer in qat_report(quantize_aware(model)).floating]

@@ -13,12 +13,13 @@ import tensorflow as tf
 from keras import ops
 from keras.layers import Layer
 
+from tfcompress.converters.exporting import is_exporting
+from tfcompress.graph import copy_layer, from_config, symbolic_call
+from tfcompress.kernels import Kernel, kernels_of
+
 from . import activations, affine, linear, quantizers
 from .batch_norm import batch_norm
-from .converters.exporting import is_exporting
 from .fake_quant import FakeQuant, step_of
-from .graph import copy_layer, from_config, symbolic_call
-from .kernels import Kernel, kernels_of
 from .recipes import recipe_of
 from .rules import why_float
 from .scheme import MOVING_AVERAGE

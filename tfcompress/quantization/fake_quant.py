@@ -9,10 +9,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfcompress.converters.errors import ConversionError
+from tfcompress.converters.exporting import is_exporting
+from tfcompress.converters.float32 import all_layers
+
 from . import quantizers
-from .converters.errors import ConversionError
-from .converters.exporting import is_exporting
-from .converters.float32 import all_layers
 from .scheme import MOVING_AVERAGE, RANGES
 
 __all__ = ["FakeQuant", "fake_quants"]

@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from tfcompress.converters.exporting import is_exporting
+
 from .activations import UNIT
-from .converters.exporting import is_exporting
 from .fake_quant import keep_step
 from .quantizers import ACTIVATION_STEPS, fake_quant, nudged
 

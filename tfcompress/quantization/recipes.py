@@ -11,9 +11,10 @@ import tensorflow as tf
 from keras import layers, ops
 from keras.layers import Layer
 
+from tfcompress.converters.exporting import is_exporting
+
 from . import attention, quantizers, recurrent
 from .activations import activate, is_fused
-from .converters.exporting import is_exporting
 from .fake_quant import keep_step
 from .linear import convolve, is_linear
 

@@ -7,9 +7,10 @@ from collections.abc import Collection
 import keras
 from keras import layers
 
+from tfcompress.graph import Node, nodes
+
 from . import affine, linear
 from .assignment import Assignment, Placement
-from .graph import Node, nodes
 from .rules import is_relu, needs_wrapper
 
 __all__ = ["Placement", "place"]

@@ -8,16 +8,17 @@ import keras
 import numpy as np
 from keras.layers import Layer
 
-from . import filters as _filters
+from tfcompress import filters as _filters
+from tfcompress.filters import Filters
+from tfcompress.graph import Node, copy_layer, ends, functional, is_graph, rebuild
+from tfcompress.kernels import kernels_of
+from tfcompress.subclassed import with_graph
+from tfcompress.walk import walk
+
 from .fake_quant import FakeQuant
-from .filters import Filters
-from .graph import Node, copy_layer, ends, functional, is_graph, rebuild
-from .kernels import kernels_of
 from .linear import is_linear
 from .placement import Placement, place
 from .scheme import Int8Scheme
-from .subclassed import with_graph
-from .walk import walk
 from .wrapper import QuantizeWrapper
 
 __all__ = ["quantize_aware", "strip"]

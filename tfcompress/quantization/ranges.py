@@ -10,11 +10,12 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import Progress
 
-from .converters.calibration import load_samples
-from .converters.float32 import all_layers
-from .converters.signature import signature
+from tfcompress.converters.calibration import load_samples
+from tfcompress.converters.float32 import all_layers
+from tfcompress.converters.signature import signature
+from tfcompress.walk import trained
+
 from .fake_quant import FakeQuant, fake_quants
-from .walk import trained
 from .wrapper import QuantizeWrapper
 
 __all__ = ["FreezeBatchNorm", "FreezeRanges", "calibrate"]
@@ -29,7 +30,7 @@ def calibrate(
     trained any further can be exported. Activations are not rounded meanwhile, kernels are.
 
     >>> import numpy as np
-    >>> from tfcompress.quantize import quantize_aware
+    >>> from tfcompress.quantization.quantize import quantize_aware
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
     >>> qat = calibrate(quantize_aware(model), np.eye(4, dtype="float32"))
     >>> low, high = next(fake_quants(qat)).range()
