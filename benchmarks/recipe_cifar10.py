@@ -108,7 +108,7 @@ RECIPES = {
         round_to=8,
         pruned="first|second|shortcut",
         zeros=0.5,
-        epochs={CUT: 10, ZEROS: 4, QAT: 2},
+        epochs={CUT: 10, ZEROS: 2, QAT: 1},
         rates=RATES,
     ),
     "resnet20": Recipe(

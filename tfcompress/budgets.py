@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -90,18 +91,23 @@ class Latency:
                 "A latency budget is one of `most`, a share, and `milliseconds`. Received: "
                 f"most={self.most!r}, milliseconds={self.milliseconds!r}"
             )
-        if self.most is not None:
-            _check(self)
-        elif not self.milliseconds or self.milliseconds < 0:
-            raise ValueError(
-                f"`milliseconds` must be above 0. Received: milliseconds={self.milliseconds!r}"
-            )
+        for name, value in (("most", self.most), ("milliseconds", self.milliseconds)):
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"`{name}` of Latency must be a number. Received: {value!r}")
+            if not 0 < value < (math.inf if name == "milliseconds" else 1.0 + 1e-9):
+                raise ValueError(
+                    f"`{name}` of Latency must be above 0"
+                    + (" and at most 1" if name == "most" else " and finite")
+                    + f". Received: {value!r}"
+                )
 
 
 Budget: TypeAlias = Macs | Parameters | Latency
 
 
-def _check(budget: Budget) -> None:
+def _check(budget: Macs | Parameters) -> None:
     most = budget.most
     if isinstance(most, bool) or not isinstance(most, int | float):
         raise TypeError(f"`most` of {type(budget).__name__} must be a number. Received: {most!r}")

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from .channels.groups import ChannelGroup
+from .channels.groups import ChannelGroup, GroupMember
 from .graph import functional, is_graph, nodes
 
 __all__ = [
@@ -131,9 +131,10 @@ def bn_scale(model: keras.Model, groups: Sequence[ChannelGroup]) -> Scores:
     scores = []
     for group in groups:
         found = [
-            _per_unit(group, member.units, np.abs(_array(member.variable)))
+            _sums(group, member, np.abs(_array(member.variable)))
             for member in group.members
-            if member.role == "parameter" and member.variable.name == "gamma"
+            if isinstance(member.layer, keras.layers.BatchNormalization)
+            and member.variable is member.layer.gamma
         ]
         scores.append(np.mean(found, axis=0) if found else _norm(group, np.square))
     return scores
@@ -160,8 +161,9 @@ def random(seed: int = 0) -> ChannelImportance:
 def taylor(x: Any, y: Any, loss: Any = None, batch_size: int = 32) -> ChannelImportance:
     """Scores by how much the loss would change, to first order, were a unit's weights zero.
 
-    For each batch, weight times gradient is summed over the kernels and biases that make the unit,
-    and squared; the score is the mean over the batches.
+    For each batch, weight times gradient is summed over the trainable weights that make the unit,
+    kernels, biases and factors of normalization, and squared; the score is the mean over the
+    batches.
 
     >>> from tfcompress import channel_groups
     >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dense(1)])
@@ -198,7 +200,7 @@ def taylor(x: Any, y: Any, loss: Any = None, batch_size: int = 32) -> ChannelImp
             id(member.variable): member.variable
             for group in groups
             for member in group.members
-            if member.role != "input"
+            if _makes(member)
         }
         totals = [np.zeros(group.size) for group in groups]
         count = 0
@@ -218,7 +220,7 @@ def taylor(x: Any, y: Any, loss: Any = None, batch_size: int = 32) -> ChannelImp
             for group, total in zip(groups, totals, strict=True):
                 change = np.zeros(group.size)
                 for member in group.members:
-                    if member.role != "input":
+                    if _makes(member):
                         change += _sums(group, member, products[id(member.variable)])
                 total += np.square(change)
             count += 1
@@ -277,10 +279,17 @@ def _array(variable: keras.Variable) -> npt.NDArray[np.float64]:
     return np.asarray(keras.ops.convert_to_numpy(variable), np.float64)
 
 
-def _sums(group: ChannelGroup, member: Any, array: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def _sums(
+    group: ChannelGroup, member: GroupMember, array: npt.NDArray[Any]
+) -> npt.NDArray[np.float64]:
     """Sum over all but a member's axis, by unit."""
     others = tuple(axis for axis in range(array.ndim) if axis != member.axis)
     return _per_unit(group, member.units, array.sum(others))
+
+
+def _makes(member: GroupMember) -> bool:
+    """Whether a trainable weight takes part in making the units."""
+    return member.role != "input" and bool(member.variable.trainable)
 
 
 def _per_unit(
@@ -300,7 +309,14 @@ def _norm(group: ChannelGroup, power: Callable[[Any], Any]) -> npt.NDArray[np.fl
 
 
 def _batches(data: Any, batch_size: int) -> Iterator[Any]:
-    count = len(keras.tree.flatten(data)[0])
+    counts = {len(array) for array in keras.tree.flatten(data)}
+    if len(counts) != 1 or 0 in counts or batch_size < 1:
+        raise ValueError(
+            "An importance by data takes arrays with as many samples each, at least one, and a "
+            f"`batch_size` of at least 1. Received: {sorted(counts)} samples, "
+            f"batch_size={batch_size!r}"
+        )
+    [count] = counts
     for start in range(0, count, batch_size):
         yield keras.tree.map_structure(
             lambda array: np.asarray(array)[start : start + batch_size],  # noqa: B023
@@ -314,8 +330,7 @@ def _activations(x: Any, batch_size: int, measure: Callable[[Any], Any]) -> Chan
         sums: dict[int, Any] = dict.fromkeys(wanted, 0.0)
         counts: dict[int, int] = dict.fromkeys(wanted, 0)
         for batch in _batches(x, batch_size):
-            tensors = keras.tree.flatten(batch)
-            for key, tensor in _run(model, [tf.convert_to_tensor(t) for t in tensors]):
+            for key, tensor in _run(model, _in_order(model, batch)):
                 if key in wanted:
                     array = measure(np.asarray(keras.ops.convert_to_numpy(tensor), np.float64))
                     sums[key] += array.reshape(-1, array.shape[-1]).sum(0)
@@ -334,6 +349,15 @@ def _activations(x: Any, batch_size: int, measure: Callable[[Any], Any]) -> Chan
         return scores
 
     return score
+
+
+def _in_order(model: keras.Model, batch: Any) -> list[Any]:
+    """The tensors of a batch in the order of the model's inputs; of a dictionary, by name."""
+    inputs = functional(model).inputs
+    names = [tensor._keras_history.operation.name for tensor in inputs]
+    named = isinstance(batch, dict) and set(names) <= set(batch)
+    arrays = [batch[name] for name in names] if named else keras.tree.flatten(batch)
+    return [tf.cast(array, tensor.dtype) for array, tensor in zip(arrays, inputs, strict=True)]
 
 
 def _run(model: keras.Model, inputs: list[Any]) -> Iterator[tuple[int, Any]]:

@@ -160,6 +160,9 @@ def test_latency_is_measured(tmp_path):
         (lambda: budgets.Latency(), ValueError, "one of `most`"),
         (lambda: budgets.Latency(0.5, milliseconds=1.0), ValueError, "one of `most`"),
         (lambda: budgets.Latency(milliseconds=0.0), ValueError, "above 0"),
+        (lambda: budgets.Latency(5), ValueError, "at most 1"),
+        (lambda: budgets.Latency(milliseconds=float("nan")), ValueError, "nan"),
+        (lambda: budgets.Latency("5"), TypeError, "Received: '5'"),
     ],
 )
 def test_wrong_budgets(make, error, message):
@@ -179,6 +182,7 @@ def test_wrong_budgets(make, error, message):
         (0.5, {"most_of_a_group": 0}, ValueError, "`most_of_a_group`"),
         (0.5, {"importance": "l2"}, TypeError, "l2_norm"),
         (0.5, {"importance": lambda m, g: [np.zeros(1)] * len(g)}, ValueError, r"shape \(1,\)"),
+        (0.5, {"importance": lambda m, g: []}, ValueError, "0 arrays"),
         (0.5, {"importance": lambda m, g: [np.full(x.size, np.nan) for x in g]}, ValueError, "not"),
         (0.5, {"filters": "nothing"}, ValueError, "stem, narrow, back, wide, head"),
         (0.5, {"filters": "head"}, ValueError, "nothing to cut"),
@@ -217,6 +221,32 @@ def test_gradually(capsys):
         tfc.prune_channels_gradually(model, 0.5, fine_tune, steps=0)
     with pytest.raises(TypeError, match="Latency"):
         tfc.prune_channels_gradually(model, budgets.Latency(0.5), fine_tune)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "share", "steps", "options", "expected"),
+    [
+        ((4, 4), 0.5, 3, {}, [2, 2]),
+        ((16, 32), 0.5, 3, {"round_to": 8}, [8, 16]),
+        ((8, 16), 0.5, 3, {}, [4, 8]),
+        ((64, 64), 0.5, 10, {}, [32, 32]),
+        ((6, 6), 0.9, 4, {"most_of_a_group": 0.5}, [3, 3]),
+    ],
+    ids=as_id,
+)
+def test_many_steps_cut_as_much_as_one(sizes, share, steps, options, expected):
+    parts = [layers.Dense(size) for size in sizes]
+    model = keras.Sequential([keras.Input((4,)), *parts, layers.Dense(2)])
+    gradual = tfc.prune_channels_gradually(
+        model, share, lambda model, step: None, steps=steps, **options
+    )
+    at_once = tfc.prune_channels(model, share, **options)
+    for small in (gradual, at_once):
+        assert [layer.units for layer in small.layers[1:3]] == expected
+    gradual = tfc.prune_channels_gradually(
+        model, share, lambda model, step: None, steps=steps, scope="global", most_of_a_group=1.0
+    )
+    assert sum(layer.units for layer in gradual.layers[1:3]) == sum(sizes) - int(share * sum(sizes))
 
 
 def test_what_the_layers_say_of_themselves_stays():

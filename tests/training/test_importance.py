@@ -138,6 +138,34 @@ def test_activations_inside_nested_models_and_of_heads():
     np.testing.assert_allclose(found[heads], importance.l2_norm(model, groups)[heads])
 
 
+def test_dictionaries_are_read_by_name():
+    a, b = keras.Input((3,), name="a"), keras.Input((4,), name="b")
+    x = layers.Concatenate()([layers.Dense(5)(a), layers.Dense(6)(b)])
+    model = keras.Model([b, a], layers.Dense(1)(x))
+    groups = tfc.channel_groups(model).prunable
+    rng = np.random.default_rng(0)
+    data = {"a": rng.normal(size=(8, 3)), "b": 9 * rng.normal(size=(8, 4))}
+    by_name = importance.activation_mean(data)(model, groups)
+    in_order = importance.activation_mean([data["b"], data["a"]])(model, groups)
+    for one, other in zip(by_name, in_order, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: importance.taylor(np.ones((3, 2)), np.ones(2), "mse"),
+        lambda: importance.activation_mean(np.ones((0, 2))),
+        lambda: importance.activation_zeros(np.ones((3, 2)), batch_size=0),
+    ],
+)
+def test_wrong_data(make):
+    i = keras.Input((2,))
+    model = keras.Model(i, layers.Dense(1)(layers.Dense(3)(i)))
+    with pytest.raises(ValueError, match="as many samples each"):
+        make()(model, tfc.channel_groups(model).prunable)
+
+
 def test_random_goes_on_from_its_seed(model):
     one, other = importance.random(3), importance.random(3)
     first = scored(model, one)

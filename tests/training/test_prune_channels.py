@@ -242,3 +242,103 @@ def test_of_a_nested_model_called_twice_and_of_dictionaries():
     np.testing.assert_allclose(
         small.predict(data, verbose=0)["sum"], model.predict(data, verbose=0)["sum"], **FLOAT
     )
+
+
+def sequence(*shape):
+    return keras.Input(shape or (5, 4), name="x")
+
+
+def dense(x, units=8, **options):
+    return layers.Dense(units, **options)(x)
+
+
+def nested_lengths(x):
+    inner = keras.Sequential([keras.Input((None, 8)), layers.Dense(6)])
+    x = dense(x)
+    return ops.concatenate([inner(x), inner(x[:, :3])], axis=1)
+
+
+def halves(x):
+    a, b = ops.split(dense(x, 16), 2, axis=-1)
+    return ops.softmax(a), b
+
+
+def pooled_by_attention(x):
+    weights = ops.softmax(ops.squeeze(dense(x, 1), -1) * 0.5, axis=1)
+    return ops.sum(dense(x) * ops.expand_dims(weights, -1), axis=1)
+
+
+def masked_attention(x):
+    y = dense(x)
+    return layers.MultiHeadAttention(2, 4)(y, y, attention_mask=dense(x, 5, activation="sigmoid"))
+
+
+def biased_in_the_middle(x):
+    return layers.EinsumDense("abc,cde->abde", (5, 4, 3), bias_axes="d")(dense(x))
+
+
+def own_relu(x):
+    return x - ops.max(x, axis=-1, keepdims=True)
+
+
+own_relu.__name__ = "relu"
+
+CORNERS = {
+    "a step along another axis": lambda x: dense(x)[:, ::2, :],
+    "reversed": lambda x: dense(x)[:, ::-1],
+    "a half through a softmax": lambda x: [dense(half, 2) for half in halves(x)],
+    "a matrix by a constant": lambda x: ops.matmul(dense(x), np.ones((8, 3), "float32")),
+    "a constant by a matrix": lambda x: ops.matmul(np.ones((2, 5), "float32"), dense(x)),
+    "numbers by position": lambda x: ops.take(dense(x), np.array([0, 3]), axis=1),
+    "keywords": lambda x: ops.add(x1=dense(x), x2=layers.Add()(inputs=[dense(x), dense(x)])),
+    "a softmax among gates": lambda x: layers.GRU(6, recurrent_activation="softmax")(dense(x)),
+    "relu by name only": lambda x: dense(x, activation=own_relu),
+    "attention pooling": pooled_by_attention,
+    "bias on a middle axis": biased_in_the_middle,
+    "an ellipsis": lambda x: layers.EinsumDense("...x,xy->...y", output_shape=8)(dense(x)),
+    "a model called with two lengths": nested_lengths,
+    "a gate for all steps": lambda x: layers.Multiply()([dense(x), dense(x[:, 0])]),
+    "two kinds of directions": lambda x: layers.Bidirectional(
+        layers.LSTM(6), backward_layer=layers.GRU(6, go_backwards=True)
+    )(dense(x)),
+    "two widths of directions": lambda x: layers.Bidirectional(
+        layers.LSTM(6), backward_layer=layers.LSTM(4, go_backwards=True)
+    )(dense(x)),
+    "a mask that is learned": masked_attention,
+    "an einsum without a result": lambda x: ops.einsum("bij,bkj", dense(x), dense(x)),
+    "comparisons": lambda x: ops.where(ops.greater(y := dense(x), 0.0), y, y * 0.1),
+}
+
+
+@pytest.mark.parametrize("name", CORNERS)
+def test_corners(name):
+    """Where axes meet in unusual ways, what is silent goes, or all is kept; nothing is wrong."""
+    i = sequence()
+    ends = keras.tree.flatten(CORNERS[name](i))
+    model = keras.Model(i, [dense(end, 2) for end in ends])
+    x = np.random.default_rng(0).normal(size=(6, 5, 4)).astype("float32")
+    if not tfc.channel_groups(model).prunable:
+        return
+    small = cut_what_is_silent(model)
+    for new, old in zip(outputs(small, x), outputs(model, x), strict=True):
+        assert new.shape == old.shape
+        np.testing.assert_allclose(new, old, **FLOAT)
+
+
+def test_something_is_left_of_every_axis():
+    """Though one half of a split scores lowest, and is all that would be cut."""
+    i = sequence(4)
+    a, b = ops.split(dense(i, 12, name="both"), 2, axis=-1)
+    wide = dense(i, 1, name="one")
+    joined = layers.Concatenate()([dense(i, 3), wide]) + dense(i, 4)
+    model = keras.Model(i, [dense(a, 2), dense(b, 2), dense(joined * wide, 2)])
+
+    def scores(model, groups):
+        return [np.arange(float(group.size)) for group in groups]
+
+    options = {"importance": scores, "most_of_a_group": 1.0}
+    for amount in (0.5, 0.9):
+        small = tfc.prune_channels(model, amount, **options)
+        assert all(0 not in weight.shape for weight in small.weights)
+        assert small.get_layer("one").units == 1
+        assert all(np.isfinite(y).all() for y in outputs(small, np.ones((2, 4), "float32")))

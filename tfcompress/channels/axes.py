@@ -104,7 +104,9 @@ def sliced(ids: Ids | None, key: slice, size: int | None) -> Ids | None:
 
 def einsum(coupling: Coupling, equation: str, operands: Sequence[Labels]) -> Labels | None:
     """Sums of products: axes of one letter are one. None if it has an ellipsis that hides axes."""
-    terms, _, result = equation.replace(" ", "").partition("->")
+    terms, arrow, result = equation.replace(" ", "").partition("->")
+    if not arrow:
+        return None
     letters: dict[str, Ids | None] = {}
     for term, x in zip(terms.split(","), operands, strict=True):
         if "..." in term or len(term) != len(x):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import keras
-import numpy as np
 
 from . import axes
-from .coupling import Coupling, Ids, Labels, Role, fixed
+from .coupling import Coupling, Ids, Labelled, Labels, Role, fixed
 
 __all__ = ["Call", "Rule", "check_activation", "kept"]
 
@@ -38,10 +37,19 @@ class Call:
     key: int
 
     @property
+    def first(self) -> Any:
+        """The first argument: labels, or a list of them."""
+        return self.args[0] if self.args else next(iter(self.kwargs.values()))
+
+    @property
     def x(self) -> Labels:
         """The first input."""
-        labels: Labels = self.args[0] if self.args else next(iter(self.kwargs.values()))
+        labels: Labels = self.first
         return labels
+
+    def tensors(self) -> list[Labelled]:
+        """All labels among the arguments, however deep."""
+        return list(_labelled((self.args, self.kwargs)))
 
     @property
     def channels(self) -> Ids:
@@ -77,7 +85,7 @@ _MIXING = {"softmax", "log_softmax", "sparsemax", "glu", "get", "serialize", "de
 def check_activation(call: Call, activation: Any, ids: Ids) -> None:
     """Keep units whose activation mixes them, or may do."""
     name = getattr(activation, "__name__", type(activation).__name__)
-    known = getattr(keras.activations, name, None) is not None
+    known = getattr(keras.activations, name, None) is activation
     if activation is not None and (not known or name in _MIXING):
         call.keep((ids,), f"its activation {name} sees all of them at once")
 
@@ -85,7 +93,17 @@ def check_activation(call: Call, activation: Any, ids: Ids) -> None:
 def kept(call: Call) -> list[Labels]:
     """Of an operation without a rule: nothing that goes in or comes out is cut."""
     call.coupling.unknown[call.path] = type(call.operation).__name__
-    for labels in keras.tree.flatten((call.args, call.kwargs)):
-        if isinstance(labels, np.ndarray) and labels.dtype == np.int64:
-            call.keep((labels,), f"there is no rule for {type(call.operation).__name__}")
+    for labels in call.tensors():
+        call.keep(labels, f"there is no rule for {type(call.operation).__name__}")
     return [fixed(shape) for shape in call.shapes]
+
+
+def _labelled(arguments: Any) -> Iterator[Labelled]:
+    if isinstance(arguments, Labelled):
+        yield arguments
+    elif isinstance(arguments, list | tuple):
+        for part in arguments:
+            yield from _labelled(part)
+    elif isinstance(arguments, dict):
+        for part in arguments.values():
+            yield from _labelled(part)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FIXED", "Birth", "Coupling", "Ids", "Labels", "Member", "Role", "fixed"]
+__all__ = ["FIXED", "Birth", "Coupling", "Ids", "Labelled", "Labels", "Member", "Role", "fixed"]
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 """For each position of an axis, the number of the unit that it belongs to."""
@@ -22,6 +22,10 @@ Labels: TypeAlias = tuple[Ids | None, ...]
 """The units of a tensor, axis by axis, the batch included; None where the size is not known."""
 
 Role: TypeAlias = Literal["output", "input", "parameter"]
+
+
+class Labelled(tuple[Ids | None, ...]):
+    """Labels that stand for a tensor among the arguments of a call."""
 
 
 def fixed(shape: Sequence[int | None]) -> Labels:
@@ -80,6 +84,7 @@ class Coupling:
         slices: For each call of `GetItem` and axis, the units along it.
         scaled: Weights to multiply by the square root of the share of these units that is left.
         inputs: Of each nested model, the labels of its inputs.
+        axes: The units along each axis of each tensor, some of which must stay.
         tensors: Keys of the symbolic tensors that kernels read, and the units of their channels.
         unknown: Paths and types of the operations for which there is no rule.
         inexact: Units that something normalizes over, and what: without one, others change.
@@ -95,6 +100,7 @@ class Coupling:
         self.slices: dict[tuple[int, int], Ids] = {}
         self.scaled: dict[int, Ids] = {}
         self.inputs: dict[int, list[Labels]] = {}
+        self.axes: list[Ids] = []
         self.tensors: list[tuple[int, Ids]] = []
         self.unknown: dict[str, str] = {}
         self.inexact: dict[int, str] = {}

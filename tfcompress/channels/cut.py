@@ -94,8 +94,8 @@ class _Cut:
         sections = config.get("indices_or_sections")
         if sections is not None:
             # Where a tensor was split evenly, parts may now differ.
-            sizes = self.coupling.sizes[id(operation)]
-            config["indices_or_sections"] = [int(self.keep[ids].sum()) for ids in sizes.values()]
+            *ends, _ = self.coupling.sizes[id(operation)].values()
+            config["indices_or_sections"] = [int(self.keep[ids].sum()) for ids in ends]
         else:
             for entry, ids in changed.items():
                 self.set(config, entry, int(self.keep[ids].sum()))

@@ -25,6 +25,7 @@ class GroupMember:
 
     Attributes:
         path: Path of the layer.
+        layer: The layer.
         variable: The weight.
         axis: Its axis.
         role: Whether the axis runs over what a kernel makes (`"output"`), over what it reads
@@ -33,6 +34,7 @@ class GroupMember:
     """
 
     path: str
+    layer: Any
     variable: keras.Variable
     axis: int
     role: Role

@@ -11,10 +11,10 @@ from keras.src.applications.convnext import LayerScale
 
 from . import axes
 from .call import Call, Rule, check_activation, kept
-from .coupling import FIXED, Ids, Labels, fixed
+from .coupling import FIXED, Ids, Labelled, Labels, fixed
 from .sequence_rules import attention, grouped_attention, rnn
 
-__all__ = ["LAYERS"]
+__all__ = ["LAYERS", "rule_of"]
 
 
 def _dense(call: Call) -> Labels:
@@ -48,15 +48,14 @@ def _einsum_dense(call: Call) -> Labels:
         else:
             letters[letter] = ids = call.born(size, f"units {letter}")
             call.member(layer.kernel, axis, "output", ids)
-            # The batch is no part of `output_shape`.
-            entry = ("output_shape", result.index(letter) - 1)
+            # From the end: the axes of an ellipsis are no part of `output_shape`.
+            entry = ("output_shape", result.index(letter) - len(result))
             call.coupling.size(layer, entry, ids)
     if layer.bias is not None:
-        bias = [letter for letter in result if letter in layer.bias_axes]
-        shape = layer.bias.shape
-        for axis, letter in enumerate(bias, len(shape) - len(bias)):
+        first = min(result.index(letter) for letter in layer.bias_axes)
+        for axis, letter in enumerate(result[first:]):
             ids = letters[letter]
-            if ids is not None and shape[axis] == len(ids):
+            if ids is not None and letter in layer.bias_axes:
                 call.member(layer.bias, axis, "parameter", ids)
     outputs = tuple(letters[letter] for letter in result)
     for ids in outputs:
@@ -230,11 +229,16 @@ def _global_pool(call: Call) -> Labels:
 
 
 def _merge(call: Call) -> Labels:
-    return axes.broadcast(call.coupling, call.args[0])
+    # Of fewer axes, a tensor gets those that it lacks after the batch.
+    rank = max(len(x) for x in call.first)
+    one = (np.full(1, FIXED),)
+    return axes.broadcast(
+        call.coupling, [(*x[:1], *one * (rank - len(x)), *x[1:]) for x in call.first]
+    )
 
 
 def _concatenate(call: Call) -> Labels:
-    return axes.concatenate(call.coupling, call.args[0], call.operation.axis)
+    return axes.concatenate(call.coupling, call.first, call.operation.axis)
 
 
 def _reshape(call: Call) -> Labels:
@@ -259,16 +263,21 @@ def _repeat_vector(call: Call) -> Labels:
 
 def _bidirectional(call: Call) -> Labels | list[Labels]:
     layer = call.operation
-    if layer.return_state or layer.merge_mode is None or type(layer.forward_layer) not in LAYERS:
+    forward, backward = layer.forward_layer, layer.backward_layer
+    plain = rule_of(forward) is rnn and type(forward) is type(backward)
+    if layer.return_state or layer.merge_mode is None or not plain:
         return kept(call)
-    shape = (*call.shapes[0][:-1], layer.forward_layer.units)
+    if forward.units != backward.units:
+        return kept(call)
+    shape = (*call.shapes[0][:-1], forward.units)
     outputs = []
-    for name, inner in (("layer", layer.forward_layer), ("backward_layer", layer.backward_layer)):
+    for name, inner in (("layer", forward), ("backward_layer", backward)):
         part = replace(call, operation=inner, path=f"{call.path}/{inner.name}", shapes=[shape])
         outputs += rnn(part)
         units = outputs[-1][-1]
         assert units is not None, part.path
         call.coupling.size(layer, (name, "config", "units"), units)
+    # Both are made from one config, with one number of units.
     axes.unite_all(call.coupling, outputs[0], outputs[1], "two directions")
     if layer.merge_mode == "concat":
         return axes.concatenate(call.coupling, outputs, -1)
@@ -277,10 +286,10 @@ def _bidirectional(call: Call) -> Labels | list[Labels]:
 
 def _time_distributed(call: Call) -> Labels | list[Labels]:
     inner = call.operation.layer
-    rule = LAYERS.get(type(inner))
-    if rule is None:
+    rule = rule_of(inner)
+    if rule is kept:
         return kept(call)
-    x = (call.x[0], *call.x[2:])
+    x = Labelled((call.x[0], *call.x[2:]))
     shapes = [(shape[0], *shape[2:]) for shape in call.shapes]
     path = f"{call.path}/{inner.name}"
     part = replace(call, operation=inner, path=path, args=(x,), kwargs={}, shapes=shapes)
@@ -351,3 +360,12 @@ LAYERS: Mapping[type, Rule] = {
     layers.RepeatVector: _repeat_vector,
 }
 """What is not here is kept as it is, with all that goes in and comes out."""
+
+
+def rule_of(layer: layers.Layer) -> Rule:
+    """The rule for a layer, or `kept`."""
+    # Adapted or quantized by Keras itself, a layer has weights that the rules do not know.
+    odd = any(getattr(layer, name, None) for name in ("lora_enabled", "quantization_mode"))
+    if odd or getattr(layer, "data_format", None) == "channels_first":
+        return kept
+    return LAYERS.get(type(layer), kept)

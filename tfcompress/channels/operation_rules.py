@@ -8,20 +8,19 @@ import numpy as np
 
 from . import axes
 from .call import Call, Rule, kept
-from .coupling import Ids, Labels, fixed
+from .coupling import Ids, Labelled, Labels, fixed
 
 __all__ = ["OPERATIONS"]
 
 
 def _tensors(call: Call) -> list[Labels]:
-    """All tensors that go in; constants too, of which nothing can be cut."""
-    found: list[Labels] = []
-    for value in (*call.args, *call.kwargs.values()):
-        if isinstance(value, tuple) and any(isinstance(ids, np.ndarray) for ids in value):
-            found.append(value)
-        elif np.ndim(value):
-            found.append(fixed(np.shape(value)))
-    return found
+    """All tensors that go in, and lists of numbers, of which nothing can be cut."""
+    values = (*call.args, *call.kwargs.values())
+    return [
+        value if isinstance(value, Labelled) else fixed(np.shape(value))
+        for value in values
+        if isinstance(value, Labelled) or np.ndim(value)
+    ]
 
 
 def _elementwise(call: Call) -> Labels:
@@ -66,12 +65,12 @@ def _squeeze(call: Call) -> Labels:
 
 
 def _concatenate(call: Call) -> Labels:
-    return axes.concatenate(call.coupling, call.args[0], call.operation.axis)
+    return axes.concatenate(call.coupling, call.first, call.operation.axis)
 
 
 def _stack(call: Call) -> Labels:
     axis, rank = call.operation.axis, len(call.shapes[0])
-    out = axes.broadcast(call.coupling, call.args[0])
+    out = axes.broadcast(call.coupling, call.first)
     place = axis % rank
     return (*out[:place], *fixed(call.shapes[0][place : place + 1]), *out[place:])
 
@@ -82,7 +81,7 @@ def _split(call: Call) -> list[Labels]:
     if ids is None:
         return [fixed(shape) for shape in call.shapes]
     ends = np.cumsum([shape[axis] for shape in call.shapes])[:-1]
-    for entry, end in enumerate(ends):
+    for entry, end in enumerate([*ends, len(ids)]):
         call.coupling.size(call.operation, ("indices_or_sections", entry), ids[:end])
     return [(*call.x[:axis], part, *call.x[axis + 1 :]) for part in np.split(ids, ends)]
 
@@ -101,9 +100,9 @@ def _get_item(call: Call) -> Labels | list[Labels]:
         if isinstance(part, int):
             call.keep((ids,), "one of them is taken out")
             continue
-        if part != slice(None) and ids is not None:
-            if part.step not in (None, 1):
-                call.keep((ids,), "it is sliced with a step")
+        if part.step not in (None, 1):
+            call.keep((ids,), "it is sliced with a step")
+        elif part != slice(None) and ids is not None:
             call.coupling.slices[call.key, axis] = ids
         size = call.shapes[0][len(out)]
         out.append(axes.sliced(ids, part, size))
@@ -111,7 +110,7 @@ def _get_item(call: Call) -> Labels | list[Labels]:
 
 
 def _matmul(call: Call) -> Labels | list[Labels]:
-    a, b = call.args
+    a, b = call.tensors()
     rank = max(len(a), len(b))
     if min(len(a), len(b)) < 2:
         return kept(call)
@@ -122,7 +121,7 @@ def _matmul(call: Call) -> Labels | list[Labels]:
 
 
 def _einsum(call: Call) -> Labels | list[Labels]:
-    out = axes.einsum(call.coupling, call.operation.subscripts, call.args)
+    out = axes.einsum(call.coupling, call.operation.subscripts, call.tensors())
     return kept(call) if out is None else out
 
 
@@ -143,7 +142,8 @@ _ELEMENTWISE = (
     *("Round", "Rsqrt", "Selu", "Sigmoid", "Sign", "Silu", "Sin", "SoftShrink", "Softplus"),
     *("Softsign", "Sqrt", "Square", "Squareplus", "Tanh", "TanhShrink", "Threshold"),
     *("Add", "Divide", "DivideNoNan", "Maximum", "Minimum", "Multiply", "Power", "Subtract"),
-    "TrueDivide",
+    *("TrueDivide", "Equal", "Greater", "GreaterEqual", "Less", "LessEqual", "NotEqual", "Where"),
+    *("LogicalAnd", "LogicalNot", "LogicalOr"),
 )
 _REDUCE = ("All", "Any", "Argmax", "Argmin", "Max", "Mean", "Min", "Prod", "Std", "Sum", "Var")
 

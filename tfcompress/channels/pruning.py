@@ -22,7 +22,7 @@ from .coupling import Ids
 from .cut import cut
 from .estimate import Estimate
 from .groups import ChannelGroup, ChannelGroups
-from .ranking import Ranking
+from .ranking import Ranking, Sizes
 from .tracing import Attention, channel_groups
 
 __all__ = ["prune_channels", "prune_channels_gradually"]
@@ -81,23 +81,9 @@ def prune_channels(
     Reference:
         Fang et al., "DepGraph: Towards Any Structural Pruning", https://arxiv.org/abs/2301.12900.
     """
-    _check(amount, scope, round_to, most_of_a_group)
-    groups = channel_groups(model, filters, attention)
-    model = groups.model
-    _check_prunable(model, groups)
-    scores = _scores(importance, model, groups.prunable)
-    ranking = Ranking(groups, scores, round_to, most_of_a_group)
-
-    def smaller(removed: Ids) -> keras.Model:
-        return cut(model, groups.coupling, removed)
-
-    if isinstance(amount, Latency):
-        return _within_latency(model, amount, ranking, smaller)
-    if isinstance(amount, budgets.Macs | budgets.Parameters):
-        return _within(model, amount, ranking, smaller, groups)
-    if scope == "layer":
-        return smaller(ranking.of_each(amount))
-    return smaller(ranking.lowest(int(amount * ranking.total + 1e-9)))
+    return _prune(
+        model, amount, None, importance, scope, filters, round_to, most_of_a_group, attention
+    )
 
 
 def prune_channels_gradually(
@@ -110,7 +96,8 @@ def prune_channels_gradually(
 ) -> keras.Model:
     """Cut channels in several steps, and train the model after each.
 
-    It is this loop, with amounts that add up, each step cutting as large a share as the others:
+    It is this loop, with amounts that add up: each step leaves the same share of what it finds, and
+    shares, roundings and `most_of_a_group` are of what the groups were originally.
 
         for step in range(steps):
             model = tfc.prune_channels(model, amount_of_step)
@@ -147,21 +134,62 @@ def prune_channels_gradually(
             "Gradual pruning takes a share, `Macs` or `Parameters`. Prune to a `Latency` at once, "
             "and see what share of the MACs that leaves."
         )
+    options = {**_DEFAULTS, **options}
+    _check(amount, options["scope"], options["round_to"], options["most_of_a_group"])
+    groups = channel_groups(model, options["filters"], options["attention"])
+    originals = {(group.kind, group.producers): group.size for group in groups}
     if isinstance(amount, budgets.Macs | budgets.Parameters):
-        left = budgets.limit(amount, model) / budgets.cost(amount, model)
+        original, wanted = budgets.cost(amount, model), budgets.limit(amount, model)
+        left = min(1.0, wanted / original)
     else:
-        _check(amount, "layer", 1, 1.0)
         left = 1 - amount
-    original = budgets.cost(amount, model) if not isinstance(amount, float | int) else 0
     for step in range(steps):
+        share = left ** ((step + 1) / steps)
+        part: float | Budget = 1 - share
         if isinstance(amount, budgets.Macs | budgets.Parameters):
-            share = left ** ((step + 1) / steps)
-            part: float | Budget = type(amount)(max(1, int(original * share)))
-        else:
-            part = 1 - left ** (1 / steps)
-        model = prune_channels(model, part, **options)
+            part = type(amount)(wanted if step == steps - 1 else int(original * share))
+        model = _prune(model, part, originals, **options)
         fine_tune(model, step)
     return model
+
+
+_DEFAULTS: dict[str, Any] = {
+    "importance": l2_norm,
+    "scope": "layer",
+    "filters": None,
+    "round_to": 1,
+    "most_of_a_group": 0.9,
+    "attention": "heads",
+}
+
+
+def _prune(
+    model: keras.Model,
+    amount: float | Budget,
+    originals: Sizes | None,
+    importance: ChannelImportance,
+    scope: Scope,
+    filters: Filters,
+    round_to: int,
+    most_of_a_group: float,
+    attention: Attention,
+) -> keras.Model:
+    """As `prune_channels`, with shares of what groups were originally."""
+    _check(amount, scope, round_to, most_of_a_group)
+    groups = channel_groups(model, filters, attention)
+    model = groups.model
+    _check_prunable(model, groups)
+    scores = _scores(importance, model, groups.prunable)
+    ranking = Ranking(groups, scores, round_to, most_of_a_group, originals)
+
+    def smaller(removed: Ids) -> keras.Model:
+        return cut(model, groups.coupling, removed)
+
+    if isinstance(amount, Latency):
+        return _within_latency(model, amount, ranking, smaller)
+    if isinstance(amount, budgets.Macs | budgets.Parameters):
+        return _within(model, amount, ranking, smaller, groups)
+    return smaller(ranking.of_each(amount) if scope == "layer" else ranking.of_all(amount))
 
 
 def _check(amount: object, scope: str, round_to: int, most_of_a_group: float) -> None:
@@ -204,6 +232,11 @@ def _scores(
             f"taylor(x, y). Received: {importance!r}"
         )
     scores = [np.asarray(score, np.float64) for score in importance(model, groups)]
+    if len(scores) != len(groups):
+        raise ValueError(
+            f"`importance` must give scores for each of the {len(groups)} groups. Received: "
+            f"{len(scores)} arrays"
+        )
     for group, score in zip(groups, scores, strict=True):
         if score.shape != (group.size,) or not np.isfinite(score).all():
             raise ValueError(

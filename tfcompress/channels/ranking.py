@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,10 @@ import numpy.typing as npt
 from .coupling import Ids
 from .groups import ChannelGroups
 
-__all__ = ["Ranking"]
+__all__ = ["Ranking", "Sizes"]
+
+Sizes: TypeAlias = dict[tuple[str, tuple[str, ...]], int]
+"""The size of each group, by its kind and its producers."""
 
 
 class Ranking:
@@ -22,6 +26,7 @@ class Ranking:
         scores: For each that can be pruned, a score for each unit.
         round_to: What is left of a group is a multiple of this, or all of it.
         most_of_a_group: The share of a group that is cut at most.
+        originals: Sizes that shares are of, for groups that were cut before.
     """
 
     def __init__(
@@ -30,15 +35,23 @@ class Ranking:
         scores: Sequence[npt.NDArray[np.float64]],
         round_to: int,
         most_of_a_group: float,
+        originals: Sizes | None = None,
     ) -> None:
         self.groups = groups.prunable
         self.orders = [np.argsort(score, kind="stable") for score in scores]
-        self.limits = [min(int(most_of_a_group * g.size + 1e-9), g.size - 1) for g in self.groups]
+        known = originals or {}
+        self.originals = [known.get((g.kind, g.producers), g.size) for g in self.groups]
+        least = [max(1, n - int(most_of_a_group * n + 1e-9)) for n in self.originals]
+        self.limits = [max(0, g.size - n) for g, n in zip(self.groups, least, strict=True)]
         self.round_to = round_to
         means = [score.mean() or 1.0 for score in scores]
         relative = np.concatenate([s / mean for s, mean in zip(scores, means, strict=True)])
         owner = np.repeat(np.arange(len(scores)), [len(score) for score in scores])
         self.owners = owner[np.argsort(relative, kind="stable")]
+        self.roots = groups.coupling.roots()
+        self.scores = np.full(len(self.roots), np.inf)
+        self.scores[np.concatenate([group.roots for group in self.groups])] = relative
+        self.axes = [self.roots[ids] for ids in groups.coupling.axes]
 
     @property
     def total(self) -> int:
@@ -46,21 +59,34 @@ class Ranking:
         return len(self.owners)
 
     def of_each(self, share: float) -> Ids:
-        """The lowest of each group."""
-        return self._removed([int(share * group.size + 1e-9) for group in self.groups])
+        """The lowest of each group, to cut a share of what it was originally."""
+        return self._removed(
+            [
+                group.size - (n - int(share * n + 1e-9))
+                for group, n in zip(self.groups, self.originals, strict=True)
+            ]
+        )
+
+    def of_all(self, share: float) -> Ids:
+        """The lowest of all, to cut a share of what there was originally."""
+        n = sum(self.originals)
+        return self.lowest(self.total - (n - int(share * n + 1e-9)))
 
     def lowest(self, count: int) -> Ids:
         """The lowest of all."""
-        counts = np.bincount(self.owners[:count], minlength=len(self.groups))
+        counts = np.bincount(self.owners[: max(count, 0)], minlength=len(self.groups))
         return self._removed(counts.tolist())
 
     def _removed(self, counts: Sequence[int]) -> Ids:
-        found = [np.zeros(0, np.int64)]
+        keep = np.full(len(self.roots), True)
         for group, order, count, most in zip(
             self.groups, self.orders, counts, self.limits, strict=True
         ):
-            left = group.size - min(count, most)
+            left = group.size - min(max(count, 0), most)
             if not group.kind.startswith(("heads", "head ", "key ", "value ")):
                 left = min(math.ceil(left / self.round_to) * self.round_to, group.size)
-            found.append(group.roots[order[: group.size - left]])
-        return np.concatenate(found)
+            keep[group.roots[order[: group.size - left]]] = False
+        for axis in self.axes:
+            if not keep[axis].any():  # of each half of a split, too, something stays
+                keep[axis[np.argmax(self.scores[axis])]] = True
+        return np.flatnonzero(~keep)

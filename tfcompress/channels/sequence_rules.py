@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import numpy as np
 from keras import layers
 
@@ -29,12 +28,10 @@ def rnn(call: Call) -> list[Labels]:
     call.member(cell.recurrent_kernel, 1, "output", gates)
     call.member(cell.bias, -1, "parameter", gates)
     call.size("units", out)
-    check_activation(call, layer.activation, out)
-    states = keras.tree.flatten([call.args[1:], call.kwargs.get("initial_state")])
-    if any(isinstance(state, np.ndarray) for state in states):
-        for state in states:
-            call.keep((state,), "it is the initial state of a recurrence")
-        call.keep((out,), "it has an initial state")
+    for activation in (layer.activation, getattr(layer, "recurrent_activation", None)):
+        check_activation(call, activation, out)
+    for state in call.tensors()[1:]:
+        call.keep((*state, out), "there is an initial state")
     return [(*fixed(shape[:-1]), out) for shape in call.shapes]
 
 
@@ -98,8 +95,11 @@ def _query_key_value(call: Call) -> tuple[Labels, Labels, Labels]:
     given = dict(zip(("query", "value", "key"), call.args, strict=False)) | call.kwargs
     query, value, key = given["query"], given["value"], given.get("key")
     key = value if key is None else key
-    for x in (query, key, value):
-        call.keep(x[1:-1], "attention runs along it")
+    for x in call.tensors():
+        if x is query or x is key or x is value:
+            call.keep(x[1:-1], "attention runs along it")
+        else:
+            call.keep(x, "it is a mask of attention")
     return query, key, value
 
 

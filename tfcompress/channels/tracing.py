@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import keras
 import numpy as np
@@ -17,9 +17,9 @@ from tfcompress.subclassed import with_graph
 from tfcompress.walk import walk
 
 from .call import Call, Rule, kept
-from .coupling import FIXED, Birth, Coupling, Ids, Labels, fixed
+from .coupling import FIXED, Birth, Coupling, Ids, Labelled, Labels, fixed
 from .groups import ChannelGroup, ChannelGroups, GroupMember
-from .layer_rules import LAYERS
+from .layer_rules import rule_of
 from .operation_rules import OPERATIONS
 
 __all__ = ["Attention", "channel_groups"]
@@ -88,7 +88,7 @@ def _follow(
 ) -> list[Labels]:
     """The labels of a model's outputs."""
     graph = functional(model)
-    values = {id(tensor): labels for tensor, labels in zip(graph.inputs, inputs, strict=True)}
+    values = {id(t): Labelled(labels) for t, labels in zip(graph.inputs, inputs, strict=True)}
     for node in nodes(model):
         if node.call.is_input:
             continue
@@ -98,7 +98,7 @@ def _follow(
             _same_inputs(coupling, operation, given)
             results = _follow(coupling, operation, given, path + "/")
         else:
-            args, kwargs = node.call.arguments.fill_in(values)
+            args, kwargs = node.call.arguments.convert(lambda x: _label(x, values))
             shapes = [tuple(tensor.shape) for tensor in node.tensors]
             call = Call(coupling, operation, path, args, kwargs, shapes, id(node.call))
             found = _rule(operation)(call)
@@ -109,26 +109,36 @@ def _follow(
                     for key, labels in zip(node.inputs, given, strict=True)
                     if labels[-1] is not None
                 ]
-        values.update(zip(node.outputs, results, strict=True))
+        for key, labels in zip(node.outputs, results, strict=True):
+            values[key] = Labelled(labels)
+            coupling.axes += [ids for ids in labels if ids is not None and FIXED not in ids]
     return [values[id(tensor)] for tensor in graph.outputs]
+
+
+def _label(argument: Any, values: dict[int, Labelled]) -> Any:
+    """Labels in the place of a tensor, symbolic or constant."""
+    if isinstance(argument, keras.KerasTensor):
+        return values.get(id(argument))
+    if hasattr(argument, "shape") and hasattr(argument, "dtype"):
+        return Labelled(fixed(tuple(argument.shape)))
+    return argument
 
 
 def _rule(operation: object) -> Rule:
     if isinstance(operation, keras.layers.Layer):
-        # Adapted or quantized by Keras itself, a layer has weights that the rules do not know.
-        odd = any(getattr(operation, name, None) for name in ("lora_enabled", "quantization_mode"))
-        if odd or getattr(operation, "data_format", None) == "channels_first":
-            return kept
-        return LAYERS.get(type(operation), kept)
+        return rule_of(operation)
     return OPERATIONS.get(type(operation).__name__, kept)
 
 
-def _same_inputs(coupling: Coupling, model: keras.Model, inputs: list[Labels]) -> None:
+def _same_inputs(coupling: Coupling, model: keras.Model, inputs: Sequence[Labels]) -> None:
     """Whatever a nested model is called with is cut alike."""
-    first = coupling.inputs.setdefault(id(model), inputs)
+    first = coupling.inputs.setdefault(id(model), list(inputs))
     for one, other in zip(first, inputs, strict=True):
         for a, b in zip(one, other, strict=True):
-            if a is not None and b is not None and a is not b:
+            if a is None or b is None or len(a) != len(b):
+                coupling.fix(a, "a model is called with several sizes of it")
+                coupling.fix(b, "a model is called with several sizes of it")
+            else:
                 coupling.unite(a, b)
 
 
@@ -154,6 +164,8 @@ def _fix_others(coupling: Coupling, model: keras.Model, filters: Filters) -> Non
 
 def _groups(coupling: Coupling) -> Iterator[ChannelGroup]:
     roots, reasons = coupling.roots(), coupling.reasons()
+    owner, number = np.full(len(roots), -1), np.full(len(roots), -1)
+    found: list[tuple[list[Birth], Ids, str | None]] = []
     for births in _together(coupling.births, roots):
         units = np.unique(np.concatenate([roots[birth.ids] for birth in births]))
         free = np.array([unit for unit in units.tolist() if unit not in reasons], np.int64)
@@ -161,31 +173,37 @@ def _groups(coupling: Coupling) -> Iterator[ChannelGroup]:
         if len(free) < 2:
             why = next((reasons[unit] for unit in units.tolist() if unit in reasons), "one unit")
             free = units
-        number = np.full(len(roots), -1)
-        number[free] = np.arange(len(free))
-        members = [
-            GroupMember(m.path, m.variable, m.axis, m.role, number[_units(m.ids, roots)])
-            for m in coupling.members.values()
-        ]
-        read = [(key, number[_units(ids, roots)]) for key, ids in coupling.tensors]
-        mine = tuple(member for member in members if (member.units >= 0).any())
+        owner[free], number[free] = len(found), np.arange(len(free))
+        found.append((births, free, why))
+
+    def by_group(ids: Ids) -> Iterator[tuple[int, Ids]]:
+        """The groups along an axis, and for each the index of the unit at each position."""
+        owners = np.where(ids == FIXED, -1, owner[roots[ids]])
+        for group in np.unique(owners[owners >= 0]).tolist():
+            yield group, np.where(owners == group, number[roots[ids]], -1)
+
+    members: list[list[GroupMember]] = [[] for _ in found]
+    for m in coupling.members.values():
+        for group, units in by_group(m.ids):
+            members[group].append(GroupMember(m.path, m.layer, m.variable, m.axis, m.role, units))
+    tensors: list[list[tuple[int, Ids]]] = [[] for _ in found]
+    for key, ids in coupling.tensors:
+        for group, units in by_group(ids):
+            tensors[group].append((key, units))
+    normalized = {int(owner[roots[i]]): path for i, path in coupling.inexact.items()}
+    for group, (births, free, why) in enumerate(found):
         kinds = {birth.kind for birth in births}
-        over = [where for i, where in coupling.inexact.items() if roots[i] in free]
         yield ChannelGroup(
             kinds.pop() if len(kinds) == 1 else "channels",
             len(free),
             tuple(dict.fromkeys(birth.path for birth in births)),
-            tuple(dict.fromkeys(m.path for m in mine if m.role == "input")),
-            mine,
-            tuple((key, units) for key, units in read if (units >= 0).any()),
+            tuple(dict.fromkeys(m.path for m in members[group] if m.role == "input")),
+            tuple(members[group]),
+            tuple(tensors[group]),
             why,
-            over[0] if over else None,
+            normalized.get(group),
             free,
         )
-
-
-def _units(ids: Ids, roots: Ids) -> Ids:
-    return np.where(ids == FIXED, FIXED, roots[ids])
 
 
 def _together(births: Sequence[Birth], roots: Ids) -> list[list[Birth]]:
