@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 import keras
+import numpy as np
 
 from .converters.scopes import children
 
-__all__ = ["Lineage", "check_built", "own_weights", "trained", "walk"]
+__all__ = ["Lineage", "check_built", "check_finite", "own_weights", "trained", "walk"]
 
 Lineage: TypeAlias = tuple[keras.layers.Layer, ...]
 """A layer and those around it, outermost first; the model itself left out."""
@@ -29,6 +30,21 @@ def check_built(model: object) -> None:
             f"The model {model.name!r} is not built, so it has no weights yet. Give it an Input, "
             "or call it on a batch of data first."
         )
+
+
+def check_finite(model: keras.Model) -> None:
+    """Raise if a weight holds NaN or infinity.
+
+    Raises:
+        ValueError: One does; says which.
+    """
+    for variable in model.variables:
+        values = keras.ops.convert_to_numpy(variable)
+        if keras.backend.is_float_dtype(variable.dtype) and not np.isfinite(values).all():
+            raise ValueError(
+                f"Weight {variable.path!r} of model {model.name!r} holds NaN or infinite values. "
+                "Training has probably diverged: go back to an earlier checkpoint."
+            )
 
 
 def walk(model: keras.Model) -> Iterator[tuple[str, Lineage]]:

@@ -17,6 +17,7 @@ from tfcompress import budgets
 from tfcompress.budgets import Budget, Latency
 from tfcompress.filters import Filters
 from tfcompress.importance import ChannelImportance, l2_norm
+from tfcompress.walk import check_finite
 
 from .coupling import Ids
 from .cut import cut
@@ -214,13 +215,7 @@ def _check(amount: object, scope: str, round_to: int, most_of_a_group: float) ->
 def _check_prunable(model: keras.Model, groups: ChannelGroups) -> None:
     if not groups.prunable:
         raise ValueError(f"There is nothing to cut in {model.name!r}:\n{groups}")
-    for variable in model.variables:
-        values = np.asarray(keras.ops.convert_to_numpy(variable))
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ValueError(
-                f"Weight {variable.path!r} of model {model.name!r} holds NaN or infinite values. "
-                "Training has probably diverged: go back to an earlier checkpoint."
-            )
+    check_finite(model)
 
 
 def _scores(

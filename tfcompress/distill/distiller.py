@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import keras
-import numpy as np
 from keras import ops
 
-from tfcompress.walk import check_built
+from tfcompress.walk import check_built, check_finite
 
 from .features import Place, extract, layer_at
 from .soft_targets import SoftTargets
@@ -265,13 +264,7 @@ def _check_models(teacher: keras.Model, student: keras.Model) -> None:
                 f"The teacher {teacher.name!r} has {counts[0]} {what}, the student "
                 f"{student.name!r} {counts[1]}."
             )
-    for variable in teacher.variables:
-        values = np.asarray(keras.ops.convert_to_numpy(variable))
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ValueError(
-                f"Weight {variable.path!r} of the teacher {teacher.name!r} holds NaN or infinite "
-                "values: there is nothing to learn from it."
-            )
+    check_finite(teacher)
 
 
 def _check_losses(losses: list[Any], weights: list[Any], student_loss_weight: Any) -> None:

@@ -16,7 +16,7 @@ from tfcompress.kernels import kernels_of
 from tfcompress.macs import count_macs
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.subclassed import with_graph
-from tfcompress.walk import Lineage, own_weights, walk
+from tfcompress.walk import Lineage, check_finite, own_weights, walk
 
 from . import factors, ranks
 from .plan import LowRankLayer, LowRankPlan
@@ -132,14 +132,7 @@ def factorable(model: keras.Model) -> keras.Model:
             f"The model {model.name!r} is quantization-aware. Factorize first: "
             "quantize_aware(factorize(model, ...)). `strip` makes it a float model again."
         )
-    for path, lineage in walk(model):
-        for weight in own_weights(lineage[-1] if lineage else model):
-            values = keras.ops.convert_to_numpy(weight)
-            if keras.backend.is_float_dtype(weight.dtype) and not np.isfinite(values).all():
-                raise ValueError(
-                    f"Weight {weight.name!r} of layer {path!r} holds NaN or infinite values. "
-                    "Training has probably diverged: go back to an earlier checkpoint."
-                )
+    check_finite(model)
     return model
 
 

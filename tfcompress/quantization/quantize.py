@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import numpy as np
 from keras.layers import Layer
 
 from tfcompress import filters as _filters
@@ -13,7 +12,7 @@ from tfcompress.filters import Filters
 from tfcompress.graph import Node, copy_layer, ends, functional, is_graph, rebuild
 from tfcompress.kernels import kernels_of
 from tfcompress.subclassed import with_graph
-from tfcompress.walk import walk
+from tfcompress.walk import check_finite, walk
 
 from .fake_quant import FakeQuant
 from .linear import is_linear
@@ -221,13 +220,7 @@ def _check(model: keras.Model) -> None:
                 f"Input {tensor.name!r} of model {model.name!r} takes strings, which no .tflite "
                 "model computes with. Leave the text preprocessing out of the model."
             )
-    for variable in model.variables:
-        values = np.asarray(keras.ops.convert_to_numpy(variable))
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ValueError(
-                f"Weight {variable.path!r} of model {model.name!r} holds NaN or infinite values. "
-                "Training has probably diverged: go back to an earlier checkpoint."
-            )
+    check_finite(model)
     if not any(kernels_of(model)) and not any(v.trainable for v in model.variables):
         raise ValueError(
             f"There is nothing to quantize in model {model.name!r}: it has no weights."
