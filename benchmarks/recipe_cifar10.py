@@ -112,12 +112,12 @@ RECIPES = {
         rates=RATES,
     ),
     "resnet20": Recipe(
-        float_epochs=4,
+        float_epochs=6,
         macs={CUT: 0.4, CUT_AGAIN: 0.3},
         round_to=8,
         pruned="first|second|shortcut",
         zeros=0.7,
-        epochs={CUT: 2, CUT_AGAIN: 1, ZEROS: 1, QAT: 1},
+        epochs={CUT: 4, CUT_AGAIN: 4, ZEROS: 2, QAT: 1},
         rates=RATES,
     ),
 }
