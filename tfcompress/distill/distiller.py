@@ -35,6 +35,7 @@ class Distiller(keras.distillation.Distiller):  # type: ignore[misc]
     `FreezeRanges`, `FreezeBatchNorm`, `prune_weights`. The student may be from `quantize_aware`.
     Afterwards `distiller.student` is the plain model that it was.
 
+    >>> import numpy as np
     >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, "softmax")])
     >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, "softmax")])
     >>> distiller = Distiller(teacher, student, SoftTargets(temperature=4.0))
