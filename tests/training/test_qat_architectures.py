@@ -37,7 +37,8 @@ CHAOTIC = {"EfficientNetV2B0", "NASNetMobile"}
 def marks(name):
     slow = () if name in DEFAULT else (pytest.mark.slow,)
     if name in CHAOTIC:
-        return (*slow, pytest.mark.xfail(raises=converters.VerificationError, strict=False))
+        # Four minutes that CI has no room for: `pytest -m slow --runxfail -k NASNet` runs it.
+        return (*slow, pytest.mark.xfail(reason="amplifies a first step by ten", run=False))
     return slow
 
 
