@@ -11,6 +11,8 @@ from architectures import ARCHITECTURES, SLOW
 
 import tfcompress as tfc
 from tfcompress import converters
+from tfcompress.graph import functional
+from tfcompress.subclassed import with_graph
 
 # Of those that are quick to build, one of each kind runs by default.
 DEFAULT = {
@@ -114,8 +116,4 @@ def test_trains_reloads_converts_and_agrees(name, tmp_path):
 
 def original(case):
     """The model as `strip` gives it back: functional."""
-    from tfcompress.graph import functional, is_graph
-    from tfcompress.subclassed import as_functional
-
-    known = isinstance(case.model, keras.Sequential) or is_graph(case.model)
-    return functional(case.model) if known else as_functional(case.model)
+    return functional(with_graph(case.model))

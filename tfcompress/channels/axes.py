@@ -19,6 +19,7 @@ __all__ = [
     "drop",
     "einsum",
     "fix_all",
+    "index_parts",
     "reduce",
     "reshape",
     "sliced",
@@ -100,6 +101,15 @@ def drop(x: Labels, axes: Iterable[int]) -> Labels:
 def sliced(ids: Ids | None, key: slice, size: int | None) -> Ids | None:
     """The units in a slice of an axis; `size` is what comes out."""
     return None if ids is None or size is None else ids[key]
+
+
+def index_parts(key: Any, rank: int) -> list[Any]:
+    """An index of a tensor with a part for each axis; what is left out is whole."""
+    parts = list(key) if isinstance(key, tuple) else [key]
+    if Ellipsis in parts:
+        place = parts.index(Ellipsis)
+        parts[place : place + 1] = [slice(None)] * (rank + 1 - len(parts))
+    return parts + [slice(None)] * (rank - len(parts))
 
 
 def einsum(coupling: Coupling, equation: str, operands: Sequence[Labels]) -> Labels | None:

@@ -156,6 +156,13 @@ class Coupling:
         else:
             self.members[key] = Member(path, layer, variable, axis, role, ids)
 
+    def by_variable(self) -> dict[int, list[Member]]:
+        """The members of each weight, by its id."""
+        found: dict[int, list[Member]] = {}
+        for member in self.members.values():
+            found.setdefault(id(member.variable), []).append(member)
+        return found
+
     def size(self, operation: object, entry: tuple[str | int, ...], ids: Ids) -> None:
         """Say that an entry of the config of an operation counts units."""
         known = self.sizes.setdefault(id(operation), {})

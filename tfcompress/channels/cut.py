@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from tfcompress.graph import Node, copy_layer, from_config, is_graph, rebuild
 
+from .axes import index_parts
 from .coupling import FIXED, Coupling, Ids, Member
 
-__all__ = ["cut", "kept_shape"]
+__all__ = ["cut", "kept_shape", "kept_units"]
 
 Keep = npt.NDArray[np.bool_]
 
@@ -30,6 +31,21 @@ def cut(model: keras.Model, coupling: Coupling, removed: Ids) -> keras.Model:
         A functional model, not compiled.
     """
     return _Cut(coupling, removed).build(model, None)
+
+
+def kept_units(roots: Ids, removed: Ids) -> Keep:
+    """For each unit, whether it is kept.
+
+    Args:
+        roots: As `Coupling.roots` gives them.
+        removed: The units to take out.
+
+    Returns:
+        Array of bools.
+    """
+    keep: Keep = ~np.isin(roots, removed)
+    keep[FIXED] = True
+    return keep
 
 
 def kept_shape(variable: keras.Variable, axes: list[Member], keep: Keep) -> tuple[int, ...]:
@@ -51,13 +67,9 @@ def kept_shape(variable: keras.Variable, axes: list[Member], keep: Keep) -> tupl
 
 class _Cut:
     def __init__(self, coupling: Coupling, removed: Ids) -> None:
-        roots = coupling.roots()
         self.coupling = coupling
-        self.keep: Keep = ~np.isin(roots, removed)
-        self.keep[FIXED] = True
-        self.members: dict[int, list[Member]] = {}
-        for member in coupling.members.values():
-            self.members.setdefault(id(member.variable), []).append(member)
+        self.keep = kept_units(coupling.roots(), removed)
+        self.members = coupling.by_variable()
         self.copies: dict[int, Any] = {}
 
     def build(self, model: keras.Model, inputs: list[Any] | None) -> keras.Model:
@@ -133,11 +145,7 @@ class _Cut:
         key = args[1] if len(args) > 1 else kwargs["key"]
         if not axes:
             return args[0][key]
-        parts = list(key) if isinstance(key, tuple) else [key]
-        rank = len(args[0].shape)
-        if Ellipsis in parts:
-            place = parts.index(Ellipsis)
-            parts[place : place + 1] = [slice(None)] * (rank + 1 - len(parts))
+        parts = index_parts(key, len(args[0].shape))
         for axis, ids in axes.items():
             start, stop, _ = parts[axis].indices(len(ids))
             before = np.concatenate([[0], np.cumsum(self.keep[ids])])

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 
 import keras
-import numpy as np
 
 from tfcompress.budgets import Macs, Parameters
 from tfcompress.kernels import is_kernel
 from tfcompress.macs import count_macs
 from tfcompress.walk import own_weights, walk
 
-from .coupling import FIXED, Ids, Member
-from .cut import kept_shape
+from .coupling import Ids
+from .cut import kept_shape, kept_units
 from .groups import ChannelGroups
 
 __all__ = ["Estimate"]
@@ -32,9 +31,7 @@ class Estimate:
         self, model: keras.Model, groups: ChannelGroups, budget: Macs | Parameters
     ) -> None:
         self.roots = groups.coupling.roots()
-        self.members: dict[int, list[Member]] = {}
-        for member in groups.coupling.members.values():
-            self.members.setdefault(id(member.variable), []).append(member)
+        self.members = groups.coupling.by_variable()
         # What costs something, and the weights that it is in proportion to.
         self.parts: list[tuple[int, list[keras.Variable]]] = []
         if isinstance(budget, Parameters):
@@ -48,8 +45,7 @@ class Estimate:
 
     def __call__(self, removed: Ids) -> float:
         """The cost without these units."""
-        keep = ~np.isin(self.roots, removed)
-        keep[FIXED] = True
+        keep = kept_units(self.roots, removed)
         total = 0.0
         for count, variables in self.parts:
             before = sum(math.prod(v.shape) for v in variables)

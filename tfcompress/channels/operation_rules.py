@@ -56,11 +56,7 @@ def _transpose(call: Call) -> Labels:
     return tuple(call.x[axis] for axis in (order or reversed(range(len(call.x)))))
 
 
-def _expand_dims(call: Call) -> Labels:
-    return axes.reshape(call.coupling, call.x, call.shapes[0])
-
-
-def _squeeze(call: Call) -> Labels:
+def _same_elements(call: Call) -> Labels:
     return axes.reshape(call.coupling, call.x, call.shapes[0])
 
 
@@ -88,11 +84,7 @@ def _split(call: Call) -> list[Labels]:
 
 def _get_item(call: Call) -> Labels | list[Labels]:
     key = call.args[1] if len(call.args) > 1 else call.kwargs["key"]
-    parts = list(key) if isinstance(key, tuple) else [key]
-    if Ellipsis in parts:
-        place = parts.index(Ellipsis)
-        parts[place : place + 1] = [slice(None)] * (len(call.x) + 1 - len(parts))
-    parts += [slice(None)] * (len(call.x) - len(parts))
+    parts = axes.index_parts(key, len(call.x))
     if len(parts) != len(call.x) or not all(isinstance(part, int | slice) for part in parts):
         return kept(call)
     out: list[Ids | None] = []
@@ -153,13 +145,13 @@ OPERATIONS: Mapping[str, Rule] = {
     **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
     "Concatenate": _concatenate,
     "Einsum": _einsum,
-    "ExpandDims": _expand_dims,
+    "ExpandDims": _same_elements,
     "GetItem": _get_item,
     "Matmul": _matmul,
     "Pad": _pad,
     "Reshape": _reshape,
     "Split": _split,
-    "Squeeze": _squeeze,
+    "Squeeze": _same_elements,
     "Stack": _stack,
     "Transpose": _transpose,
 }

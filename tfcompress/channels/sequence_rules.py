@@ -51,13 +51,8 @@ def attention(call: Call) -> Labels | list[Labels]:
         (layer.value_dense, value, values),
     ):
         _projection(call, dense, x, heads, width)
-    for variable in (layer.query_dense.kernel, layer.query_dense.bias):
-        call.coupling.scaled[id(variable)] = keys
-    dense = layer.output_dense
-    call.member(dense.kernel, 0, "input", heads, dense)
-    call.member(dense.kernel, 1, "input", values, dense)
-    call.member(dense.kernel, 2, "output", out, dense)
-    call.member(dense.bias, 0, "parameter", out, dense)
+    _scale(call, layer.query_dense, keys)
+    _output(call, layer.output_dense, heads, values, out)
     for entry, ids in (("num_heads", heads), ("key_dim", keys), ("value_dim", values)):
         call.size(entry, ids)
     call.coupling.size(layer, ("output_shape", 0), out)
@@ -74,17 +69,12 @@ def grouped_attention(call: Call) -> Labels | list[Labels]:
     width = call.born(layer.head_dim, "head width")
     query, key, value = _query_key_value(call)
     _projection(call, layer._query_dense, query, queries, width)
-    for variable in (layer._query_dense.kernel, layer._query_dense.bias):
-        call.coupling.scaled[id(variable)] = width
+    _scale(call, layer._query_dense, width)
     _projection(call, layer._key_dense, key, heads, width)
     _projection(call, layer._value_dense, value, heads, width)
-    dense = layer._output_dense
     out = query[-1]
     assert out is not None, call.path
-    call.member(dense.kernel, 0, "input", queries, dense)
-    call.member(dense.kernel, 1, "input", width, dense)
-    call.member(dense.kernel, 2, "output", out, dense)
-    call.member(dense.bias, 0, "parameter", out, dense)
+    _output(call, layer._output_dense, queries, width, out)
     call.size("num_key_value_heads", heads)
     call.size("num_query_heads", queries)
     call.size("head_dim", width)
@@ -110,6 +100,19 @@ def _projection(call: Call, dense: Any, x: Labels, heads: Ids, width: Ids) -> No
     call.member(dense.kernel, 2, "output", width, dense)
     call.member(dense.bias, 0, "parameter", heads, dense)
     call.member(dense.bias, 1, "parameter", width, dense)
+
+
+def _scale(call: Call, queries: Any, width: Ids) -> None:
+    """Attention divides by the root of the width: what is cut from it is made up for."""
+    for variable in (queries.kernel, queries.bias):
+        call.coupling.scaled[id(variable)] = width
+
+
+def _output(call: Call, dense: Any, heads: Ids, width: Ids, out: Ids) -> None:
+    call.member(dense.kernel, 0, "input", heads, dense)
+    call.member(dense.kernel, 1, "input", width, dense)
+    call.member(dense.kernel, 2, "output", out, dense)
+    call.member(dense.bias, 0, "parameter", out, dense)
 
 
 def _attended(call: Call, query: Labels, out: Ids, heads: Ids) -> list[Labels]:
