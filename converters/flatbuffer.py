@@ -6,6 +6,7 @@ Schema: https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,7 @@ def describe(content: bytes) -> Json:
                 "inputs": [start + int(i) for i in _each(node.inputs) if i >= 0],
                 "outputs": [start + int(i) for i in _each(node.outputs)],
                 "subgraph": index,
+                "options": _options(node.builtinOptions),
             }
             for node in _each(graph.operators)
         ]
@@ -130,6 +132,19 @@ def _op_name(code: Any, names: dict[int, str]) -> str:
     return names.get(number, f"UNKNOWN_{number}")
 
 
+def _options(options: Any) -> Json:
+    """The op's settings by their names in the schema; padding and activation as words."""
+    words = {"padding": schema.Padding, "fusedActivationFunction": schema.ActivationFunctionType}
+    found: Json = {}
+    for name, value in ({} if options is None else vars(options)).items():
+        snake = re.sub("[A-Z]", lambda letter: "_" + letter[0].lower(), name)
+        if name in words:
+            found[snake] = _names(words[name]).get(value, str(value))
+        elif isinstance(value, bool | int | float):
+            found[snake] = value
+    return found
+
+
 def _type_name(number: int) -> str:
     return _names(schema.TensorType).get(number, f"UNKNOWN_{number}")
 
@@ -159,7 +174,14 @@ def _tensor(tensor: Any, buffers: list[Bytes], subgraph: int) -> Json:
         "buffer": int(tensor.buffer),
         "bytes": len(data) or _bytes(kind, shape),
         "sparsity": _sparsity(data, kind, shape, zeros, axis, tensor.sparsity is not None),
+        "values": _small(data, kind),
     }
+
+
+def _small(data: Bytes, kind: str) -> list[int] | None:
+    """Axes, paddings, shapes: two numbers for each of at most 6 dimensions."""
+    values = _values(data, kind) if kind in ("INT32", "INT64") else None
+    return None if values is None or not 0 < len(values) <= 12 else [int(v) for v in values]
 
 
 def _bytes(kind: str, shape: list[int]) -> int:

@@ -33,6 +33,7 @@ class Tensor:
         buffer: Number of the buffer that holds its data; two tensors may share one.
         bytes: Stored bytes of a constant, else the size in memory, free dimensions taken as 1.
         sparsity: Share of a constant's elements that are exactly zero, else None.
+        values: Of a small integer constant, such as axes or paddings, flat; else None.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Tensor:
     buffer: int
     bytes: int
     sparsity: float | None
+    values: tuple[int, ...] | None
 
     @property
     def quantized(self) -> bool:
@@ -55,12 +57,22 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Node:
-    """One op of the graph; `inputs` and `outputs` are places in `Inspection.tensors`."""
+    """One op of the graph.
+
+    Attributes:
+        op: Name of the op.
+        inputs: Places in `Inspection.tensors`.
+        outputs: Places in `Inspection.tensors`.
+        subgraph: Number of the subgraph that holds it.
+        options: Numbers and words by their names in the schema, such as "stride_w": 2 and
+            "padding": "SAME".
+    """
 
     op: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     subgraph: int
+    options: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -120,8 +132,7 @@ class Inspection:
         """Put together what the child process read."""
         parts = dict(read)
         parts["nodes"] = tuple(
-            Node(n["op"], tuple(n["inputs"]), tuple(n["outputs"]), n["subgraph"])
-            for n in read["nodes"]
+            Node(**{key: _frozen(value) for key, value in n.items()}) for n in read["nodes"]
         )
         parts["tensors"] = tuple(
             Tensor(**{key: _frozen(value) for key, value in t.items()}) for t in read["tensors"]

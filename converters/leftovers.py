@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import keras
@@ -76,15 +77,26 @@ def _is_float(found: Inspection, place: int) -> bool:
 
 
 def _named(node: Node, found: Inspection, model: keras.Model) -> GraphOp:
-    """By its output's name; the file's own outputs have none that tells, so by its inputs' then.
+    layers = (layer_at(model, name) for name in scope_names(node, found))
+    return GraphOp(node.op, next((layer for layer in layers if layer is not None), None))
 
-    A fused op's name joins the names of its parts: of conv;relu the one that multiplies is meant.
+
+def scope_names(node: Node, found: Inspection) -> Iterator[str]:
+    """Names that may tell which layer an op comes from, the best first.
+
+    An op is named by its output; the file's own outputs have none that tells, so by its inputs'
+    then. A fused op's name joins the names of its parts: of conv;relu the one that multiplies is
+    meant.
+
+    Args:
+        node: The op.
+        found: The file that it is in.
+
+    Yields:
+        Names of tensors, the parts of a joined one in the order in which they tell.
     """
     for place in (*node.outputs, *reversed(node.inputs)):
         parts = found.tensors[place].name.split(";")
         if node.op in MAC_OPS:
             parts.sort(key=lambda part: not _MULTIPLIES.search(part.rsplit("/", 1)[-1]))
-        layer = layer_at(model, ";".join(parts))
-        if layer is not None:
-            return GraphOp(node.op, layer)
-    return GraphOp(node.op, None)
+        yield ";".join(parts)

@@ -42,6 +42,26 @@ def layer_at(model: keras.Model, name: str) -> str | None:
     return None
 
 
+def layer_in(name: str) -> str | None:
+    """As `layer_at`, without the model: what lies between the model's scope and the op's.
+
+    Example:
+    >>> layer_in("net_1/encoder_1/dense_3_1/MatMul")
+    'encoder/dense_3'
+
+    Args:
+        name: Of an op or tensor; of the parts joined by ";", the first that names a layer counts.
+
+    Returns:
+        The path, or None when there is none.
+    """
+    for part in name.split(";"):
+        _, *inside = part.split("@")[0].split("/")
+        if len(inside) > 1:
+            return "/".join(re.sub(r"_\d+$", "", scope) for scope in inside[:-1])
+    return None
+
+
 def children(layer: keras.Layer) -> list[keras.Layer]:
     """The layers right inside a layer, be it a model or not."""
     # Keras has no public way to walk the layers inside a layer that is no model.
