@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import tfcompress
+from tfcompress import budgets
 from tfcompress.cli import main
 
 
@@ -205,6 +206,22 @@ def test_prune_channels(folder, tmp_path, options, units):
     assert [file.name for file in tmp_path.iterdir()] == ["smaller.keras"]
 
 
+def test_prune_channels_to_a_latency_on_the_delegate_that_is_named(folder, tmp_path, monkeypatch):
+    asked = []
+
+    def measured(stopwatch, candidate):
+        return candidate.get_layer("y").kernel.shape[0] / 32
+
+    monkeypatch.setattr(budgets.Stopwatch, "__init__", lambda _, *args: asked.append(args[0]))
+    monkeypatch.setattr(budgets.Stopwatch, "__call__", measured)
+    path = tmp_path / "smaller.keras"
+    options = ["--latency", "0.5", "--delegate", "reference", "--threads", "2"]
+    done = run("prune-channels", folder / "model.keras", path, *options)
+    assert done.exit_code == 0, done.output
+    assert asked == [budgets.Latency(0.5, delegate="reference", threads=2)]
+    assert 8 < keras.models.load_model(path).get_layer("y").kernel.shape[0] <= 16
+
+
 def test_prune_channels_shows_both_and_replaces_a_file(folder, tmp_path):
     path = tmp_path / "model.keras"
     path.write_bytes((folder / "model.keras").read_bytes())
@@ -218,8 +235,8 @@ def test_prune_channels_shows_both_and_replaces_a_file(folder, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "Give one of --amount, --macs and --parameters"),
-        (["--amount", "0.5", "--macs", "0.5"], "Give one of --amount, --macs and --parameters"),
+        ([], "Give one of --amount, --macs, --parameters and --latency"),
+        (["--amount", "0.5", "--macs", "0.5"], "--parameters and --latency"),
         (["--amount", "1"], "--amount"),
         (["--macs", "half"], "a share such as 0.5, or a whole number"),
         (["--macs", "1.5"], "at most 1.0 (a share)"),

@@ -11,7 +11,7 @@ import click
 from tfcompress.edge.files import write_whole
 
 from .errors import CheckFailed
-from .options import FILE, OUTPUT, as_json, load, loading, show
+from .options import FILE, OUTPUT, as_json, load, loading, on_delegate, on_threads, show
 
 if TYPE_CHECKING:
     import keras
@@ -127,6 +127,13 @@ def channels(
     help="Parameters that are left at most: a share (0.5) or a number (100000).",
 )
 @click.option(
+    "--latency",
+    type=SHARE,
+    help="Share of the latency that is left at most, measured on --delegate.",
+)
+@on_delegate
+@on_threads
+@click.option(
     "--importance",
     type=click.Choice(IMPORTANCES),
     default=IMPORTANCES[0],
@@ -158,6 +165,9 @@ def prune_channels(
     amount: float | None,
     macs: float | int | None,
     parameters: float | int | None,
+    latency: float | None,
+    delegate: str,
+    threads: int | None,
     importance: str,
     scope: Scope,
     filters: str | None,
@@ -174,15 +184,21 @@ def prune_channels(
     """
     import tfcompress as tfc
 
+    def on_this_machine(most: float) -> tfc.budgets.Latency:
+        return tfc.budgets.Latency(most, delegate=delegate, threads=threads)
+
     chosen = [
         made(most)
         for made, most in (
-            (float, amount), (tfc.budgets.Macs, macs), (tfc.budgets.Parameters, parameters),
+            (float, amount),
+            (tfc.budgets.Macs, macs),
+            (tfc.budgets.Parameters, parameters),
+            (on_this_machine, latency),
         )
         if most is not None
-    ]  # fmt: skip
+    ]
     if len(chosen) != 1:
-        raise click.UsageError("Give one of --amount, --macs and --parameters.")
+        raise click.UsageError("Give one of --amount, --macs, --parameters and --latency.")
     loaded = load(model, modules, unsafe)
     smaller = tfc.prune_channels(
         loaded,
