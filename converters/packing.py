@@ -1,0 +1,169 @@
+"""A .tflite file's tables <-> its bytes, without what is in it twice. Runs in child processes.
+
+FlatBuffers are trees by intention only: two references may lead to the same place, and readers do
+not mind. https://flatbuffers.dev/internals/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+IDENTIFIER = b"TFL3"
+
+# The runtime reads buffers in place, with loads of this width.
+ALIGNMENT = 16
+
+# What the converter notes about itself, and no runtime reads.
+_NOTES = (b"CONVERSION_METADATA", b"min_runtime_version")
+
+
+def unpack(content: bytes) -> Any:
+    """The tables of a file, as the schema's `ModelT`.
+
+    Args:
+        content: The whole file.
+
+    Returns:
+        The tables, whose fields may be changed.
+
+    Raises:
+        ValueError: The file keeps data behind the tables, as files over 2 GB do; `pack` would lose
+            it.
+    """
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    nodes = [node for graph in model.subgraphs for node in graph.operators or ()]
+    if any(b.offset > 1 for b in model.buffers) or any(n.largeCustomOptionsOffset for n in nodes):
+        raise ValueError("it keeps data outside its tables, as files of over 2 GB do")
+    return model
+
+
+def pack(model: Any, names: bool = True) -> bytes:
+    """The bytes of a file: equal tables, vectors, texts and buffers are stored once.
+
+    The converter stores a vector of zero points for each tensor, 8 bytes a channel, and a buffer
+    for each activation, which has no data: a good part of a small int8 file.
+
+    Args:
+        model: A `ModelT`. It is changed: buffers that nothing refers to go, the rest is numbered
+            anew.
+        names: False leaves out what no runtime needs: the names of all tensors but inputs and
+            outputs, the file's description, and the converter's notes about itself.
+
+    Returns:
+        The whole file; every buffer begins at a multiple of 16 bytes.
+    """
+    if not names:
+        _drop_names(model)
+    _share_buffers(model)
+    builder = _Builder()
+    root = _once(model, {}).Pack(builder)
+    builder.Finish(root, file_identifier=IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _drop_names(model: Any) -> None:
+    for graph in model.subgraphs:
+        border = {*map(int, graph.inputs), *map(int, graph.outputs)}
+        for index, tensor in enumerate(graph.tensors):
+            if index not in border:
+                tensor.name = None
+    model.description = None
+    model.metadata = [m for m in model.metadata or () if m.name not in _NOTES]
+
+
+def _share_buffers(model: Any) -> None:
+    """Number the buffers anew: 0 is the one without data, as ever, and no two others are equal."""
+    old = model.buffers
+    numbers: dict[bytes | None, int] = {None: 0}
+    model.buffers = [schema.BufferT()]
+    for owner in (*(t for g in model.subgraphs for t in g.tensors or ()), *(model.metadata or ())):
+        data = old[owner.buffer].data
+        # None and empty differ: with the latter, the runtime takes an empty tensor for a constant.
+        content = None if data is None else np.asarray(data, np.uint8).tobytes()
+        if content is not None and content not in numbers:
+            numbers[content] = len(model.buffers)
+            model.buffers.append(_Buffer(content))
+        owner.buffer = numbers[content]
+    model.metadataBuffer = None
+
+
+class _Builder(flatbuffers.Builder):  # type: ignore[misc]
+    """Writes equal texts and vectors of numbers once."""
+
+    def __init__(self) -> None:
+        super().__init__(1024)
+        self._places: dict[tuple[str, bytes], int] = {}
+
+    def CreateString(self, s: bytes | str, *_: str) -> int:  # noqa: N802
+        content = s if isinstance(s, bytes) else s.encode()
+        return self._once(("text", content), super().CreateString, content)
+
+    def CreateNumpyVector(self, x: Array) -> int:  # noqa: N802
+        return self._once((x.dtype.str, x.tobytes()), super().CreateNumpyVector, x)
+
+    def _once(self, key: tuple[str, bytes], write: Callable[[Any], int], value: Any) -> int:
+        if key not in self._places:
+            self._places[key] = write(value)
+        return self._places[key]
+
+
+class _Buffer:
+    """A `BufferT` whose data is aligned, which the generated one's is not."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def Pack(self, builder: _Builder) -> int:  # noqa: N802
+        size = len(self.content)
+        builder.StartVector(1, size, ALIGNMENT)
+        builder.head -= size
+        builder.Bytes[builder.head : builder.head + size] = self.content
+        data = builder.EndVector()
+        schema.BufferStart(builder)
+        schema.BufferAddData(builder, data)
+        place: int = schema.BufferEnd(builder)
+        return place
+
+
+class _Once:
+    """A table that writes itself once, and then says where it is."""
+
+    def __init__(self, table: Any) -> None:
+        self.table = table
+        self.place: int | None = None
+
+    def Pack(self, builder: _Builder) -> int:  # noqa: N802
+        if self.place is None:
+            self.place = self.table.Pack(builder)
+        return self.place
+
+
+def _once(table: Any, seen: dict[Any, _Once]) -> _Once:
+    """The table, with equal ones among all that it refers to replaced by one."""
+    for name, value in vars(table).items():
+        if _is_table(value):
+            setattr(table, name, _once(value, seen))
+        elif isinstance(value, list):
+            setattr(table, name, [_once(v, seen) if _is_table(v) else v for v in value])
+    key = (type(table), *map(_key, vars(table).values()))
+    return seen.setdefault(key, _Once(table))
+
+
+def _is_table(value: Any) -> bool:
+    return hasattr(value, "Pack") and not isinstance(value, _Buffer)
+
+
+def _key(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.tobytes()
+    if isinstance(value, list):
+        return tuple(map(_key, value))
+    # Text tells -0.0 from 0.0; tables are themselves by now.
+    return value if hasattr(value, "Pack") else repr(value)
