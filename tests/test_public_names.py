@@ -9,18 +9,19 @@ from tfcompress import converters, edge
 
 def test_names():
     assert tfcompress.__all__ == [
-        "ChannelGroup", "ChannelGroups", "Comparison", "Distiller", "FakeQuant", "FreezeBatchNorm",
-        "FreezeRanges", "GroupLasso", "Int8Scheme", "KeepZeros", "LowRankPlan", "Prune",
-        "QatReport", "QuantizeWrapper", "SmoothL0", "Summary", "budgets", "calibrate",
-        "channel_groups", "converters", "distill", "edge", "factorize", "importance",
-        "low_rank_plan", "masks", "prune_channels", "prune_channels_gradually", "prune_weights",
-        "qat_report", "quantize_aware", "regularize", "schedules", "self_distiller", "strip",
-        "summary",
+        "ChannelGroup", "ChannelGroups", "Clustering", "Comparison", "Distiller", "FakeQuant",
+        "FreezeBatchNorm", "FreezeRanges", "GroupLasso", "Int8Scheme", "KeepClusters", "KeepZeros",
+        "LowRankPlan", "Prune", "QatReport", "QuantizeWrapper", "SmoothL0", "Summary", "budgets",
+        "calibrate", "channel_groups", "cluster_weights", "converters", "distill", "edge",
+        "factorize", "importance", "low_rank_plan", "masks", "prune_channels",
+        "prune_channels_gradually", "prune_weights", "qat_report", "quantize_aware", "regularize",
+        "schedules", "self_distiller", "strip", "summary",
     ]  # fmt: skip
     assert converters.__all__ == [
         "ConversionError", "Converted", "DynamicInt8", "Float16", "Float32", "GraphOp",
-        "Inspection", "Int8", "ModelFileError", "OutputError", "Precision", "Verification",
-        "VerificationError", "convert", "convert_all", "inspect", "verify",
+        "Inspection", "Int8", "ModelFileError", "OutputError", "Precision", "Sparse",
+        "SparseWeight", "Sparsified", "Verification", "VerificationError", "convert", "convert_all",
+        "inspect", "sparsify", "verify",
     ]  # fmt: skip
     assert edge.__all__ == [
         "BenchmarkResult", "Delegate", "DelegateMismatch", "DelegateUnavailable",

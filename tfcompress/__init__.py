@@ -14,6 +14,7 @@ from .edge.console import captured
 __all__ = [
     "ChannelGroup",
     "ChannelGroups",
+    "Clustering",
     "Comparison",
     "Distiller",
     "FakeQuant",
@@ -21,6 +22,7 @@ __all__ = [
     "FreezeRanges",
     "GroupLasso",
     "Int8Scheme",
+    "KeepClusters",
     "KeepZeros",
     "LowRankPlan",
     "Prune",
@@ -31,6 +33,7 @@ __all__ = [
     "budgets",
     "calibrate",
     "channel_groups",
+    "cluster_weights",
     "converters",
     "distill",
     "edge",
@@ -60,6 +63,7 @@ if find_spec("keras") is not None and find_spec("tensorflow") is not None:
     from .channels.groups import ChannelGroup, ChannelGroups
     from .channels.pruning import prune_channels, prune_channels_gradually
     from .channels.tracing import channel_groups
+    from .clustering import Clustering, KeepClusters, cluster_weights
     from .comparison import Comparison
     from .distill.distiller import Distiller, self_distiller
     from .group_lasso import GroupLasso

@@ -16,9 +16,10 @@ import numpy as np
 from . import constraint as _constraint
 from . import masks as _masks
 from .filters import Filters
+from .holding import inner_optimizer
 from .importance import Importance, magnitude
 from .kernels import Kernel
-from .masking import KeepZeros, MaskCallback, inner_optimizer
+from .masking import KeepZeros, MaskCallback
 from .masks import Structure
 from .once import (
     Array,

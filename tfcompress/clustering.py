@@ -1,0 +1,333 @@
+"""Weight clustering: the weights of a kernel share a few values.
+
+A .tflite file has no codebook, so it is neither smaller nor faster for it. Its gzip is smaller.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+import zlib
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from rich import box
+from rich.table import Table
+
+from .constraint import Constraint, FitConstraint, masks
+from .converters.text import as_text, scaled
+from .filters import Filters
+from .holding import HoldingCallback
+from .kernels import select
+
+__all__ = ["ClusteredKernel", "Clustering", "KeepClusters", "cluster_weights", "k_means"]
+
+_MOST = 255  # values other than zero: with it, what a byte can number
+_ROUNDS = 300
+
+Array = npt.NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusteredKernel:
+    """What clustering did to one kernel.
+
+    Attributes:
+        path: Layer path and variable name.
+        size: Number of weights.
+        values: How many different values they have now, zero included.
+        zeros: How many of them are zero.
+        error: Root mean square of the weights' changes, over that of the weights.
+        bytes: Of the kernel, which are as many as before.
+        gzip_before: Bytes of the kernel by itself after gzip, before clustering.
+        gzip_bytes: The same, after clustering.
+    """
+
+    path: str
+    size: int
+    values: int
+    zeros: int
+    error: float
+    bytes: int
+    gzip_before: int
+    gzip_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Clustering:
+    """What `cluster_weights` did. Printing it gives a table.
+
+    Attributes:
+        kernels: One `ClusteredKernel` for each kernel, in the order of the model.
+    """
+
+    kernels: tuple[ClusteredKernel, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        return {"kernels": [dataclasses.asdict(kernel) for kernel in self.kernels]}
+
+    def __rich__(self) -> Table:
+        table = Table(
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+            title="Clustered kernels",
+            caption="A .tflite of clustered weights is as large and as fast as before: the format "
+            "has no codebook. Only its gzip is smaller, as a download or an APK holds it. gzip: of "
+            "each kernel by itself, before and now.",
+        )
+        table.add_column("Kernel", overflow="fold")
+        for name in ("Weights", "Values", "Zeros", "Error", "Bytes", "gzip", "now"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for kernel in self.kernels:
+            table.add_row(
+                kernel.path,
+                f"{kernel.size:,}",
+                str(kernel.values),
+                f"{kernel.zeros / kernel.size:.1%}",
+                f"{kernel.error:.1%}",
+                *(scaled(n, "B") for n in (kernel.bytes, kernel.gzip_before, kernel.gzip_bytes)),
+            )
+        return table
+
+    def __str__(self) -> str:
+        return as_text(self, width=90)
+
+
+def cluster_weights(
+    model: keras.Model, clusters: int = 16, filters: Filters = None, *, depthwise: bool = False
+) -> Clustering:
+    """Give the weights of each kernel a few values, now, in place.
+
+    Each kernel gets its own values, by k-means. Zeros stay zero: where a kernel has some, as after
+    `Prune`, zero is one of its values. Nothing keeps the clusters if training goes on: for that,
+    see `KeepClusters`.
+
+    >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64, name="head")])
+    >>> done = cluster_weights(model, clusters=16)
+    >>> done.kernels[0].values, np.unique(model.layers[0].kernel).size
+    (16, 16)
+
+    **What it is worth**: the .tflite file is as large as before, and no faster; its gzip is
+    smaller. A batch normalization that conversion folds into a kernel scales each output channel by
+    a factor of its own, and so multiplies the values in float files. In int8 files, where each
+    channel has its own scale anyway, it does not.
+
+    Args:
+        model: A built model.
+        clusters: How many values a kernel may have, 2 to 256; if it has zeros, zero among them.
+        filters: Which layers: a regular expression searched in the layer's path, a list of layers
+            or names, or a function of the layer. Defaults to all with trainable kernels.
+        depthwise: Whether depthwise kernels are clustered too. Defaults to False.
+
+    Returns:
+        `Clustering`: values, error and gzip bytes of each kernel.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If `clusters` is out of range, nothing matches `filters`, or a kernel holds NaN.
+            The model is then unchanged.
+
+    Reference:
+        Han et al., "Deep Compression", https://arxiv.org/abs/1510.00149, section 3.
+    """
+    if isinstance(clusters, bool) or not isinstance(clusters, int):
+        raise TypeError(f"`clusters` must be an int. Received: {clusters!r}")
+    if not 2 <= clusters <= _MOST + 1:
+        raise ValueError(f"`clusters` must be 2 to {_MOST + 1}. Received: clusters={clusters}")
+    chosen = select(model, filters, depthwise)
+    found = []
+    for kernel in chosen:
+        weights = kernel.numpy()
+        if not np.isfinite(weights).all():
+            raise ValueError(
+                f"{kernel.path!r} holds NaN or infinity, so its weights cannot be clustered: "
+                "training has diverged, or the weights were loaded so."
+            )
+        found.append((weights, _clustered(weights, clusters)))
+    rows = []
+    for kernel, (before, after) in zip(chosen, found, strict=True):
+        kernel.variable.assign(after)
+        stored = np.asarray(kernel.variable.numpy())
+        change, scale = (np.linalg.norm(array) for array in (stored - before, before))
+        rows.append(
+            ClusteredKernel(
+                kernel.path,
+                stored.size,
+                values=np.unique(stored).size,
+                zeros=stored.size - int(np.count_nonzero(stored)),
+                error=float(change / scale) if scale else 0.0,
+                bytes=stored.nbytes,
+                gzip_before=len(zlib.compress(before.astype(stored.dtype).tobytes())),
+                gzip_bytes=len(zlib.compress(stored.tobytes())),
+            )
+        )
+    return Clustering(tuple(rows))
+
+
+def k_means(values: Array, clusters: int) -> Array:
+    """The centres of one-dimensional k-means, which begins with centres evenly spread.
+
+    Evenly from the lowest value to the highest ("linear initialization"), so that the few large
+    weights, which matter most, are not left out.
+
+    >>> k_means(np.array([0.0, 1.0, 1.0, 8.0, 9.0]), 2).round(3).tolist()
+    [0.667, 8.5]
+
+    Args:
+        values: Finite numbers, at least one, of any shape.
+        clusters: How many, at least 1.
+
+    Returns:
+        Ascending centres, float64. Those that are nearest to no value are left out, so they may be
+        fewer; they are the values themselves, where these are not more than `clusters`.
+
+    Reference:
+        Lloyd, "Least squares quantization in PCM", 1982.
+    """
+    ordered = np.sort(values, axis=None).astype(np.float64)
+    distinct = np.unique(ordered)
+    if distinct.size <= clusters:
+        return distinct
+    sums = np.concatenate([[0.0], np.cumsum(ordered)])
+    centres = np.linspace(ordered[0], ordered[-1], clusters)
+    counts = np.zeros(clusters)
+    for _ in range(_ROUNDS):
+        inner = np.searchsorted(ordered, (centres[:-1] + centres[1:]) / 2)
+        bounds = np.array([0, *inner, ordered.size])
+        before, counts = counts, np.diff(bounds)
+        if np.array_equal(before, counts):
+            break
+        centres = np.where(counts, np.diff(sums[bounds]) / np.maximum(counts, 1), centres)
+    return centres[counts > 0]
+
+
+def _clustered(weights: Array, clusters: int) -> Array:
+    """The weights, each replaced by the centre that is nearest; zeros stay."""
+    kept = weights != 0
+    if not kept.any():
+        return weights
+    centres = k_means(weights[kept], clusters if kept.all() else clusters - 1)
+    nearest = np.searchsorted((centres[:-1] + centres[1:]) / 2, weights)
+    return np.where(kept, centres[nearest], 0).astype(weights.dtype)
+
+
+class ClusterConstraint(FitConstraint):
+    """Give every weight the mean of its cluster; cluster 0 is zero.
+
+    Args:
+        index: The cluster of each weight: uint8, non-trainable, of their shape.
+        count: How many clusters there are, with that of zero.
+        inner: As in `FitConstraint`.
+        owner: Likewise.
+        fit: Likewise.
+    """
+
+    def __init__(
+        self,
+        index: keras.Variable,
+        count: int,
+        inner: Constraint | None,
+        owner: object,
+        fit: object,
+    ) -> None:
+        super().__init__(inner, owner, fit)
+        self.index = index
+        self.count = count
+
+    def _apply(self, weights: Any) -> Any:
+        # What is masked is zero, and does not pull its cluster down.
+        return self.tie(weights, *(mask.mask for mask in masks(self.inner)))
+
+    def tie(self, weights: Any, *kept: Any) -> Any:
+        """The mean of its cluster for each weight; zero in cluster 0 and where `kept` is False."""
+        ops = keras.ops
+        shape, dtype = weights.shape, weights.dtype
+        index = ops.reshape(ops.cast(self.index, "int32"), [-1])
+        counted = index != 0
+        for mask in kept:
+            counted = ops.logical_and(counted, ops.reshape(mask, [-1]))
+        # The mean of equal float32 values in float64 is that value: what no gradient moves stays.
+        exact = ops.reshape(ops.cast(weights, "float64"), [-1])
+        exact = ops.where(counted, exact, ops.zeros_like(exact))
+        counts = ops.segment_sum(ops.cast(counted, "float64"), index, self.count)
+        means = ops.segment_sum(exact, index, self.count) / ops.maximum(counts, 1.0)
+        tied = ops.where(counted, ops.take(means, index), ops.zeros_like(exact))
+        return ops.cast(ops.reshape(tied, shape), dtype)
+
+
+class KeepClusters(HoldingCallback):
+    """Keep the weights that are equal when training begins equal, for fine-tuning.
+
+    What shares a value after `cluster_weights` is a cluster for the whole of `fit`. The optimizer
+    moves each weight as ever, and then each cluster gets the mean of its weights, inside the
+    compiled step: the clusters' values learn, which weight is in which does not change. Zeros stay
+    zero.
+
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16)])
+    >>> model.compile("sgd", "mse", jit_compile=False)
+    >>> done = cluster_weights(model, clusters=4)
+    >>> x, y = np.ones((32, 8)), np.ones((32, 16))
+    >>> history = model.fit(x, y, verbose=0, callbacks=[KeepClusters()])
+    >>> np.unique(model.layers[0].kernel).size
+    4
+
+    It needs no state of its own: a `fit` that is interrupted and resumed reads the clusters off the
+    weights. `Prune` and `KeepZeros` may be in the same list, in any order; constraints of the
+    user's own are applied before, and given back.
+
+    Args:
+        filters: Which layers: a regular expression searched in the layer's path, a list of layers
+            or names, or a function of the layer. Defaults to all with trainable kernels. Kernels
+            with more than 255 different values other than zero are not clustered, and left alone.
+
+    Raises:
+        TypeError: If `filters` has the wrong type.
+        ValueError: When training begins, if nothing matches `filters`.
+    """
+
+    def __init__(self, filters: Filters = None) -> None:
+        super().__init__(filters, depthwise=True)
+        self._constraints: list[ClusterConstraint] = []
+
+    def _start(self, epoch: int) -> None:
+        # Not attached in `on_train_begin`: so it is outside of all masks, and sees them.
+        selected, self._kernels, self._constraints = self._kernels, [], []
+        for kernel in selected:
+            index = _index(kernel.numpy())
+            if index is None:
+                continue
+            with self.model.distribute_strategy.scope():
+                # uint8, as TensorFlow keeps int32 variables off the GPU.
+                variable = keras.Variable(index, dtype="uint8", trainable=False, name="clusters")
+            constraint = ClusterConstraint(
+                variable, int(index.max()) + 1, kernel.variable.constraint, self, self.params
+            )
+            kernel.variable.constraint = constraint
+            self._kernels.append(kernel)
+            self._constraints.append(constraint)
+        if not self._kernels:
+            warnings.warn(
+                "KeepClusters has nothing to keep: no kernel's weights share a few values. Call "
+                "cluster_weights(model) first.",
+                stacklevel=2,
+            )
+
+    def _finish(self) -> None:
+        # Averaged weights (`use_ema`) remember those from before clustering. Masks may be off by
+        # now, but what they made is zero.
+        for kernel, constraint in zip(self._kernels, self._constraints, strict=True):
+            weights = keras.ops.convert_to_tensor(kernel.variable)
+            kernel.variable.assign(constraint.tie(weights, weights != 0))
+
+
+def _index(weights: Array) -> npt.NDArray[np.uint8] | None:
+    """Number the values other than zero from 1; None if they are too many, or shared by none."""
+    values = np.unique(weights)
+    values = values[values != 0]
+    if values.size > _MOST or values.size == weights.size:
+        return None
+    return np.where(weights == 0, 0, np.searchsorted(values, weights) + 1).astype(np.uint8)
