@@ -1,7 +1,7 @@
 """Keras models to .tflite files, checked.
 
 `convert` writes a model in a precision, `inspect` says what is in a file, `verify` compares a file
-with its model on the same samples.
+with its model on the same samples, `sparsify` makes zeros in a file count.
 """
 
 from ..edge.errors import ModelFileError
@@ -9,6 +9,7 @@ from .errors import ConversionError, VerificationError
 from .inspect import Inspection, inspect
 from .leftovers import GraphOp
 from .precision import DynamicInt8, Float16, Float32, Int8, Precision
+from .sparse import Sparse, SparseWeight, Sparsified, sparsify
 from .tflite import Converted, convert, convert_all
 from .verify import OutputError, Verification, verify
 
@@ -24,10 +25,14 @@ __all__ = [
     "ModelFileError",
     "OutputError",
     "Precision",
+    "Sparse",
+    "SparseWeight",
+    "Sparsified",
     "Verification",
     "VerificationError",
     "convert",
     "convert_all",
     "inspect",
+    "sparsify",
     "verify",
 ]

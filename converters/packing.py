@@ -147,6 +147,8 @@ class _Once:
 
 def _once(table: Any, seen: dict[Any, _Once]) -> _Once:
     """The table, with equal ones among all that it refers to replaced by one."""
+    if isinstance(table, _Once):
+        return table
     for name, value in vars(table).items():
         if _is_table(value):
             setattr(table, name, _once(value, seen))

@@ -1,0 +1,52 @@
+"""Child process: a .tflite file -> one with sparse weights, compared with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .equality import difference
+from .packing import pack, unpack
+from .sparse_rewriting import dynamic_range, rewrite, round_weights
+
+Json = dict[str, Any]
+
+
+def job(request: Json) -> Json:
+    """Write `request["out"]`, or say in "refused" why not."""
+    source, out = Path(request["path"]), Path(request["out"])
+    content = source.read_bytes()
+    try:
+        model = unpack(content)
+    except ValueError as error:
+        return {"refused": str(error)}
+    name = dynamic_range(model)
+    if name:
+        return {
+            "refused": f"it is a dynamic-range file: '{name}' is stored in integers and computes "
+            "with float inputs, for which the runtime has no sparse form. Convert the model to "
+            "Float32(), Float16() or Int8(), or take the float32 file and "
+            "Sparse(int8_weights=True)"
+        }
+    grids = {}
+    if request["int8_weights"]:
+        grids = round_weights(model)
+        source = out.with_name("rounded.tflite")
+        source.write_bytes(pack(model))
+        model = unpack(source.read_bytes())
+    weights = rewrite(model, grids, request["unsafe"])
+    sparse = pack(model, request["names"])
+    if len(sparse) >= len(content):
+        dense = [{**w, "bytes_after": w["bytes_before"], "encoding": ""} for w in weights]
+        out.write_bytes(content)
+        return {
+            "weights": [
+                {**w, "reason": w["reason"] or "the file would not be smaller"} for w in dense
+            ],
+            "difference": "",
+        }
+    out.write_bytes(sparse)
+    try:
+        return {"weights": weights, "difference": difference(source, out)}
+    except ValueError as error:
+        return {"refused": f"the result cannot be checked: {error}"}

@@ -1,0 +1,135 @@
+"""One subgraph of a .tflite file, to be read and changed. Runs in child processes."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+DTYPES: dict[int, np.dtype[Any]] = {
+    schema.TensorType.FLOAT32: np.dtype("<f4"),
+    schema.TensorType.FLOAT16: np.dtype("<f2"),
+    schema.TensorType.INT8: np.dtype("i1"),
+    schema.TensorType.INT32: np.dtype("<i4"),
+    schema.TensorType.INT64: np.dtype("<i8"),
+}
+TYPES = {dtype: number for number, dtype in DTYPES.items()}
+OPS = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
+
+
+class Graph:
+    """A subgraph and the model around it.
+
+    Tensors are called by their index; what is added goes to the end, so that indices stay.
+
+    Attributes:
+        model: The `ModelT`.
+        tables: The `SubGraphT`.
+    """
+
+    def __init__(self, model: Any, number: int) -> None:
+        self.model = model
+        self.tables = model.subgraphs[number]
+        for owner in (self.tables, *self.tables.tensors):
+            for field in ("inputs", "outputs", "shape"):
+                if getattr(owner, field, 0) is None:
+                    setattr(owner, field, np.zeros(0, np.int32))
+
+    def __getitem__(self, index: int) -> Any:
+        return self.tables.tensors[index]
+
+    @property
+    def border(self) -> set[int]:
+        """Inputs and outputs."""
+        return {*map(int, self.tables.inputs), *map(int, self.tables.outputs)}
+
+    def op(self, node: Any) -> str:
+        """Its name; "CUSTOM" for one outside TFLite."""
+        code = self.model.operatorCodes[node.opcodeIndex]
+        # Files written before there were 128 ops have the number in the older field.
+        name: str = OPS.get(max(code.builtinCode, code.deprecatedBuiltinCode), "UNKNOWN")
+        return name
+
+    def readers(self, index: int) -> list[tuple[Any, int]]:
+        """The ops that take a tensor, each with the place among its inputs."""
+        return [
+            (node, place)
+            for node in self.tables.operators or ()
+            for place, tensor in enumerate(() if node.inputs is None else node.inputs)
+            if tensor == index
+        ]
+
+    def constant(self, index: int) -> bool:
+        """Whether the file stores the tensor's values."""
+        data = self.model.buffers[self[index].buffer].data
+        return data is not None and len(data) > 0
+
+    def array(self, index: int) -> Array:
+        """A dense constant of one of `DTYPES`."""
+        data = np.asarray(self.model.buffers[self[index].buffer].data, np.uint8)
+        return data.view(DTYPES[self[index].type]).reshape(self[index].shape)
+
+    def set_array(self, index: int, array: Array | None) -> None:
+        """Give a tensor other values and, with them, type and shape; None: it is computed."""
+        tensor = self[index]
+        tensor.buffer = 0
+        if array is not None:
+            tensor.buffer = len(self.model.buffers)
+            data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            self.model.buffers.append(schema.BufferT(data=data))
+            tensor.type = TYPES[array.dtype]
+            tensor.shape = np.array(array.shape, np.int32)
+
+    def add(self, like: int | None = None, array: Array | None = None) -> int:
+        """A new tensor: a copy of the fields of `like`, with the values of `array`."""
+        tensor = schema.TensorT() if like is None else copy.copy(self[like])
+        self.tables.tensors.append(tensor)
+        index = len(self.tables.tensors) - 1
+        self.set_array(index, array)
+        return index
+
+    def insert(self, before: Any, name: str, inputs: list[int], output: int, version: int) -> Any:
+        """A new op in front of another."""
+        node = schema.OperatorT(
+            opcodeIndex=self._code(name, version),
+            inputs=np.array(inputs, np.int32),
+            outputs=np.array([output], np.int32),
+        )
+        self.tables.operators.insert(self.tables.operators.index(before), node)
+        return node
+
+    def compute(self, index: int, name: str, source: int, version: int) -> None:
+        """Let an op make a tensor, which was a constant, from another."""
+        first, _ = self.readers(index)[0]
+        self.insert(first, name, [source], index, version)
+        self.set_array(index, None)
+
+    def fold_float16(self, node: Any) -> None:
+        """Take a DEQUANTIZE of a float16 constant out; its output is the constant then."""
+        source, target = int(node.inputs[0]), int(node.outputs[0])
+        if self[source].type == schema.TensorType.FLOAT16:
+            self.set_array(target, self.array(source).astype(np.float32))
+            self.remove(node)
+            if not self.readers(source):
+                self.set_array(source, None)
+
+    def remove(self, node: Any) -> None:
+        """Take an op out."""
+        self.tables.operators.remove(node)
+
+    def _code(self, name: str, version: int) -> int:
+        number = getattr(schema.BuiltinOperator, name)
+        codes = self.model.operatorCodes
+        for index, code in enumerate(codes):
+            if max(code.builtinCode, code.deprecatedBuiltinCode) == number:
+                code.version = max(code.version, version)
+                return index
+        code = schema.OperatorCodeT(
+            builtinCode=number, deprecatedBuiltinCode=min(number, 127), version=version
+        )
+        codes.append(code)
+        return len(codes) - 1

@@ -1,0 +1,128 @@
+"""Zeros that make the file smaller: on files from the converter, through the public names."""
+
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from tfcompress import converters
+from tfcompress.converters import Sparse, sparsify
+from tfcompress.edge import Runner
+
+
+@pytest.fixture(scope="module")
+def pruned():
+    """90% zeros: single weights, but for the last kernel, where they come in fours."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 8), name="image")
+    x = layers.Conv2D(40, 3, padding="same", activation="relu", name="conv")(image)
+    x = layers.DepthwiseConv2D(3, name="depthwise")(x)
+    x = layers.Conv2DTranspose(24, 3, name="transposed")(x)
+    x = layers.Flatten()(x)
+    model = keras.Model(image, layers.Dense(64, name="scores")(x), name="pruned")
+    rng = np.random.default_rng(1)
+    for layer in model.layers:
+        if layer.weights:
+            kernel, bias = layer.get_weights()
+            shape = (*kernel.shape[:-1], kernel.shape[-1] // 4, 4)
+            keep = rng.random(shape[:-1]) > 0.9 if layer.name == "scores" else None
+            if keep is not None:
+                keep = np.repeat(keep, 4, axis=-1)
+            else:
+                keep = rng.random(kernel.shape) > 0.9
+            layer.set_weights([kernel * keep, rng.normal(size=bias.shape)])
+    return model
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return np.random.default_rng(2).normal(size=(20, 8, 8, 8)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def dense(pruned, samples, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dense")
+    wanted = {
+        folder / "float32.tflite": converters.Float32(),
+        folder / "float16.tflite": converters.Float16(),
+        folder / "int8.tflite": converters.Int8(calibration=samples),
+        folder / "dynamic.tflite": converters.DynamicInt8(),
+    }
+    return {file.path.stem: file.path for file in converters.convert_all(pruned, wanted)}
+
+
+@pytest.fixture(scope="module")
+def sparse(dense):
+    return {
+        name: sparsify(dense[name], dense[name].with_name(f"{name}_sparse.tflite"))
+        for name in ("float32", "float16", "int8")
+    }
+
+
+@pytest.mark.parametrize("delegate", ["xnnpack", "reference"])
+@pytest.mark.parametrize("name", ["float32", "float16", "int8"])
+def test_a_sparse_file_computes_the_same(dense, sparse, samples, name, delegate):
+    expected = Runner(dense[name], delegate)(samples)
+    np.testing.assert_array_equal(Runner(sparse[name], delegate)(samples), expected)
+
+
+@pytest.mark.parametrize(("name", "share"), [("float32", 1 / 6), ("float16", 1 / 4), ("int8", 0.4)])
+def test_a_sparse_file_is_smaller(dense, sparse, name, share):
+    found = sparse[name]
+    assert found.bytes == found.path.stat().st_size < share * found.bytes_before
+    assert found.bytes_before == dense[name].stat().st_size
+    assert found.gzip_bytes < found.gzip_bytes_before
+
+
+def test_the_report_says_what_became_of_each_weight(sparse):
+    kernels = {w.name.split("/")[1]: w for w in sparse["float32"].weights}
+    assert "blocks of 4" in kernels["scores_1"].encoding
+    assert "blocks" not in kernels["conv_1"].encoding
+    assert kernels["conv_1"].zeros == pytest.approx(0.9, abs=0.05)
+    assert kernels["conv_1"].bytes_before == 4 * 3 * 3 * 8 * 40
+    assert kernels["conv_1"].bytes_after < kernels["conv_1"].bytes_before / 4
+    text = str(sparse["float32"])
+    assert f"{sparse['float32'].bytes:,} bytes" in text
+    assert "gzip" in text
+
+
+def test_int8_weights_are_the_smallest_and_close(dense, sparse, samples):
+    out = dense["float32"].with_name("int8_weights.tflite")
+    small = sparsify(dense["float32"], out, Sparse(int8_weights=True, names=False))
+    assert small.bytes < sparse["float32"].bytes / 2
+    ops = converters.inspect(out).ops
+    assert ops["DENSIFY"] == 4
+    assert ops["DEQUANTIZE"] == 3  # TRANSPOSE_CONV keeps float weights
+    expected, found = Runner(dense["float32"])(samples), Runner(out)(samples)
+    # Each of some 10 live weights of an output is off by half a step of 1/127 at most.
+    assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
+
+
+def test_dynamic_range_is_refused(dense):
+    out = dense["dynamic"].with_name("never.tflite")
+    with pytest.raises(converters.ConversionError, match="dynamic-range file"):
+        sparsify(dense["dynamic"], out)
+    assert not out.exists()
+
+
+def test_a_sparse_file_is_left_as_it_is(sparse, tmp_path):
+    again = sparsify(sparse["int8"], tmp_path / "again.tflite")
+    assert again.path.read_bytes() == sparse["int8"].path.read_bytes()
+    assert {w.reason for w in again.weights} == {"it is sparse already"}
+
+
+def test_in_place(dense, sparse, tmp_path):
+    shutil.copy(dense["int8"], tmp_path / "file.tflite")
+    sparsify(tmp_path / "file.tflite", tmp_path / "file.tflite")
+    assert (tmp_path / "file.tflite").read_bytes() == sparse["int8"].path.read_bytes()
+
+
+def test_wrong_arguments(dense, tmp_path):
+    with pytest.raises(TypeError, match="int8_weights must be True or False"):
+        Sparse(int8_weights=1)
+    with pytest.raises(TypeError, match="sparse must be"):
+        sparsify(dense["int8"], tmp_path / "x.tflite", {"names": False})
+    with pytest.raises(ValueError, match="There is no folder"):
+        sparsify(dense["int8"], tmp_path / "nowhere" / "x.tflite")
