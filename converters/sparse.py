@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -176,11 +176,9 @@ def sparsify(
     target = Path(out).expanduser()
     if not target.parent.is_dir():
         raise ValueError(f"There is no folder '{target.parent}' to write '{target.name}' in")
-    found = inspect(path, timeout)
-    with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder:
-        small = sparsified(found, Path(folder), config, timeout)
-        write_whole({target: small.path.read_bytes()})
-    return replace(small, path=target)
+    small, content = sparsified(inspect(path, timeout), target, config, timeout)
+    write_whole({target: content})
+    return small
 
 
 def check_sparse(sparse: bool | Sparse) -> Sparse | None:
@@ -196,37 +194,41 @@ def check_sparse(sparse: bool | Sparse) -> Sparse | None:
 
 
 def sparsified(
-    found: Inspection, folder: Path, config: Sparse, timeout: float | None
-) -> Sparsified:
-    """`sparsify` into an empty folder, for a file that was inspected."""
+    found: Inspection, target: Path, config: Sparse, timeout: float | None
+) -> tuple[Sparsified, bytes]:
+    """`sparsify` for a file that was inspected, without writing: the report and the content."""
+    refusal = f"'{target}' was not written: "
     if found.load_error:
         raise ConversionError(
-            f"{found.path}: the runtime does not load it, so that a result could not be checked: "
-            f"{found.load_error}"
+            f"{refusal}the runtime does not load {found.path.name}, so that a result could not be "
+            f"checked: {found.load_error}"
         )
-    out = folder / "sparse.tflite"
-    request = {
-        "path": str(found.path.resolve()),
-        "out": str(out),
-        "unsafe": _why_unsafe(found),
-        **asdict(config),
-    }
-    try:
-        reply = run("sparsifying", request, folder, timeout)
-    except ChildError as error:
-        raise ConversionError(
-            f"{found.path} was not made sparse: the process that rewrites and checks it {error}"
-        ) from error
-    if "refused" in reply:
-        raise ConversionError(f"{found.path} has no sparse form: {reply['refused']}.")
-    if reply["difference"]:
-        raise ConversionError(
-            f"{found.path} was not made sparse, since the result does not compute the same: "
-            f"{reply['difference']}. Please report this; the dense file is fine."
-        )
-    before, after = sizes(found.path), sizes(out)
+    with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder:
+        out = Path(folder, "sparse.tflite")
+        request = {
+            "path": str(found.path.resolve()),
+            "out": str(out),
+            "unsafe": _why_unsafe(found),
+            **asdict(config),
+        }
+        try:
+            reply = run("sparsifying", request, Path(folder), timeout)
+        except ChildError as error:
+            raise ConversionError(
+                f"{refusal}the process that makes the weights of {found.path.name} sparse and "
+                f"checks the result {error}"
+            ) from error
+        if "refused" in reply:
+            raise ConversionError(f"{refusal}{found.path.name} {reply['refused']}.")
+        if reply["difference"]:
+            raise ConversionError(
+                f"{refusal}with sparse weights, {found.path.name} does not compute the same: "
+                f"{reply['difference']}. The dense file is fine; please report this."
+            )
+        before, after = sizes(found.path), sizes(out)
+        content = out.read_bytes()
     weights = tuple(SparseWeight(**{**w, "shape": tuple(w["shape"])}) for w in reply["weights"])
-    return Sparsified(out, after[0], before[0], after[1], before[1], weights)
+    return Sparsified(target, after[0], before[0], after[1], before[1], weights), content
 
 
 def _why_unsafe(found: Inspection) -> str:

@@ -20,8 +20,11 @@ Grids = dict[tuple[int, int], Grid]
 
 # Ops that compute the same from DENSIFY's output, on every kernel: where they take their weights,
 # and along which axis of these the channels lie.
-WEIGHTS = {"CONV_2D": (1, 0), "DEPTHWISE_CONV_2D": (1, 3), "FULLY_CONNECTED": (1, 0),
-           "TRANSPOSE_CONV": (1, 0)}  # fmt: skip
+WEIGHTS = {"CONV_2D": (1, 0), "CONV_3D": (1, 4), "DEPTHWISE_CONV_2D": (1, 3),
+           "FULLY_CONNECTED": (1, 0), "GATHER": (0, 0), "TRANSPOSE_CONV": (1, 0)}  # fmt: skip
+# Of these, the ones that XNNPACK leaves alone, but takes DENSIFY -> DEQUANTIZE before them: they
+# read memory that nobody wrote.
+_NOT_DEQUANTIZED = {"CONV_3D", "GATHER", "TRANSPOSE_CONV"}
 # Bytes of the tables around a sparse tensor (DENSIFY, its output, the levels), and of those that
 # make a convolution of a FULLY_CONNECTED (two RESHAPEs, their shapes and outputs).
 _TABLES = 250
@@ -71,7 +74,7 @@ def round_weights(model: Any) -> Grids:
         for index in range(len(graph.tables.tensors)):
             if _is_weight(graph, index) and not _why_dense(graph, index):
                 ops = {graph.op(node) for node, _ in graph.readers(index)}
-                if graph[index].type == schema.TensorType.FLOAT32 and "TRANSPOSE_CONV" not in ops:
+                if graph[index].type == schema.TensorType.FLOAT32 and not ops & _NOT_DEQUANTIZED:
                     axis = WEIGHTS[ops.pop()][1]
                     grids[number, index] = Grid.of(graph.array(index), axis)
                     graph.set_array(index, grids[number, index].weights())
@@ -156,9 +159,9 @@ def _why_dense(graph: Graph, index: int) -> str:
         if any(graph.op(node) != "DEQUANTIZE" for node, _ in readers):
             return "an op takes it as float16"
         readers = [r for node, _ in readers for r in graph.readers(int(node.outputs[0]))]
-        # XNNPACK reads garbage there.
-        if any(graph.op(node) == "TRANSPOSE_CONV" for node, _ in readers):
-            return "TRANSPOSE_CONV takes float16 dense only"
+        for node, _ in readers:
+            if graph.op(node) in _NOT_DEQUANTIZED:
+                return f"{graph.op(node)} takes float16 dense only"
     if not readers:
         return "no op takes it"
     for node, place in readers:

@@ -19,11 +19,11 @@ def job(request: Json) -> Json:
     try:
         model = unpack(content)
     except ValueError as error:
-        return {"refused": str(error)}
+        return {"refused": f"cannot be rewritten: {error}"}
     name = dynamic_range(model)
     if name:
         return {
-            "refused": f"it is a dynamic-range file: '{name}' is stored in integers and computes "
+            "refused": f"is a dynamic-range file: '{name}' is stored in integers and computes "
             "with float inputs, for which the runtime has no sparse form. Convert the model to "
             "Float32(), Float16() or Int8(), or take the float32 file and "
             "Sparse(int8_weights=True)"
@@ -49,4 +49,4 @@ def job(request: Json) -> Json:
     try:
         return {"weights": weights, "difference": difference(source, out)}
     except ValueError as error:
-        return {"refused": f"the result cannot be checked: {error}"}
+        return {"refused": f"cannot be checked: {error}"}

@@ -7,7 +7,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from .failures import explain_crash, explain_error
 from .float32 import as_float32
 from .inspect import Inspection
 from .leftovers import GraphOp, float_macs, quantization_steps
-from .precision import Float32, Int8, Precision, check_precision
+from .precision import DynamicInt8, Float32, Int8, Precision, check_precision
 from .signature import Signature, check_model, signature
+from .sparse import Sparse, Sparsified, check_sparse, sparsified
 
 PathLike = str | os.PathLike[str]
 
@@ -40,6 +41,7 @@ class Converted(os.PathLike[str]):
         float_macs: After `Int8`: multiplying ops that stayed float, with their layers.
         leftover: After `Int8`: QUANTIZE and DEQUANTIZE ops in the middle of the graph, with the
             layers that they stand at; those at its inputs and outputs are not counted.
+        sparse: What `sparse=` made of it, and its size before; None if that was not asked.
     """
 
     path: Path
@@ -47,6 +49,7 @@ class Converted(os.PathLike[str]):
     precision: Precision
     float_macs: tuple[GraphOp, ...] = field(default=())
     leftover: tuple[GraphOp, ...] = field(default=())
+    sparse: Sparsified | None = None
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -59,6 +62,7 @@ def convert(
     *,
     batch_size: int | None = None,
     strict: bool = False,
+    sparse: bool | Sparse = False,
     timeout: float | None = 1800.0,
 ) -> Converted:
     """Write a Keras model as a .tflite file.
@@ -89,6 +93,8 @@ def convert(
             a free one adds ops that compute shapes at run time, outside XNNPACK.
         strict: After `Int8`, raise if a multiplying op stayed float or a QUANTIZE or DEQUANTIZE is
             left inside the graph. Defaults to False: `Converted` lists them.
+        sparse: True, or a `Sparse` with options, to make zeros in the weights save bytes, as
+            `sparsify` does: for models that were pruned. Defaults to False.
         timeout: Seconds for the child process; None for no limit. Defaults to 1800.
 
     Returns:
@@ -100,7 +106,12 @@ def convert(
         ConversionError: The model cannot be converted; says which op of which layer.
     """
     return convert_all(
-        model, {path: precision}, batch_size=batch_size, strict=strict, timeout=timeout
+        model,
+        {path: precision},
+        batch_size=batch_size,
+        strict=strict,
+        sparse=sparse,
+        timeout=timeout,
     )[0]
 
 
@@ -110,6 +121,7 @@ def convert_all(
     *,
     batch_size: int | None = None,
     strict: bool = False,
+    sparse: bool | Sparse = False,
     timeout: float | None = 1800.0,
 ) -> list[Converted]:
     """Write a Keras model in several precisions: as `convert`, at the price of about one.
@@ -129,6 +141,7 @@ def convert_all(
         files: Path -> precision.
         batch_size: As for `convert`.
         strict: As for `convert`.
+        sparse: As for `convert`.
         timeout: As for `convert`, for all files together.
 
     Returns:
@@ -145,6 +158,13 @@ def convert_all(
         raise ValueError(f"files must be one or more different paths. Received: {list(files)}")
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         raise ValueError(f"batch_size must be a positive whole number. Received: {batch_size!r}")
+    config = check_sparse(sparse)
+    if config is not None and any(isinstance(p, DynamicInt8) for p in precisions.values()):
+        raise ConversionError(
+            "DynamicInt8() has no sparse form that the runtime computes right. With sparse=, use "
+            "Float32(), Float16() or Int8(); for int8 weights and float activations, Float32() "
+            "with sparse=Sparse(int8_weights=True)."
+        )
     _check_weights(model)
     wide = as_float32(model)
     call = signature(wide, batch_size)
@@ -154,10 +174,15 @@ def convert_all(
         ops = _export(wide, call, folder / "saved_model")
         _check_fake_quant(model, ops, list(precisions.values()))
         found = _lower(model, call, list(precisions.values()), samples, folder, timeout)
-        converted = []
+        converted, contents = [], {}
         for (path, precision), inspection in zip(precisions.items(), found, strict=True):
-            converted.append(_judge(model, path, precision, inspection, strict))
-        write_whole({p: i.path.read_bytes() for p, i in zip(precisions, found, strict=True)})
+            file = _judge(model, path, precision, inspection, strict)
+            contents[path] = inspection.path.read_bytes()
+            if config is not None:
+                small, contents[path] = sparsified(inspection, path, config, timeout)
+                file = replace(file, bytes=small.bytes, sparse=small)
+            converted.append(file)
+        write_whole(contents)
     return converted
 
 

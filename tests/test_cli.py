@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import tfcompress
-from tfcompress import budgets
+from tfcompress import budgets, converters
 from tfcompress.cli import main
 
 
@@ -45,8 +45,8 @@ def test_help_of_every_command_shows_an_example():
         text = run(name, "--help").output
         assert f"Example: tfcompress {name}" in text
     assert list(main.commands) == [
-        "demo", "convert", "inspect", "verify", "bench", "summary", "channels", "prune-channels",
-        "low-rank", "qat-report",
+        "demo", "convert", "sparsify", "inspect", "verify", "bench", "summary", "channels",
+        "prune-channels", "low-rank", "qat-report",
     ]  # fmt: skip
 
 
@@ -78,6 +78,27 @@ def test_options_that_do_not_go_together_are_bad_usage(folder):
     done = run("convert", folder / "model.keras", folder / "never.tflite", "--io", "int8")
     assert done.exit_code == 2
     assert "--precision int8" in done.output
+
+
+def test_sparsify(folder, tmp_path):
+    out = tmp_path / "small.tflite"
+    done = run("sparsify", folder / "float.tflite", out, "--int8-weights", "--no-names", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.output)
+    assert found["bytes"] == out.stat().st_size < found["bytes_before"]
+    assert {w["dtype"] for w in found["weights"]} == {"float32"}
+    shown = run("sparsify", folder / "float.tflite", out).output
+    assert "no sparse encoding is smaller" in shown
+    assert f"{out.stat().st_size:,} bytes; gzip" in shown
+
+
+def test_sparsify_of_a_dynamic_range_file_fails(folder, tmp_path):
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64)])
+    converters.convert(model, tmp_path / "dynamic.tflite", converters.DynamicInt8())
+    done = run("sparsify", tmp_path / "dynamic.tflite", tmp_path / "out.tflite")
+    assert done.exit_code == 1
+    assert "dynamic-range file" in done.output
+    assert not (tmp_path / "out.tflite").exists()
 
 
 def test_inspect(folder):

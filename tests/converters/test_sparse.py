@@ -119,6 +119,47 @@ def test_in_place(dense, sparse, tmp_path):
     assert (tmp_path / "file.tflite").read_bytes() == sparse["int8"].path.read_bytes()
 
 
+def test_convert_makes_several_files_sparse_at_once(pruned, sparse, tmp_path):
+    wanted = {
+        tmp_path / "a.tflite": converters.Float32(),
+        tmp_path / "b.tflite": converters.Float16(),
+    }
+    files = converters.convert_all(pruned, wanted, sparse=True)
+    for file, name in zip(files, ("float32", "float16"), strict=True):
+        assert file.path.read_bytes() == sparse[name].path.read_bytes()
+        assert file.sparse.path == file.path
+        assert file.bytes == file.sparse.bytes < file.sparse.bytes_before
+
+
+def test_convert_refuses_sparse_dynamic_range(pruned, tmp_path):
+    with pytest.raises(converters.ConversionError, match="no sparse form"):
+        converters.convert(pruned, tmp_path / "x.tflite", converters.DynamicInt8(), sparse=True)
+    with pytest.raises(TypeError, match="sparse must be"):
+        converters.convert(pruned, tmp_path / "x.tflite", sparse="yes")
+    assert not list(tmp_path.iterdir())
+
+
+def test_unsafe_graphs_stay_dense(tmp_path):
+    image = keras.Input((32, 32, 3), batch_size=1)
+    x = layers.ZeroPadding2D(1)(image)
+    x = layers.Conv2D(16, 3, strides=2, activation="relu")(x)
+    x = layers.Conv2D(512, 1)(x)
+    x = layers.Conv2D(16, 3, padding="same")(x)
+    model = keras.Model(image, layers.GlobalAveragePooling2D()(x))
+    for layer in model.layers:
+        if layer.weights:
+            kernel, bias = layer.get_weights()
+            layer.set_weights([kernel * (np.arange(kernel.shape[-1]) % 8 == 0), bias])
+    file = converters.convert(model, tmp_path / "x.tflite", sparse=True)
+    assert "DENSIFY" not in converters.inspect(file).ops
+    assert {w.reason for w in file.sparse.weights} == {
+        "XNNPACK on Arm may compute this graph wrongly from sparse weights"
+    }
+    small = sparsify(file, tmp_path / "int8.tflite", Sparse(int8_weights=True))
+    assert "DENSIFY" not in converters.inspect(small).ops
+    assert small.bytes < file.bytes / 3
+
+
 def test_wrong_arguments(dense, tmp_path):
     with pytest.raises(TypeError, match="int8_weights must be True or False"):
         Sparse(int8_weights=1)

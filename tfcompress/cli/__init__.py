@@ -6,7 +6,7 @@ Exit codes: 0 fine, 1 the check failed, 2 bad usage or bad input.
 import click
 
 from .errors import Commands
-from .files import bench, convert, demo, inspect, verify
+from .files import bench, convert, demo, inspect, sparsify, verify
 from .models import channels, low_rank, prune_channels, report_qat, summary
 
 __all__ = ["main"]
@@ -24,6 +24,7 @@ def main() -> None:
 
 
 for command in (
-    demo, convert, inspect, verify, bench, summary, channels, prune_channels, low_rank, report_qat,
+    demo, convert, sparsify, inspect, verify, bench, summary, channels, prune_channels, low_rank,
+    report_qat,
 ):  # fmt: skip
     main.add_command(command)

@@ -26,7 +26,7 @@ from .options import (
     show,
 )
 
-__all__ = ["bench", "convert", "demo", "inspect", "verify"]
+__all__ = ["bench", "convert", "demo", "inspect", "sparsify", "verify"]
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 BOUNDS = {
@@ -94,6 +94,7 @@ def demo(out: Path, seed: int) -> None:
 )
 @click.option("--batch-size", type=click.IntRange(1), help="Fixed batch; default: any.")
 @click.option("--strict", is_flag=True, help="Fail if an int8 file keeps float ops inside.")
+@click.option("--sparse", is_flag=True, help="Make zeros save bytes, as `tfcompress sparsify`.")
 @as_json
 @loading
 def convert(
@@ -104,6 +105,7 @@ def convert(
     io: str | None,
     batch_size: int | None,
     strict: bool,
+    sparse: bool,
     as_json: bool,
     modules: tuple[str, ...],
     unsafe: bool,
@@ -122,14 +124,19 @@ def convert(
     chosen = choices[precision]()
     loaded = load(model, modules, unsafe)
     try:
-        written = converters.convert(loaded, path, chosen, batch_size=batch_size, strict=strict)
+        written = converters.convert(
+            loaded, path, chosen, batch_size=batch_size, strict=strict, sparse=sparse
+        )
     except converters.ConversionError as error:
         raise CheckFailed(str(error)) from error
     left = [str(op) for op in (*written.float_macs, *written.leftover)]
     if as_json:
-        print_json({"path": str(path), "bytes": written.bytes, "not_int8": left})
+        found = {"path": str(path), "bytes": written.bytes, "not_int8": left}
+        print_json({**found, "sparse": written.sparse.to_dict()} if written.sparse else found)
         return
     click.echo(f"Wrote {path}: {written.bytes:,} bytes.")
+    if written.sparse:
+        show(written.sparse, as_json)
     if left:
         click.echo(f"Not int8: {', '.join(left)}.")
 
@@ -142,6 +149,29 @@ def inspect(path: Path, as_json: bool) -> None:
     from tfcompress import converters
 
     show(converters.inspect(path), as_json)
+
+
+@click.command(epilog="Example: tfcompress sparsify pruned.tflite small.tflite")
+@click.argument("path", type=FILE)
+@click.argument("out", type=OUTPUT)
+@click.option(
+    "--int8-weights", is_flag=True, help="Store float weights as int8; they compute in float."
+)
+@click.option("--no-names", is_flag=True, help="Leave out the names of the tensors.")
+@as_json
+def sparsify(path: Path, out: Path, int8_weights: bool, no_names: bool, as_json: bool) -> None:
+    """Write the .tflite file PATH again, as OUT: smaller, above all if it was pruned.
+
+    OUT computes the same, bit for bit, or is not written; --int8-weights rounds weights first.
+    """
+    from tfcompress import converters
+
+    config = converters.Sparse(int8_weights=int8_weights, names=not no_names)
+    try:
+        found = converters.sparsify(path, out, config)
+    except converters.ConversionError as error:
+        raise CheckFailed(str(error)) from error
+    show(found, as_json)
 
 
 @click.command(epilog="Example: tfcompress verify model.keras model.tflite --samples x.npz --lsb 4")
