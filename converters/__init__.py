@@ -6,6 +6,7 @@ with its model on the same samples, `sparsify` makes zeros in a file count.
 
 from ..edge.errors import ModelFileError
 from .errors import ConversionError, VerificationError
+from .graph_form import Finding, GraphForm, graph_form
 from .inspect import Inspection, inspect
 from .leftovers import GraphOp
 from .precision import DynamicInt8, Float16, Float32, Int8, Precision
@@ -17,8 +18,10 @@ __all__ = [
     "ConversionError",
     "Converted",
     "DynamicInt8",
+    "Finding",
     "Float16",
     "Float32",
+    "GraphForm",
     "GraphOp",
     "Inspection",
     "Int8",
@@ -32,6 +35,7 @@ __all__ = [
     "VerificationError",
     "convert",
     "convert_all",
+    "graph_form",
     "inspect",
     "sparsify",
     "verify",

@@ -13,6 +13,8 @@ from typing import Any
 from ..edge.errors import ModelFileError
 from ..edge.modelfile import check
 from .child import ChildError, run
+from .graph_form import GraphForm, graph_form
+from .leftovers import MAC_OPS
 from .text import as_text
 
 
@@ -158,9 +160,14 @@ class Inspection:
         zeros = sum(n * (t.sparsity or 0.0) for n, t in zip(counts, weights, strict=True))
         return zeros / sum(counts) if weights else 0.0
 
+    @property
+    def form(self) -> GraphForm:
+        """What becomes of it on Arm when its weights are stored sparse."""
+        return graph_form(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for `json.dumps`."""
-        return {**asdict(self), "path": str(self.path)}
+        return {**asdict(self), "path": str(self.path), "form": self.form.kind}
 
     def __str__(self) -> str:
         head = [
@@ -169,6 +176,9 @@ class Inspection:
         ]
         if self.load_error:
             head.append(f"The runtime does not load it: {self.load_error}")
+        if any(node.op in MAC_OPS and self.tensors[node.outputs[0]].dtype == "float32"
+               for node in self.nodes):  # fmt: skip
+            head.append(f"Form of the graph: {self.form.kind} (tfcompress lint explains)")
         return as_text(*head, *self._tables(), width=120)
 
     def _tables(self) -> list[Any]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import keras
 
-from .inspect import Inspection, Node
 from .scopes import layer_at
+
+if TYPE_CHECKING:
+    from .inspect import Inspection, Node
 
 MAC_OPS = frozenset(
     {

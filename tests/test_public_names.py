@@ -18,10 +18,10 @@ def test_names():
         "schedules", "self_distiller", "strip", "summary",
     ]  # fmt: skip
     assert converters.__all__ == [
-        "ConversionError", "Converted", "DynamicInt8", "Float16", "Float32", "GraphOp",
-        "Inspection", "Int8", "ModelFileError", "OutputError", "Precision", "Sparse",
-        "SparseWeight", "Sparsified", "Verification", "VerificationError", "convert", "convert_all",
-        "inspect", "sparsify", "verify",
+        "ConversionError", "Converted", "DynamicInt8", "Finding", "Float16", "Float32",
+        "GraphForm", "GraphOp", "Inspection", "Int8", "ModelFileError", "OutputError", "Precision",
+        "Sparse", "SparseWeight", "Sparsified", "Verification", "VerificationError", "convert",
+        "convert_all", "graph_form", "inspect", "sparsify", "verify",
     ]  # fmt: skip
     assert edge.__all__ == [
         "BenchmarkResult", "Delegate", "DelegateMismatch", "DelegateUnavailable",
