@@ -30,7 +30,7 @@ class GroupLasso(keras.regularizers.Regularizer):  # type: ignore[misc]
             of what `Dense` and `Conv` layers make. Of a transposed convolution it is -2.
 
     Raises:
-        ValueError: `strength` is not finite, or below 0.
+        ValueError: `strength` is no finite number from 0, or `axis` is no int.
 
     Reference:
         Wen et al., "Learning Structured Sparsity in Deep Neural Networks",
@@ -38,8 +38,10 @@ class GroupLasso(keras.regularizers.Regularizer):  # type: ignore[misc]
     """
 
     def __init__(self, strength: float = 1e-4, axis: int = -1) -> None:
-        if not (math.isfinite(strength) and strength >= 0):
-            raise ValueError(f"`strength` must be at least 0. Received: {strength!r}")
+        if not isinstance(strength, int | float) or not 0 <= strength < math.inf:
+            raise ValueError(f"`strength` must be a number from 0. Received: {strength!r}")
+        if not isinstance(axis, int):
+            raise ValueError(f"`axis` must be an int. Received: {axis!r}")
         self.strength = float(strength)
         self.axis = axis
 

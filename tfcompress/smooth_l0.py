@@ -43,10 +43,10 @@ class SmoothL0(keras.regularizers.Regularizer):  # type: ignore[misc]
     """
 
     def __init__(self, l0: float = 1e-4, epsilon: float = 0.05, shape: str = "exponential") -> None:
-        if not 0.0 <= l0 < float("inf"):
+        if not isinstance(l0, int | float) or not 0.0 <= l0 < float("inf"):
             raise ValueError(f"`l0` must be a number from 0. Received: l0={l0!r}")
-        if not 0.0 < epsilon < float("inf"):
-            raise ValueError(f"`epsilon` must be above 0. Received: epsilon={epsilon!r}")
+        if not isinstance(epsilon, int | float) or not 0.0 < epsilon < float("inf"):
+            raise ValueError(f"`epsilon` must be a number above 0. Received: epsilon={epsilon!r}")
         if shape not in _SHAPES:
             raise ValueError(f"`shape` must be one of {_SHAPES}. Received: shape={shape!r}")
         self.l0 = float(l0)

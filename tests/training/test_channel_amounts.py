@@ -180,6 +180,7 @@ def test_wrong_budgets(make, error, message):
         (0.5, {"scope": "model"}, ValueError, "'model'"),
         (0.5, {"round_to": 0}, ValueError, "`round_to`"),
         (0.5, {"most_of_a_group": 0}, ValueError, "`most_of_a_group`"),
+        (0.5, {"most_of_a_group": "all"}, ValueError, "`most_of_a_group`"),
         (0.5, {"importance": "l2"}, TypeError, "l2_norm"),
         (0.5, {"importance": lambda m, g: [np.zeros(1)] * len(g)}, ValueError, r"shape \(1,\)"),
         (0.5, {"importance": lambda m, g: []}, ValueError, "0 arrays"),

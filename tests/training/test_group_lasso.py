@@ -55,6 +55,7 @@ def test_it_empties_channels_which_then_go_for_nothing(tmp_path):
     assert again.get_layer("wide").kernel_regularizer.get_config() == {"strength": 1e-2, "axis": -1}
 
 
-def test_wrong_strength():
-    with pytest.raises(ValueError, match="Received: -1"):
-        tfc.GroupLasso(-1)
+@pytest.mark.parametrize("wrong", [{"strength": -1}, {"strength": "1e-4"}, {"axis": "last"}])
+def test_wrong_arguments(wrong):
+    with pytest.raises(ValueError, match=f"Received: {next(iter(wrong.values()))!r}"):
+        tfc.GroupLasso(**wrong)

@@ -206,9 +206,9 @@ def _check(amount: object, scope: str, round_to: int, most_of_a_group: float) ->
         raise ValueError(f'`scope` is "layer" or "global". Received: {scope!r}')
     if isinstance(round_to, bool) or not isinstance(round_to, int) or round_to < 1:
         raise ValueError(f"`round_to` must be an int of at least 1. Received: {round_to!r}")
-    if not 0 < most_of_a_group <= 1:
+    if not isinstance(most_of_a_group, int | float) or not 0 < most_of_a_group <= 1:
         raise ValueError(
-            f"`most_of_a_group` must be above 0 and at most 1. Received: {most_of_a_group!r}"
+            f"`most_of_a_group` must be a number above 0 and at most 1, not {most_of_a_group!r}"
         )
 
 
