@@ -208,7 +208,7 @@ def _check(amount: object, scope: str, round_to: int, most_of_a_group: float) ->
         raise ValueError(f"`round_to` must be an int of at least 1. Received: {round_to!r}")
     if not isinstance(most_of_a_group, int | float) or not 0 < most_of_a_group <= 1:
         raise ValueError(
-            f"`most_of_a_group` must be a number above 0 and at most 1, not {most_of_a_group!r}"
+            f"`most_of_a_group` must be a share above 0. Received: {most_of_a_group!r}"
         )
 
 
