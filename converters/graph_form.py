@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from .leftovers import scope_names
 from .scopes import layer_in
@@ -73,6 +73,10 @@ class GraphForm:
 
     kind: Kind
     findings: tuple[Finding, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for `json.dumps`."""
+        return asdict(self)
 
     def __str__(self) -> str:
         lines = [f"{self.kind}: {_MEANING[self.kind]}."]
@@ -177,7 +181,7 @@ class _Graph:
                 if stands is not None:
                     yield self.finding(i, *stands)
                 makers = {self.wiring.maker(place) for place in self.wiring.computed(node)}
-                if not makers <= inside:
+                if stands is None and not makers <= inside:
                     yield self.finding(i, "it joins what does not come from the stem",
                                        "Let all that it takes come from there")  # fmt: skip
             if not self.is_flat(i) and any(out in self.wiring.outputs for out in node.outputs):
@@ -204,7 +208,7 @@ class _Graph:
         convs = [i for i, node in enumerate(self.nodes) if node.op in _CONVS]
         if not any(self.wiring.is_float(self.nodes[i]) for i in convs):
             rule = "the sparse kernels are convolutions in float, and it has none"
-            yield Finding("", None, rule, "An int8 file is as fast without them")
+            yield Finding("", None, rule, "For speed convert to int8, or prune whole channels")
             return
         first = sorted({*convs, *self.stems} - set(self.behind(convs, stop=_never)))
         for i in first:

@@ -19,6 +19,10 @@ STEM = (
     "Begin with ZeroPadding2D(1) and Conv2D(filters, 3, strides=2, padding='valid') on a 3-channel "
     "image of even height and width"
 )
+KNOWN = (
+    "Use 1x1 and depthwise convolutions, BatchNormalization, activations, Add, Multiply, "
+    "bilinear UpSampling2D and GlobalAveragePooling2D"
+)
 _NONE, _FUSED = (0, 0, 0, 0), ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
 _UNARY = frozenset({"ABS", "ELU", "EXP", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOGISTIC", "RELU",
                     "RELU6", "SQUARE", "TANH"})  # fmt: skip
@@ -90,9 +94,11 @@ def obstacle(wiring: Wiring, i: int) -> Obstacle | None:
         The rule that it breaks and what to do in Keras, or None if it can.
     """
     node = wiring.nodes[i]
+    rule = _RULES.get(node.op)
+    if rule is None:
+        return Obstacle("the sparse kernels do not go with it", KNOWN)
     if not wiring.is_float(node):
         return Obstacle("the sparse kernels compute in float", "Convert to Float32 or Float16")
-    rule = _RULES.get(node.op, _unary if node.op in _UNARY else _unknown)
     if node.op != "FULLY_CONNECTED":
         if not wiring.is_image(node.inputs[0]):
             return Obstacle("it must take images", "Put it behind GlobalAveragePooling2D")
@@ -163,13 +169,15 @@ def _pad(wiring: Wiring, i: int) -> Obstacle | None:
 def _binary(wiring: Wiring, i: int) -> Obstacle | None:
     node = wiring.nodes[i]
     shapes = [wiring.shape(place) for place in wiring.computed(node)]
-    if (
-        len(set(wiring.computed(node))) != 2
-        or shapes[0][3:] != shapes[1][3:]
-        or (shapes[0] != shapes[1] and (1, 1) not in (shapes[0][1:3], shapes[1][1:3]))
-    ):
-        return Obstacle("it must join two different computed images of the same size",
-                        "Put a constant into the convolution before it")  # fmt: skip
+    if len(set(wiring.computed(node))) != 2:
+        return Obstacle(
+            "it must join two different computed images, no constants",
+            "Put BatchNormalization right behind a convolution, before the activation; do other "
+            "arithmetic before the stem or behind GlobalAveragePooling2D",
+        )
+    (a, b), pixel = shapes, (1, 1)
+    if a[3:] != b[3:] or (a != b and pixel not in (a[1:3], b[1:3])):
+        return Obstacle("it must join images of the same size", "Bring them to the same size")
     if node.options["fused_activation_function"] not in _FUSED:
         return Obstacle("its activation must be relu", "Use relu")
     return None
@@ -205,14 +213,6 @@ def _unary(wiring: Wiring, i: int) -> Obstacle | None:
     return None
 
 
-def _unknown(wiring: Wiring, i: int) -> Obstacle | None:
-    return Obstacle(
-        "the sparse kernels do not work around it",
-        "Use ZeroPadding2D, 1x1 and depthwise convolutions, BatchNormalization, activations, Add, "
-        "Multiply and GlobalAveragePooling2D only",
-    )
-
-
 _RULES = {
     "ADD": _binary,
     "CONV_2D": _conv,
@@ -222,6 +222,7 @@ _RULES = {
     "MUL": _binary,
     "PAD": _pad,
     "RESIZE_BILINEAR": _resize,
+    **dict.fromkeys(_UNARY, _unary),
 }
 
 

@@ -45,8 +45,8 @@ def test_help_of_every_command_shows_an_example():
         text = run(name, "--help").output
         assert f"Example: tfcompress {name}" in text
     assert list(main.commands) == [
-        "demo", "convert", "sparsify", "inspect", "verify", "bench", "summary", "channels",
-        "prune-channels", "low-rank", "qat-report",
+        "demo", "convert", "sparsify", "inspect", "lint", "verify", "bench", "summary",
+        "channels", "prune-channels", "low-rank", "qat-report",
     ]  # fmt: skip
 
 

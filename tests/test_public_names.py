@@ -15,7 +15,7 @@ def test_names():
         "calibrate", "channel_groups", "cluster_weights", "converters", "distill", "edge",
         "factorize", "importance", "low_rank_plan", "masks", "prune_channels",
         "prune_channels_gradually", "prune_weights", "qat_report", "quantize_aware", "regularize",
-        "schedules", "self_distiller", "strip", "summary",
+        "schedules", "self_distiller", "separable_net", "strip", "summary",
     ]  # fmt: skip
     assert converters.__all__ == [
         "ConversionError", "Converted", "DynamicInt8", "Finding", "Float16", "Float32",

@@ -49,6 +49,7 @@ __all__ = [
     "regularize",
     "schedules",
     "self_distiller",
+    "separable_net",
     "strip",
     "summary",
 ]
@@ -78,6 +79,7 @@ if find_spec("keras") is not None and find_spec("tensorflow") is not None:
     from .quantization.scheme import Int8Scheme
     from .quantization.wrapper import QuantizeWrapper
     from .regularize import regularize
+    from .separable import separable_net
     from .smooth_l0 import SmoothL0
     from .summary import Summary, summary
 else:

@@ -26,7 +26,7 @@ from .options import (
     show,
 )
 
-__all__ = ["bench", "convert", "demo", "inspect", "sparsify", "verify"]
+__all__ = ["bench", "convert", "demo", "inspect", "lint", "sparsify", "verify"]
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 BOUNDS = {
@@ -172,6 +172,26 @@ def sparsify(path: Path, out: Path, int8_weights: bool, no_names: bool, as_json:
     except converters.ConversionError as error:
         raise CheckFailed(str(error)) from error
     show(found, as_json)
+
+
+@click.command(epilog="Example: tfcompress lint pruned.tflite")
+@click.argument("path", type=FILE)
+@as_json
+def lint(path: Path, as_json: bool) -> None:
+    """Tell whether the zeros of the .tflite file PATH make it faster on Arm, and why not.
+
+    XNNPACK has kernels that skip zeros, for float graphs of a certain form; in graphs that come
+    close to it they can be silently wrong. Each rule that the graph breaks is named with its Keras
+    layer and with what to change. Fails unless the sparse kernels would engage.
+    """
+    from tfcompress import converters
+
+    form = converters.inspect(path).form
+    show(form, as_json)
+    if form.kind != "sparse kernels":
+        raise CheckFailed(
+            f"{path}: no sparse kernels on Arm; its graph is of the kind {form.kind!r}."
+        )
 
 
 @click.command(epilog="Example: tfcompress verify model.keras model.tflite --samples x.npz --lsb 4")
