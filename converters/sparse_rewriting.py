@@ -26,9 +26,9 @@ WEIGHTS = {"CONV_2D": (1, 0), "CONV_3D": (1, 4), "DEPTHWISE_CONV_2D": (1, 3),
 # read memory that nobody wrote.
 _NOT_DEQUANTIZED = {"CONV_3D", "GATHER", "TRANSPOSE_CONV"}
 # Bytes of the tables around a sparse tensor (DENSIFY, its output, the levels), and of those that
-# make a convolution of a FULLY_CONNECTED (two RESHAPEs, their shapes and outputs).
-_TABLES = 250
-_CONVOLUTION = 450
+# make a convolution of a FULLY_CONNECTED (two RESHAPEs, their outputs); measured.
+_TABLES = 200
+_CONVOLUTION = 300
 
 _TYPE_NAMES = {v: k.lower() for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
 _VECTORS = {
@@ -72,12 +72,16 @@ def round_weights(model: Any) -> Grids:
             if graph.op(node) == "DEQUANTIZE" and graph.constant(int(node.inputs[0])):
                 graph.fold_float16(node)
         for index in range(len(graph.tables.tensors)):
-            if _is_weight(graph, index) and not _why_dense(graph, index):
-                ops = {graph.op(node) for node, _ in graph.readers(index)}
-                if graph[index].type == schema.TensorType.FLOAT32 and not ops & _NOT_DEQUANTIZED:
-                    axis = WEIGHTS[ops.pop()][1]
-                    grids[number, index] = Grid.of(graph.array(index), axis)
-                    graph.set_array(index, grids[number, index].weights())
+            if not _is_weight(graph, index) or _why_dense(graph, index):
+                continue
+            ops = {graph.op(node) for node, _ in graph.readers(index)}
+            if graph[index].type != schema.TensorType.FLOAT32 or ops & _NOT_DEQUANTIZED:
+                continue
+            grid = Grid.of(graph.array(index), WEIGHTS[ops.pop()][1])
+            # Scales and zero points, for each channel, must not take more than int8 saves.
+            if 3 * grid.values.size > 12 * grid.scale.size + _TABLES:
+                grids[number, index] = grid
+                graph.set_array(index, grid.weights())
     return grids
 
 
@@ -120,7 +124,11 @@ def _rewrite(graph: Graph, index: int, grid: Grid | None, unsafe: str) -> Json:
     if connected:
         array = array.reshape(_as_kernel(*array.shape))
     encoding = encode(array)
-    after = encoding.bytes + _TABLES + _CONVOLUTION * len(connected)
+    after = encoding.bytes + _TABLES
+    # A convolution has a bias, with a scale for each channel.
+    after += sum(
+        _CONVOLUTION + (0 if _bias(n) is not None else 8 * array.shape[0]) for n in connected
+    )
     pays = after < array.nbytes
     entry["bytes_after"] = after if pays and not unsafe else array.nbytes
     if grid is not None:
@@ -202,6 +210,10 @@ def _int8_fully_connected(graph: Graph, index: int) -> list[Any]:
     return [n for n, _ in graph.readers(index) if graph.op(n) == "FULLY_CONNECTED"]
 
 
+def _bias(node: Any) -> int | None:
+    return int(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] >= 0 else None
+
+
 def _as_kernel(outputs: int, inputs: int) -> tuple[int, int, int, int]:
     """A convolution's kernel: a row of few pixels with at most 256 channels, if that can be.
 
@@ -226,17 +238,18 @@ def _to_convolution(graph: Graph, node: Any, kernel: tuple[int, ...]) -> None:
         graph[index].shapeSignature = np.array([-1, *shape], np.int32) if free else None
         return index
 
-    def sizes(shape: list[int]) -> int:
-        index = graph.add(array=np.array(shape, np.int32))
-        graph[index].name = b"shape"
-        return index
+    def reshape(source: int, target: int) -> None:
+        """With the sizes in its options, not in a constant."""
+        inserted = graph.insert(node, "RESHAPE", [source], target, version=1)
+        inserted.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
+        sizes = np.array(_signature(graph[target]), np.int32)
+        inserted.builtinOptions = schema.ReshapeOptionsT(newShape=sizes)
 
     pixels = image(source, (1, width, channels))
     result = image(target, (1, 1, outputs))
-    to_pixels = sizes([-1, 1, width, channels])
-    graph.insert(node, "RESHAPE", [source, to_pixels], pixels, version=1)
-    bias = int(node.inputs[2]) if len(node.inputs) > 2 else -1
-    if bias < 0:
+    reshape(source, pixels)
+    bias = _bias(node)
+    if bias is None:
         bias = graph.add(array=np.zeros(outputs, np.int32))
         scale = graph[source].quantization.scale * graph[weights].quantization.scale
         graph[bias].quantization = schema.QuantizationParametersT(
@@ -251,7 +264,7 @@ def _to_convolution(graph: Graph, node: Any, kernel: tuple[int, ...]) -> None:
     convolution = graph.insert(node, "CONV_2D", [pixels, weights, bias], result, version=3)
     convolution.builtinOptionsType = schema.BuiltinOptions.Conv2DOptions
     convolution.builtinOptions = options
-    graph.insert(node, "RESHAPE", [result, sizes(_signature(graph[target]))], target, version=1)
+    reshape(result, target)
     graph.remove(node)
 
 
