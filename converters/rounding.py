@@ -18,11 +18,13 @@ class Grid:
         values: int8, -127 to 127.
         scale: float32, one step per channel.
         axis: Of the channels.
+        dtype: What the weights were stored as before.
     """
 
     values: Array
     scale: np.ndarray[Any, np.dtype[np.float32]]
     axis: int
+    dtype: np.dtype[Any]
 
     @classmethod
     def of(cls, weights: Array, axis: int) -> Grid:
@@ -48,7 +50,7 @@ class Grid:
         # A channel of tiny numbers has a step that underflows to zero.
         scale = np.maximum(scale, np.finfo(np.float32).tiny)
         values = np.clip(np.rint(wide / _along(scale, axis, weights.ndim)), -127, 127)
-        return cls(values.astype(np.int8), scale, axis)
+        return cls(values.astype(np.int8), scale, axis, weights.dtype)
 
     def weights(self) -> Array:
         """float32, as DEQUANTIZE computes them."""

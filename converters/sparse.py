@@ -25,7 +25,7 @@ class Sparse:
 
     Example:
     >>> Sparse(names=False)
-    Sparse(int8_weights=False, names=False)
+    Sparse(int8_weights=False, names=False, skip_zeros=False)
 
     Args:
         int8_weights: Store the weights of float files as int8, symmetric per output channel, and
@@ -35,18 +35,26 @@ class Sparse:
         names: Keep the names of the tensors, which carry the paths of the Keras layers; without
             them a file is smaller and tells less when inspected. The names of inputs, outputs and
             signatures are kept anyway. Defaults to True.
+        skip_zeros: Let Dense layers of float32 files run on sparse weights where that is faster:
+            at 85% zeros and more, which come in blocks of 1x4 (`masks.FAST_DENSE`). Sums are
+            then added up in another order, so that outputs may differ by a 10,000th of the
+            largest, and no more. Defaults to False.
 
     Raises:
         TypeError: A field is no bool.
+        ValueError: `skip_zeros` with `int8_weights`: it takes float32 weights.
     """
 
     int8_weights: bool = False
     names: bool = True
+    skip_zeros: bool = False
 
     def __post_init__(self) -> None:
         for field, value in asdict(self).items():
             if not isinstance(value, bool):
                 raise TypeError(f"{field} must be True or False. Received: {field}={value!r}")
+        if self.skip_zeros and self.int8_weights:
+            raise ValueError("skip_zeros takes float32 weights: leave int8_weights out")
 
 
 @dataclass(frozen=True)
@@ -187,7 +195,7 @@ def check_sparse(sparse: bool | Sparse) -> Sparse | None:
         return Sparse() if sparse else None
     if not isinstance(sparse, Sparse):
         raise TypeError(
-            "sparse must be True, False or Sparse(int8_weights=..., names=...). "
+            "sparse must be True, False or Sparse(int8_weights=..., names=..., skip_zeros=...). "
             f"Received: {sparse!r}"
         )
     return sparse

@@ -18,6 +18,7 @@ DTYPES: dict[int, np.dtype[Any]] = {
     schema.TensorType.INT64: np.dtype("<i8"),
 }
 TYPES = {dtype: number for number, dtype in DTYPES.items()}
+TYPE_NAMES = {v: k.lower() for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
 OPS = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
 
 
@@ -95,7 +96,7 @@ class Graph:
     def insert(self, before: Any, name: str, inputs: list[int], output: int, version: int) -> Any:
         """A new op in front of another."""
         node = schema.OperatorT(
-            opcodeIndex=self._code(name, version),
+            opcodeIndex=self.code(name, version),
             inputs=np.array(inputs, np.int32),
             outputs=np.array([output], np.int32),
         )
@@ -108,20 +109,27 @@ class Graph:
         self.insert(first, name, [source], index, version)
         self.set_array(index, None)
 
-    def fold_float16(self, node: Any) -> None:
-        """Take a DEQUANTIZE of a float16 constant out; its output is the constant then."""
-        source, target = int(node.inputs[0]), int(node.outputs[0])
-        if self[source].type == schema.TensorType.FLOAT16:
-            self.set_array(target, self.array(source).astype(np.float32))
-            self.remove(node)
-            if not self.readers(source):
-                self.set_array(source, None)
+    def fold_float16(self) -> set[int]:
+        """Store float16 constants as what DEQUANTIZE makes of them; returns these float32 ones."""
+        folded = set()
+        for node in list(self.tables.operators or ()):
+            source, target = int(node.inputs[0]), int(node.outputs[0])
+            if self.op(node) != "DEQUANTIZE" or not self.constant(source):
+                continue
+            if self[source].type == schema.TensorType.FLOAT16 and self[source].sparsity is None:
+                folded.add(target)
+                self.set_array(target, self.array(source).astype(np.float32))
+                self.remove(node)
+                if not self.readers(source):
+                    self.set_array(source, None)
+        return folded
 
     def remove(self, node: Any) -> None:
         """Take an op out."""
         self.tables.operators.remove(node)
 
-    def _code(self, name: str, version: int) -> int:
+    def code(self, name: str, version: int) -> int:
+        """Number of an op in the table of those that the file uses, at this version or later."""
         number = getattr(schema.BuiltinOperator, name)
         codes = self.model.operatorCodes
         for index, code in enumerate(codes):

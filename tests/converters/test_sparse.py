@@ -163,6 +163,8 @@ def test_unsafe_graphs_stay_dense(tmp_path):
 def test_wrong_arguments(dense, tmp_path):
     with pytest.raises(TypeError, match="int8_weights must be True or False"):
         Sparse(int8_weights=1)
+    with pytest.raises(ValueError, match="skip_zeros takes float32"):
+        Sparse(skip_zeros=True, int8_weights=True)
     with pytest.raises(TypeError, match="sparse must be"):
         sparsify(dense["int8"], tmp_path / "x.tflite", {"names": False})
     with pytest.raises(ValueError, match="There is no folder"):
