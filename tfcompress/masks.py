@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "FAST_DENSE",
+    "SMALL_FILE",
     "Block",
     "NofM",
     "Structure",
@@ -101,6 +103,29 @@ class Block:
                 f"Received: rows={self.rows}, columns={self.columns}"
             )
 
+
+SMALL_FILE = Block(4, 1)
+"""Zeros for a small file: 4 outputs together, in layers whose outputs are a multiple of 4.
+
+TFLite's sparse encoding then notes the place of each block, and not of each weight. A kernel of
+256 x 256 becomes smaller, in float32 / int8, by
+
+| zeros | single weights | blocks of 4 |
+|---|---|---|
+| 50% | 1.6 / 1.0 times | 1.9 / 1.6 times |
+| 80% | 4.0 / 2.5 times | 4.7 / 4.0 times |
+| 90% | 7.9 / 4.8 times | 9.4 / 7.9 times |
+
+Larger blocks save little more. Blocks along the inputs save the same.
+"""
+
+FAST_DENSE = Block(1, 4)
+"""Zeros for fast Dense layers: 4 inputs together, in layers whose inputs are a multiple of 4.
+
+It is the pattern of TFLite's sparse kernel for float32 FULLY_CONNECTED, which reads a file written
+with `converters.Sparse(skip_zeros=True)`. It pays where layers are large, the batch is 1 and about
+90% are zero. Files become as small as with `SMALL_FILE`.
+"""
 
 Structure: TypeAlias = NofM | Block | None
 """The pattern of the zeros; `None` is any pattern."""

@@ -49,7 +49,8 @@ def prune_weights(
             `|w| <= threshold`.
         filters: Which layers: a regular expression searched in the layer's path, a list of layers
             or names, or a function of the layer. Defaults to all with trainable kernels.
-        structure: Pattern of the zeros: `masks.NofM`, `masks.Block`, or `None` (the default).
+        structure: Pattern of the zeros: `masks.SMALL_FILE`, `masks.FAST_DENSE`, any other
+            `masks.Block`, `masks.NofM`, or `None` (the default).
         scope: `"layer"` (the default) prunes each kernel to `sparsity`; `"global"` all together.
         importance: Function from weights to scores; the lowest go first. Defaults to magnitude.
         depthwise: Whether depthwise kernels are pruned too. Defaults to False.

@@ -78,8 +78,10 @@ class Prune(MaskCallback):
         schedule: Sparsity over optimizer steps, from `tfcompress.schedules`.
         filters: Which layers: a regular expression searched in the layer's path, a list of layers
             or names, or a function of the layer. Defaults to all with trainable kernels.
-        structure: Pattern of the zeros: `masks.NofM`, `masks.Block`, or `None` (the default) for
-            any. A schedule for `NofM(n, m)` must end at `1 - n / m`.
+        structure: Pattern of the zeros: `masks.SMALL_FILE` (blocks that make a sparse .tflite
+            small), `masks.FAST_DENSE` (blocks that TFLite's dense layers skip), any other
+            `masks.Block`, `masks.NofM`, or `None` (the default) for any. A schedule for
+            `NofM(n, m)` must end at `1 - n / m`.
         scope: `"layer"` (the default) prunes each kernel to the schedule's sparsity; `"global"` all
             of them together, each as its weights deserve.
         importance: Function from weights to scores; the lowest go first. Defaults to magnitude.

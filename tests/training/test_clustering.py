@@ -6,15 +6,18 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from hypothesis import given
+from ai_edge_litert import schema_py_generated as schema
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from keras import layers
 
 import tfcompress as tfc
 from tests.conftest import on_two_cpus
-from tfcompress import schedules
+from tfcompress import converters, schedules
 from tfcompress.clustering import k_means
+from tfcompress.converters.packing import unpack
+from tfcompress.edge.modelfile import sizes
 from tfcompress.kernels import kernels
 
 
@@ -83,6 +86,7 @@ class TestKMeans:
         hnp.arrays(np.float32, st.integers(1, 40), elements=st.floats(-8, 8, width=16)),
         st.integers(1, 9),
     )
+    @settings(deadline=None)
     def test_centres_are_means_of_what_is_nearest(self, values, clusters):
         centres = k_means(values, clusters)
         assert 1 <= centres.size <= clusters
@@ -164,6 +168,41 @@ class TestClusterWeights:
         fit(model, data, tfc.KeepClusters())
         assert [np.unique(w).size for w in weights(model)] == [1, 1]
         assert not weights(model)[0].any()
+
+
+@pytest.mark.slow
+def test_what_it_is_worth_in_files(tmp_path):
+    """The bytes of a file stay, its gzip shrinks; batch normalization multiplies float values."""
+    x = keras.Input((8, 8, 32), name="x")
+    y = layers.BatchNormalization(name="bn")(layers.Conv2D(64, 3, use_bias=False, name="conv")(x))
+    model = keras.Model(x, layers.Dense(16, name="head")(layers.Flatten()(y)))
+    rng = np.random.default_rng(0)
+    model.get_layer("bn").gamma.assign(rng.uniform(0.5, 2.0, 64))
+    precisions = [
+        converters.Float32(),
+        converters.Int8(calibration=rng.normal(size=(8, 8, 8, 32)).astype(np.float32)),
+    ]
+    found = []
+    for name in ("before", "after"):
+        paths = {tmp_path / f"{name}_{p.name}.tflite": p for p in precisions}
+        found.append([sizes(file) for file in converters.convert_all(model, paths, batch_size=1)])
+        tfc.cluster_weights(model, 16)
+    for (before, gzip_before), (after, gzip_after) in zip(*found, strict=True):
+        assert after == before
+        assert gzip_after < 0.7 * gzip_before
+    float32, int8 = (channels(tmp_path / f"after_{p.name}.tflite") for p in precisions)
+    for kernel in (float32, int8):
+        assert all(np.unique(channel).size <= 16 for channel in kernel)
+    assert np.unique(float32).size > 500  # Each of 64 channels has a factor of its own.
+    assert np.unique(int8).size < 64
+
+
+def channels(path):
+    """The convolution's kernel as a file has it, a row for each output channel."""
+    model = unpack(path.read_bytes())
+    [kernel] = [t for t in model.subgraphs[0].tensors if list(t.shape) == [64, 3, 3, 32]]
+    dtype = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.INT8: np.int8}[kernel.type]
+    return np.frombuffer(model.buffers[kernel.buffer].data.tobytes(), dtype).reshape(64, -1)
 
 
 class TestKeepClusters:

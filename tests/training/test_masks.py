@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfcompress import importance, masks
+from tfcompress.converters.sparse_encoding import encode
 
 # Output and input axes as the layers of Keras have them.
 DENSE = ((1,), (0,))
@@ -197,6 +198,20 @@ def test_equal_scores_give_exact_counts(structure):
     scores = np.ones((16, 8), np.float32)
     mask = masks.compute([scores], 0.5, structure, axes=[DENSE])[0]
     assert zeros(mask) == 64
+
+
+@pytest.mark.parametrize("structure", [masks.SMALL_FILE, masks.FAST_DENSE, None], ids=str)
+@pytest.mark.parametrize(
+    ("sparsity", "single", "in_blocks"),
+    [(0.5, (1.6, 1.0), (1.9, 1.6)), (0.8, (4.0, 2.5), (4.7, 4.0)), (0.9, (7.9, 4.8), (9.4, 7.9))],
+)
+def test_patterns_are_worth_what_their_table_says(structure, sparsity, single, in_blocks):
+    axes = [((1,), (0,))]
+    [mask] = masks.compute([random_scores((256, 256))], sparsity, structure, axes=axes)
+    for dtype, times in zip((np.float32, np.int8), in_blocks if structure else single, strict=True):
+        kernel = mask.T.astype(dtype)
+        # Two digits, one of them rounded.
+        assert kernel.nbytes / encode(kernel).bytes == pytest.approx(times, abs=0.051)
 
 
 def test_bad_arguments():
