@@ -15,12 +15,13 @@ from ai_edge_litert import compiled_model as compiled
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from .packing import unpack
-from .sparse_rewriting import graphs
+from .tables import graphs
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Feed = dict[str, dict[str, Array]]
 """Signature -> input -> values."""
 
+# Where ops that look rows up have the table: no index may be larger than it.
 _ROWS = {"GATHER": 0, "EMBEDDING_LOOKUP": 1}
 
 

@@ -246,5 +246,5 @@ def _why_unsafe(found: Inspection) -> str:
         for node in found.nodes
     )
     if floats and graph_form(found).kind == "unsafe":
-        return "XNNPACK on Arm may compute this graph wrongly from sparse weights"
+        return "XNNPACK on Arm may get this graph wrong when it is sparse: see tfcompress lint"
     return ""

@@ -13,7 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 from . import fully_connected
 from .rounding import Grid
 from .sparse_encoding import Encoding, Level, encode
-from .tables import DTYPES, TYPE_NAMES, Graph
+from .tables import DTYPES, TYPE_NAMES, Graph, graphs
 
 Json = dict[str, Any]
 Grids = dict[tuple[int, int], Grid]
@@ -35,21 +35,17 @@ _VECTORS = {
 }
 
 
-def graphs(model: Any) -> list[Graph]:
-    """The subgraphs of a model."""
-    return [Graph(model, number) for number in range(len(model.subgraphs))]
-
-
 def dynamic_range(model: Any) -> str:
-    """A tensor of integer weights that an op multiplies with float inputs; "" if there is none."""
+    """A tensor of integer weights that an op computes floats with; "" if there is none."""
     for graph in graphs(model):
         for node in graph.tables.operators or ():
-            place, _ = WEIGHTS.get(graph.op(node), (None, 0))
-            inputs = [] if node.inputs is None else [int(i) for i in node.inputs]
-            if place is None or graph[inputs[0]].type != schema.TensorType.FLOAT32:
+            inputs = () if node.inputs is None else [int(i) for i in node.inputs if i >= 0]
+            output = graph[int(node.outputs[0])]
+            if graph.op(node) == "DEQUANTIZE" or output.type != schema.TensorType.FLOAT32:
                 continue
-            if TYPE_NAMES[graph[inputs[place]].type] in ("int8", "int4", "int2", "uint8"):
-                return _name(graph, inputs[place])
+            for index in inputs:
+                if _is_weight(graph, index) and "int" in TYPE_NAMES[graph[index].type]:
+                    return _name(graph, index)
     return ""
 
 
@@ -149,7 +145,7 @@ def _name(graph: Graph, index: int) -> str:
 
 def _is_weight(graph: Graph, index: int) -> bool:
     kind = TYPE_NAMES[graph[index].type]
-    numbers = kind.startswith(("float", "bfloat")) or kind in ("int8", "uint8", "int4", "int2")
+    numbers = "float" in kind or kind in ("int8", "uint8", "int4", "int2")
     return numbers and len(graph[index].shape) > 1 and graph.constant(index)
 
 

@@ -40,17 +40,16 @@ def job(request: Json) -> Json:
     weights = rewrite(model, grids, request["unsafe"], request["skip_zeros"])
     sparse = pack(model, request["names"])
     if len(sparse) >= len(content):
-        dense = [{**w, "bytes_after": w["bytes_before"], "encoding": ""} for w in weights]
         out.write_bytes(content)
-        return {
-            "weights": [
-                {**w, "reason": w["reason"] or "the file would not be smaller"} for w in dense
-            ],
-            "difference": "",
-        }
+        return {"weights": [_as_before(w) for w in weights], "difference": ""}
     out.write_bytes(sparse)
     try:
         tolerance = _OTHER_ORDER if request["skip_zeros"] else 0.0
         return {"weights": weights, "difference": difference(source, out, tolerance)}
     except ValueError as error:
         return {"refused": f"cannot be checked: {error}"}
+
+
+def _as_before(weight: Json) -> Json:
+    reason = weight["reason"] or "the file would not be smaller"
+    return {**weight, "bytes_after": weight["bytes_before"], "encoding": "", "reason": reason}

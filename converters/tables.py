@@ -141,3 +141,8 @@ class Graph:
         )
         codes.append(code)
         return len(codes) - 1
+
+
+def graphs(model: Any) -> list[Graph]:
+    """The subgraphs of a model."""
+    return [Graph(model, number) for number in range(len(model.subgraphs))]
