@@ -175,9 +175,10 @@ def _binary(wiring: Wiring, i: int) -> Obstacle | None:
             "Put BatchNormalization right behind a convolution, before the activation; do other "
             "arithmetic before the stem or behind GlobalAveragePooling2D",
         )
-    (a, b), pixel = shapes, (1, 1)
-    if a[3:] != b[3:] or (a != b and pixel not in (a[1:3], b[1:3])):
-        return Obstacle("it must join images of the same size", "Bring them to the same size")
+    if shapes[0] != shapes[1]:  # with a batch over 1, broadcasting mixes up the images
+        return Obstacle(
+            "it must join images of the same size", "Do without squeeze-and-excite blocks"
+        )
     if node.options["fused_activation_function"] not in _FUSED:
         return Obstacle("its activation must be relu", "Use relu")
     return None
