@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import tfcompress
+from tests.converters.sparse_nets import converted
 from tfcompress import budgets, converters
 from tfcompress.cli import main
 
@@ -105,6 +106,23 @@ def test_inspect(folder):
     assert "FULLY_CONNECTED" in run("inspect", folder / "float.tflite").output
     found = json.loads(run("inspect", folder / "float.tflite", "--json").stdout)
     assert found["ops"] == {"FULLY_CONNECTED": 2}
+
+
+def test_lint_passes_only_what_engages_and_says_why_else(tmp_path):
+    for name in ("plain", "max pooling"):
+        (tmp_path / f"{name}.tflite").write_bytes(converted(name))
+    done = run("lint", tmp_path / "plain.tflite")
+    assert done.exit_code == 0
+    assert done.output.startswith("sparse kernels: ")
+
+    done = run("lint", tmp_path / "max pooling.tflite")
+    assert done.exit_code == 1
+    assert "MAX_POOL_2D of layer 'odd'" in done.output
+    done = run("lint", tmp_path / "max pooling.tflite", "--json")
+    assert done.exit_code == 1
+    found = json.loads(done.stdout)
+    assert found["kind"] == "unsafe"
+    assert found["findings"][0]["layer"] == "odd"
 
 
 @pytest.mark.parametrize("command", ["inspect", "bench"])
