@@ -63,9 +63,9 @@ class Encoding:
 
     def __str__(self) -> str:
         rank = len(self.traversal_order) - len(self.block_map)
-        place = next(i for i, level in enumerate(self.levels) if level.indices is not None)
-        indices = self.levels[place].indices
-        assert indices is not None
+        place, indices = next(
+            (i, level.indices) for i, level in enumerate(self.levels) if level.indices is not None
+        )
         text = f"axis {self.traversal_order[place]}, {indices.dtype} indices"
         if self.block_map:
             return f"{text}, blocks of {self.levels[-1].size} along axis {self.block_map[0]}"
