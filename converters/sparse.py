@@ -213,19 +213,24 @@ def sparsified(
         )
     with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder:
         out = Path(folder, "sparse.tflite")
-        request = {
-            "path": str(found.path.resolve()),
-            "out": str(out),
-            "unsafe": _why_unsafe(found),
-            **asdict(config),
-        }
-        try:
-            reply = run("sparsifying", request, Path(folder), timeout)
-        except ChildError as error:
-            raise ConversionError(
-                f"{refusal}the process that makes the weights of {found.path.name} sparse and "
-                f"checks the result {error}"
-            ) from error
+
+        def rewrite(unsafe: str) -> dict[str, Any]:
+            paths = {"path": str(found.path.resolve()), "out": str(out)}
+            request = {**paths, "unsafe": unsafe, **asdict(config)}
+            try:
+                return run("sparsifying", request, Path(folder), timeout)
+            except ChildError as error:
+                raise ConversionError(
+                    f"{refusal}the process that makes the weights of {found.path.name} sparse and "
+                    f"checks the result {error}"
+                ) from error
+
+        unsafe = _why_unsafe(found)
+        reply = rewrite(unsafe)
+        if config.int8_weights and not unsafe and "refused" not in reply:
+            # Rounding makes zeros, and with more of them XNNPACK may choose other kernels.
+            unsafe = _why_unsafe(inspect(out, timeout))
+            reply = rewrite(unsafe) if unsafe else reply
         if "refused" in reply:
             raise ConversionError(f"{refusal}{found.path.name} {reply['refused']}.")
         if reply["difference"]:

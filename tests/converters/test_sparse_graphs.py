@@ -6,6 +6,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from keras import layers
 
+from tests.converters import sparse_nets
 from tests.converters.random_graphs import Net
 from tfcompress import converters
 from tfcompress.converters import Sparse, sparsify
@@ -120,6 +121,22 @@ def test_a_difference_is_found_on_the_path_that_has_it(tmp_path):
     after.write_bytes(pack(model))
     assert "the Interpreter with XNNPACK, output" in difference(before, after)
     assert difference(before, after, tolerance=1e-4) == ""
+
+
+def test_zeros_that_rounding_makes_count_for_the_gate(tmp_path):
+    model = sparse_nets.net("max pooling", zeros=0.6)
+    for layer in model.layers:
+        if layer.name in ("first", "second"):
+            kernel = layer.kernel.numpy()
+            kernel[:, :, 0] *= 200  # next to which many others round to zero
+            layer.kernel.assign(kernel)
+    file = converters.convert(model, tmp_path / "a.tflite", batch_size=1)
+    assert converters.inspect(file).form.kind == "safe"
+    assert any(w.encoding for w in sparsify(file, tmp_path / "b.tflite").weights)
+    rounded = sparsify(file, tmp_path / "b.tflite", Sparse(int8_weights=True))
+    assert converters.inspect(rounded).form.kind == "unsafe"
+    assert [w.encoding for w in rounded.weights] == [""] * 4
+    assert all("XNNPACK on Arm" in w.reason for w in rounded.weights)
 
 
 @pytest.mark.slow
