@@ -177,13 +177,12 @@ class _Graph:
         inside = {*starts, *region}
         for i in sorted(inside):
             node, stands = self.nodes[i], self.obstacles[i]
-            if i in region:
-                if stands is not None:
-                    yield self.finding(i, *stands)
-                makers = {self.wiring.maker(place) for place in self.wiring.computed(node)}
-                if stands is None and not makers <= inside:
-                    yield self.finding(i, "it joins what does not come from the stem",
-                                       "Let all that it takes come from there")  # fmt: skip
+            makers = {self.wiring.maker(place) for place in self.wiring.computed(node)}
+            if i in region and stands is not None:
+                yield self.finding(i, *stands)
+            elif i in region and not makers <= inside:
+                yield self.finding(i, "it joins what does not come from the stem",
+                                   "Let all that it takes come from there")  # fmt: skip
             if not self.is_flat(i) and any(out in self.wiring.outputs for out in node.outputs):
                 yield self.finding(i, "an image must not be an output of the model",
                                    "Let all outputs come from GlobalAveragePooling2D")  # fmt: skip
@@ -205,17 +204,22 @@ class _Graph:
 
     def advice(self) -> Iterator[Finding]:
         """All that keeps the sparse kernels away, from the first convolutions on."""
-        convs = [i for i, node in enumerate(self.nodes) if node.op in _CONVS]
+        convs = {i for i, node in enumerate(self.nodes) if node.op in _CONVS}
         if not any(self.wiring.is_float(self.nodes[i]) for i in convs):
             rule = "the sparse kernels are convolutions in float, and it has none"
             yield Finding("", None, rule, "For speed convert to int8, or prune whole channels")
             return
-        first = sorted({*convs, *self.stems} - set(self.behind(convs, stop=_never)))
+        later: set[int] = set()
+        for i, node in enumerate(self.nodes):
+            if any(self.wiring.maker(place) in convs | later for place in node.inputs):
+                later.add(i)
+        first = sorted(convs - later)
         for i in first:
             if i not in self.stems:
                 yield self.finding(i, "it is no stem of a region of sparse kernels", STEM)
-        body = self.behind({*first, *self.stems}, stop=_never)
-        yield from self.leaks([*first, *self.stems], body)
+        starts = [*first, *self.stems]
+        body = self.behind(starts, stop=_never)
+        yield from self.leaks(starts, body)
         if not self.ends:
             rule = "a region of sparse kernels must end in a mean over height and width"
             yield Finding("", None, rule, "Use GlobalAveragePooling2D in place of Flatten")
@@ -223,14 +227,10 @@ class _Graph:
         if not _mostly_zero(kernels):
             zeros, size = _zeros(kernels)
             rule = (
-                "more than 2/3 of the weights of 1x1 convolutions and of the Dense layers behind "
+                "more than 2/3 of the weights of its 1x1 convolutions and Dense layers must be zero"
             )
-            yield Finding(
-                "",
-                None,
-                rule + f"them must be zero; {zeros / max(size, 1):.0%} are",
-                "Prune them to a higher sparsity",
-            )
+            found = f"{rule}; {zeros / max(size, 1):.0%} are"
+            yield Finding("", None, found, "Prune them to a higher sparsity")
 
     def finding(self, i: int, rule: str, change: str) -> Finding:
         names = map(layer_in, scope_names(self.nodes[i], self.found))

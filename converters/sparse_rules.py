@@ -23,7 +23,8 @@ KNOWN = (
     "Use 1x1 and depthwise convolutions, BatchNormalization, activations, Add, Multiply, "
     "bilinear UpSampling2D and GlobalAveragePooling2D"
 )
-_NONE, _FUSED = (0, 0, 0, 0), ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
+_NONE = (0, 0, 0, 0)
+_FUSED = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
 _UNARY = frozenset({"ABS", "ELU", "EXP", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOGISTIC", "RELU",
                     "RELU6", "SQUARE", "TANH"})  # fmt: skip
 
@@ -109,19 +110,16 @@ def obstacle(wiring: Wiring, i: int) -> Obstacle | None:
 
 def _conv(wiring: Wiring, i: int) -> Obstacle | None:
     node = wiring.nodes[i]
-    (height, width), (down, right), pad = (
-        _kernel(wiring, node),
-        _stride(node),
-        padding(wiring, node),
-    )
+    height, width = _kernel(wiring, node)
+    stride, pad = _stride(node), padding(wiring, node)
     if (
-        (height, width, down, right) == (1, 1, 1, 1)
+        (height, width) == stride == (1, 1)
         and pad == _NONE
         and wiring.constant(node.inputs[1]) is not None
         and wiring.shape(node.inputs[1])[3] == wiring.shape(node.inputs[0])[3]
     ):
         return None
-    found = f"{height}x{width} with stride {down} and {_words(pad)}"
+    found = f"{height}x{width} with stride {stride[0]} and {_words(pad)}"
     return Obstacle(
         f"behind the stem, convolutions must be 1x1 with stride 1; this one is {found}",
         "Use DepthwiseConv2D and Conv2D(filters, 1)",
