@@ -10,12 +10,14 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-def random_images(path: Path) -> None:
+def random_images(
+    path: Path, shape: tuple[int, ...] = (32, 32, 3), label: tuple[int, ...] = (1,)
+) -> None:
     random = np.random.default_rng(0)
     splits = {
         f"{what}_{split}": random.integers(0, high, (count, *shape), "uint8")
         for split, count in (("train", 512), ("test", 256))
-        for what, high, shape in (("x", 256, (32, 32, 3)), ("y", 10, (1,)))
+        for what, high, shape in (("x", 256, shape), ("y", 10, label))
     }
     np.savez(path, **splits)
 
@@ -78,6 +80,29 @@ def test_recipe_cifar10_makes_and_measures_every_stage_once(tmp_path):
     for comparison in report["importances"]:
         assert 0.4 < comparison["macs"] <= 0.5
     assert run() == made
+
+
+@pytest.mark.slow
+def test_sparse_files_are_smaller_by_what_is_zero(tmp_path):
+    random_images(tmp_path / "data.npz", shape=(28, 28), label=())
+    command = [sys.executable, BENCHMARKS / "sparse_files.py", "--smoke", "--nets", "mlp"]
+    command += ["--mnist", "data.npz", "--cache", "cache", "--json", "out.json"]
+    subprocess.run([str(part) for part in command], cwd=tmp_path, check=True)
+    report = json.loads((tmp_path / "out.json").read_text())
+    found = {(r["stage"], r["form"]): r for r in report["results"]}
+    assert len(found) == 6 * 4
+    # Rows of 1024 have two bytes for the place of a weight of four, or one for that of a block.
+    single, block = 4 / (4 + 2), 16 / (16 + 1)
+    for stage, zeros, pays in (("80% zeros", 0.8, single), ("90% in blocks", 0.9, block)):
+        result = found[stage, "float32"]
+        assert result["zeros"] == pytest.approx(zeros, abs=1e-3)
+        assert result["smaller"] == pytest.approx(pays / (1 - zeros), rel=0.05)
+        assert found[stage, "int8 weights"]["bytes"] < result["bytes"] / 1.9
+    shared, pruned = found["80%, 16 values", "float32"], found["80% zeros", "float32"]
+    assert abs(shared["bytes"] - pruned["bytes"]) < 1000
+    assert shared["gzip_bytes"] < pruned["gzip_bytes"] / 2
+    assert [r["placement"]["ops_delegated"] for r in report["speeds"]][1] < 5
+    assert len(report["targets"]) == 5
 
 
 @pytest.mark.slow
