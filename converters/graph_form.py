@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from .form_rules import STEM, is_stem, obstacle
 from .leftovers import scope_names
 from .scopes import layer_in
-from .sparse_rules import STEM, is_stem, obstacle
 from .wiring import Wiring
 
 if TYPE_CHECKING:

@@ -16,8 +16,6 @@ from .graph_form import graph_form
 from .inspect import Inspection, inspect
 from .text import as_text
 
-_MACS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
-
 
 @dataclass(frozen=True)
 class Sparse:
@@ -218,7 +216,7 @@ def sparsified(
             paths = {"path": str(found.path.resolve()), "out": str(out)}
             request = {**paths, "unsafe": unsafe, **asdict(config)}
             try:
-                return run("sparsifying", request, Path(folder), timeout)
+                return run("sparsity.sparsifying", request, Path(folder), timeout)
             except ChildError as error:
                 raise ConversionError(
                     f"{refusal}the process that makes the weights of {found.path.name} sparse and "
@@ -245,11 +243,7 @@ def sparsified(
 
 
 def _why_unsafe(found: Inspection) -> str:
-    """Why the weights must stay dense; "" if they need not. The danger is one of float graphs."""
-    floats = any(
-        node.op in _MACS and found.tensors[node.outputs[0]].dtype == "float32"
-        for node in found.nodes
-    )
-    if floats and graph_form(found).kind == "unsafe":
+    """Why the weights must stay dense; "" if they need not."""
+    if graph_form(found).kind == "unsafe":
         return "XNNPACK on Arm may get this graph wrong when it is sparse: see tfcompress lint"
     return ""

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfcompress.converters.packing import pack
-from tfcompress.converters.tables import Graph
+from tfcompress.converters.sparsity.packing import pack
+from tfcompress.converters.sparsity.tables import Graph
 
 
 class Net:

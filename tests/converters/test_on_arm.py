@@ -24,7 +24,7 @@ from tests.converters.sparse_nets import (
     read,
 )
 from tfcompress import converters, prune_weights, separable_net
-from tfcompress.converters import packing, sparse_rewriting
+from tfcompress.converters.sparsity import packing, rewriting
 
 ROOT = Path(__file__).parents[2]
 PYTHON = Path(os.environ.get("TFCOMPRESS_PI", ROOT / ".pi/python"))
@@ -56,7 +56,7 @@ pytestmark = pytest.mark.slow
 def stored_sparse(content):
     """Past the check of the graph's form."""
     model = packing.unpack(content)
-    sparse_rewriting.rewrite(model, {}, unsafe="")
+    rewriting.rewrite(model, {}, unsafe="")
     return packing.pack(model)
 
 

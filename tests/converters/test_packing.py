@@ -6,7 +6,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from tfcompress import converters
-from tfcompress.converters.packing import ALIGNMENT, pack, unpack
+from tfcompress.converters.sparsity.packing import ALIGNMENT, pack, unpack
 from tfcompress.edge import Runner
 
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfcompress.converters.sparse_encoding import BLOCKS, Plan, candidates, encode
+from tfcompress.converters.sparsity.encoding import BLOCKS, Plan, candidates, encode
 
 
 def decode(encoding, shape):

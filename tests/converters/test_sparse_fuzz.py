@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.converters.random_graphs import Net
-from tfcompress.converters.equality import difference
-from tfcompress.converters.packing import pack, unpack
-from tfcompress.converters.sparse_rewriting import rewrite, round_weights
+from tfcompress.converters.sparsity.equality import difference
+from tfcompress.converters.sparsity.packing import pack, unpack
+from tfcompress.converters.sparsity.rewriting import rewrite, round_weights
 
 RELU = st.sampled_from([0, 1, 3])
 PATTERN = st.tuples(

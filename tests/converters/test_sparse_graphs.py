@@ -10,8 +10,8 @@ from tests.converters import sparse_nets
 from tests.converters.random_graphs import Net
 from tfcompress import converters
 from tfcompress.converters import Sparse, sparsify
-from tfcompress.converters.equality import difference
-from tfcompress.converters.packing import pack, unpack
+from tfcompress.converters.sparsity.equality import difference
+from tfcompress.converters.sparsity.packing import pack, unpack
 from tfcompress.edge import Runner
 
 SINGLE = (0.9, 0, 1)

@@ -16,7 +16,7 @@ import tfcompress as tfc
 from tests.conftest import on_two_cpus
 from tfcompress import converters, schedules
 from tfcompress.clustering import k_means
-from tfcompress.converters.packing import unpack
+from tfcompress.converters.sparsity.packing import unpack
 from tfcompress.edge.modelfile import sizes
 from tfcompress.kernels import kernels
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfcompress import importance, masks
-from tfcompress.converters.sparse_encoding import encode
+from tfcompress.converters.sparsity.encoding import encode
 
 # Output and input axes as the layers of Keras have them.
 DENSE = ((1,), (0,))

@@ -11,8 +11,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from . import fully_connected
+from .encoding import Encoding, Level, encode
 from .rounding import Grid
-from .sparse_encoding import Encoding, Level, encode
 from .tables import DTYPES, TYPE_NAMES, Graph, graphs
 
 Json = dict[str, Any]

@@ -7,7 +7,7 @@ from typing import Any
 
 from .equality import difference
 from .packing import pack, unpack
-from .sparse_rewriting import dynamic_range, rewrite, round_weights
+from .rewriting import dynamic_range, rewrite, round_weights
 
 Json = dict[str, Any]
 

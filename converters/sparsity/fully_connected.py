@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from .sparse_encoding import Plan
+from .encoding import Plan
 from .tables import Graph
 
 # The encoding of which the kernel has a fast form, and the share of zero blocks from which on it
