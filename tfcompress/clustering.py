@@ -299,13 +299,14 @@ class KeepClusters(HoldingCallback):
         ValueError: When training begins, if nothing matches `filters`.
     """
 
+    _constraints: list[ClusterConstraint]
+
     def __init__(self, filters: Filters = None) -> None:
         super().__init__(filters, depthwise=True)
-        self._constraints: list[ClusterConstraint] = []
 
     def _start(self, epoch: int) -> None:
         # Not attached in `on_train_begin`: so it is outside of all masks, and sees them.
-        selected, self._kernels, self._constraints = self._kernels, [], []
+        selected, self._kernels = self._kernels, []
         for kernel in selected:
             index = _index(kernel.numpy())
             if index is None:

@@ -31,6 +31,7 @@ class HoldingCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self.filters = filters
         self.depthwise = depthwise
         self._kernels: list[Kernel] = []
+        self._constraints: list[Any] = []  # one for each of these
         self._started = False
         self._finishes_last = False
 
@@ -83,7 +84,7 @@ class HoldingCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def _detach(self) -> None:
         for kernel in self._kernels:
             _constraint.detach(kernel.variable, self)
-        self._kernels = []
+        self._kernels, self._constraints = [], []
 
 
 def inner_optimizer(model: keras.Model) -> keras.optimizers.Optimizer:

@@ -18,9 +18,7 @@ __all__ = ["KeepZeros", "MaskCallback"]
 class MaskCallback(HoldingCallback):
     """Puts masks on kernels when training begins, and takes them off when it ends."""
 
-    def __init__(self, filters: Filters, depthwise: bool) -> None:
-        super().__init__(filters, depthwise)
-        self._constraints: list[_constraint.MaskConstraint] = []
+    _constraints: list[_constraint.MaskConstraint]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Put on masks that keep all."""
