@@ -15,9 +15,9 @@ def random_images(
 ) -> None:
     random = np.random.default_rng(0)
     splits = {
-        f"{what}_{split}": random.integers(0, high, (count, *shape), "uint8")
+        f"{what}_{split}": random.integers(0, high, (count, *size), "uint8")
         for split, count in (("train", 512), ("test", 256))
-        for what, high, shape in (("x", 256, shape), ("y", 10, label))
+        for what, high, size in (("x", 256, shape), ("y", 10, label))
     }
     np.savez(path, **splits)
 
@@ -85,24 +85,23 @@ def test_recipe_cifar10_makes_and_measures_every_stage_once(tmp_path):
 @pytest.mark.slow
 def test_sparse_files_are_smaller_by_what_is_zero(tmp_path):
     random_images(tmp_path / "data.npz", shape=(28, 28), label=())
-    command = [sys.executable, BENCHMARKS / "sparse_files.py", "--smoke", "--nets", "mlp"]
+    command = [sys.executable, BENCHMARKS / "sparse_files.py", "--smoke", "--nets", "cnn"]
     command += ["--mnist", "data.npz", "--cache", "cache", "--json", "out.json"]
     subprocess.run([str(part) for part in command], cwd=tmp_path, check=True)
     report = json.loads((tmp_path / "out.json").read_text())
     found = {(r["stage"], r["form"]): r for r in report["results"]}
-    assert len(found) == 6 * 4
-    # Rows of 1024 have two bytes for the place of a weight of four, or one for that of a block.
-    single, block = 4 / (4 + 2), 16 / (16 + 1)
-    for stage, zeros, pays in (("80% zeros", 0.8, single), ("90% in blocks", 0.9, block)):
+    assert len(found) == 5 * 4
+    # A float32 weight, or a block of four, and one byte for its place.
+    for stage, share in (("80% zeros", 4 / 5), ("90% zeros", 4 / 5), ("80% in blocks", 16 / 17)):
         result = found[stage, "float32"]
-        assert result["zeros"] == pytest.approx(zeros, abs=1e-3)
-        assert result["smaller"] == pytest.approx(pays / (1 - zeros), rel=0.05)
+        assert result["zeros"] == pytest.approx(float(stage[:2]) / 100, abs=0.01)
+        # The file has tables and biases, too: some 7 kB of 670.
+        assert result["smaller"] == pytest.approx(share / (1 - result["zeros"]), rel=0.1)
         assert found[stage, "int8 weights"]["bytes"] < result["bytes"] / 1.9
     shared, pruned = found["80%, 16 values", "float32"], found["80% zeros", "float32"]
     assert abs(shared["bytes"] - pruned["bytes"]) < 1000
     assert shared["gzip_bytes"] < pruned["gzip_bytes"] / 2
-    assert [r["placement"]["ops_delegated"] for r in report["speeds"]][1] < 5
-    assert len(report["targets"]) == 5
+    assert len(report["targets"]) == 4
 
 
 @pytest.mark.slow
