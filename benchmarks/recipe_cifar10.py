@@ -108,7 +108,7 @@ RECIPES = {
         round_to=8,
         pruned="first|second|shortcut",
         zeros=0.4,
-        epochs={CUT: 18, CUT_AGAIN: 10, ZEROS: 3, QAT: 2},
+        epochs={CUT: 18, CUT_AGAIN: 6, ZEROS: 2, QAT: 1},
         rates=RATES,
     ),
     "resnet20": Recipe(
