@@ -5,6 +5,7 @@ Schema: https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler
 
 from __future__ import annotations
 
+import gzip
 import math
 import re
 from collections import Counter
@@ -94,6 +95,7 @@ def describe(content: bytes) -> Json:
         ]
     return {
         "bytes": len(content),
+        "gzip_bytes": len(gzip.compress(content, 9, mtime=0)),
         "version": int(model.version),
         "description": _text(model.description),
         "ops": dict(Counter(node["op"] for node in nodes).most_common()),

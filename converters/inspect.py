@@ -100,7 +100,8 @@ class Inspection:
 
     Attributes:
         path: Of the file.
-        bytes: Of the whole file.
+        bytes: Of the whole file, as it ships.
+        gzip_bytes: Of the same after `gzip -9`, as a download or an app package holds it.
         version: Of the schema.
         description: What wrote it.
         ops: Op name -> how many, the most frequent first, over all subgraphs.
@@ -117,6 +118,7 @@ class Inspection:
 
     path: Path
     bytes: int
+    gzip_bytes: int
     version: int
     description: str
     ops: dict[str, int]
@@ -171,7 +173,8 @@ class Inspection:
 
     def __str__(self) -> str:
         head = [
-            f"{self.path.name}: {self.bytes:,} bytes, {self.constant_bytes:,} of them constants, "
+            f"{self.path.name}: {self.bytes:,} bytes ({self.gzip_bytes:,} after gzip), "
+            f"{self.constant_bytes:,} of them constants, "
             f"{len(self.nodes)} ops, schema version {self.version}"
         ]
         if self.load_error:

@@ -36,7 +36,8 @@ class Converted(os.PathLike[str]):
 
     Attributes:
         path: Where it is.
-        bytes: Its size.
+        bytes: Its size as it ships.
+        gzip_bytes: Its size after `gzip -9`.
         precision: What was asked for.
         float_macs: After `Int8`: multiplying ops that stayed float, with their layers.
         leftover: After `Int8`: QUANTIZE and DEQUANTIZE ops in the middle of the graph, with the
@@ -46,6 +47,7 @@ class Converted(os.PathLike[str]):
 
     path: Path
     bytes: int
+    gzip_bytes: int
     precision: Precision
     float_macs: tuple[GraphOp, ...] = field(default=())
     leftover: tuple[GraphOp, ...] = field(default=())
@@ -180,7 +182,7 @@ def convert_all(
             contents[path] = inspection.path.read_bytes()
             if config is not None:
                 small, contents[path] = sparsified(inspection, path, config, timeout)
-                file = replace(file, bytes=small.bytes, sparse=small)
+                file = replace(file, bytes=small.bytes, gzip_bytes=small.gzip_bytes, sparse=small)
             converted.append(file)
         write_whole(contents)
     return converted
@@ -350,7 +352,7 @@ def _judge(
             f"load the result: {found.load_error}"
         )
     if not isinstance(precision, Int8):
-        return Converted(path, found.bytes, precision)
+        return Converted(path, found.bytes, found.gzip_bytes, precision)
     macs, steps = float_macs(found, model), quantization_steps(found, model)
     if strict and (macs or steps):
         left = ", ".join(map(str, (*macs, *steps)))
@@ -358,4 +360,4 @@ def _judge(
             f"Model '{model.name}' did not become int8 throughout. Left: {left}. Replace these "
             "layers, or pass strict=False to accept that they run in float."
         )
-    return Converted(path, found.bytes, precision, macs, steps)
+    return Converted(path, found.bytes, found.gzip_bytes, precision, macs, steps)

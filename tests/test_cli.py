@@ -13,6 +13,7 @@ import tfcompress
 from tests.converters.sparse_nets import converted
 from tfcompress import budgets, converters
 from tfcompress.cli import main
+from tfcompress.edge.modelfile import sizes
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,7 @@ def test_convert_to_int8_from_an_npz(folder):
     assert json.loads(done.stdout) == {
         "path": str(path),
         "bytes": path.stat().st_size,
+        "gzip_bytes": sizes(path)[1],
         "not_int8": [],
     }
 

@@ -48,6 +48,7 @@ class MaskCallback(HoldingCallback):
 class KeepZeros(MaskCallback):
     """Keep every weight that is exactly zero when training begins at zero, for fine-tuning.
 
+    >>> import keras
     >>> from tfcompress.once import prune_weights
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
     >>> model.compile("sgd", "mse")

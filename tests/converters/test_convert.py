@@ -13,6 +13,7 @@ from keras import layers
 import tfcompress
 from tfcompress import converters, edge
 from tfcompress.converters import ConversionError
+from tfcompress.edge.modelfile import sizes
 
 
 def names(folder):
@@ -41,7 +42,7 @@ def kernels(model):
 def test_files_are_what_was_asked_for(files):
     for name, file in files.items():
         assert file.path.is_file()
-        assert file.bytes == file.path.stat().st_size
+        assert (file.bytes, file.gzip_bytes) == sizes(file)
         assert file.float_macs == file.leftover == ()
         assert Path(file).stem == name
     weights = 40 * 27 + 30 * 40

@@ -131,10 +131,15 @@ def convert(
         raise CheckFailed(str(error)) from error
     left = [str(op) for op in (*written.float_macs, *written.leftover)]
     if as_json:
-        found = {"path": str(path), "bytes": written.bytes, "not_int8": left}
+        found = {
+            "path": str(path),
+            "bytes": written.bytes,
+            "gzip_bytes": written.gzip_bytes,
+            "not_int8": left,
+        }
         print_json({**found, "sparse": written.sparse.to_dict()} if written.sparse else found)
         return
-    click.echo(f"Wrote {path}: {written.bytes:,} bytes.")
+    click.echo(f"Wrote {path}: {written.bytes:,} bytes ({written.gzip_bytes:,} after gzip).")
     if written.sparse:
         show(written.sparse, as_json)
     if left:
