@@ -276,11 +276,11 @@ class Case:
             file=lambda name: self.file(f"importance {name}", ".json"),
         )
 
-    def run(self, seconds: float) -> list[Result]:
+    def run(self, seconds: float, rounds: int) -> list[Result]:
         """Make what is not there yet, and test and measure all of it."""
         files = [self.convert(stage) for stage in self.recipe.stages]
         measured = {
-            threads: edge.benchmark(files, threads=threads, min_seconds=seconds, rounds=20)
+            threads: edge.benchmark(files, threads=threads, min_seconds=seconds, rounds=rounds)
             for threads in THREADS
         }
         results = []
@@ -440,7 +440,7 @@ def main() -> int:
 
         for net in args.nets:
             for seed in args.seeds:
-                results += case(net, seed).run(seconds=0.1 if args.smoke else 3.0)
+                results += case(net, seed).run(*((0.1, 2) if args.smoke else (3.0, 20)))
                 write()
         for seed in args.seeds if args.importances else []:
             comparisons += case("mobilenet", seed).compare()

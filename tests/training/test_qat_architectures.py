@@ -1,7 +1,7 @@
 """The coverage bar of quantization-aware training: what was trained is what the file computes.
 
-Every architecture trains a step, is saved and loaded, becomes a file, and agrees with it, on 64
-random samples within what it was calibrated on.
+Every architecture trains a step, is saved and loaded, becomes a file, and agrees with it, on up to
+64 random samples within what it was calibrated on.
 """
 
 import keras
@@ -106,9 +106,11 @@ def test_trains_reloads_converts_and_agrees(name, tmp_path):
     for mac in file.float_macs:
         assert mac.layer is not None and floating & set(mac.layer.split("/")), mac
     limit = STEPS.get(name, 1)
-    for delegate in ("reference", "xnnpack"):
+    # The reference kernels take a second for a sample of a large one.
+    few = keras.tree.map_structure(lambda array: array[:8], x) if name in SLOW else x
+    for delegate, seen in (("reference", few), ("xnnpack", x)):
         # Steps are exact but for the last bits of float32.
-        converters.verify(again, file, x, delegate=delegate).raise_if_above(lsb=limit + 0.01)
+        converters.verify(again, file, seen, delegate=delegate).raise_if_above(lsb=limit + 0.01)
 
     stripped = tfc.strip(again)
     assert [layer.name for layer in stripped.layers] == [la.name for la in original(case).layers]
