@@ -236,10 +236,10 @@ def sparsified(
                 f"{refusal}with sparse weights, {found.path.name} does not compute the same: "
                 f"{reply['difference']}. The dense file is fine; please report this."
             )
-        before, after = sizes(found.path), sizes(out)
+        size, gzip_size = sizes(out)
         content = out.read_bytes()
     weights = tuple(SparseWeight(**{**w, "shape": tuple(w["shape"])}) for w in reply["weights"])
-    return Sparsified(target, after[0], before[0], after[1], before[1], weights), content
+    return Sparsified(target, size, found.bytes, gzip_size, found.gzip_bytes, weights), content
 
 
 def _why_unsafe(found: Inspection) -> str:
