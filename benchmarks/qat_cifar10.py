@@ -38,6 +38,7 @@ from typing import Any
 import cifar10
 import keras
 import numpy as np
+import verdicts
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -386,9 +387,7 @@ def main() -> int:
                 results += case.run(stages)
     console.print(table(results))
     checks = targets(results)
-    for check in checks:
-        verdict = "[green]pass[/]" if check["passed"] else "[red]FAIL[/]"
-        console.print(f"{verdict} {check['target']}: {check['measured']:.2f}", highlight=False)
+    passed = verdicts.show(console, checks)
     if args.json:
         report = {
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -404,7 +403,6 @@ def main() -> int:
             "results": [asdict(result) for result in results],
         }
         args.json.write_text(json.dumps(report, indent=2) + "\n")
-    passed = all(check["passed"] for check in checks)
     return 0 if passed or args.smoke else 1
 
 

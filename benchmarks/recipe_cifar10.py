@@ -36,6 +36,7 @@ import cifar10
 import importances_cifar10 as importances
 import keras
 import numpy as np
+import verdicts
 from importances_cifar10 import Comparison
 from rich import box
 from rich.console import Console
@@ -276,11 +277,11 @@ class Case:
             file=lambda name: self.file(f"importance {name}", ".json"),
         )
 
-    def run(self, seconds: float, rounds: int) -> list[Result]:
+    def run(self, seconds: float) -> list[Result]:
         """Make what is not there yet, and test and measure all of it."""
         files = [self.convert(stage) for stage in self.recipe.stages]
         measured = {
-            threads: edge.benchmark(files, threads=threads, min_seconds=seconds, rounds=rounds)
+            threads: edge.benchmark(files, threads=threads, min_seconds=seconds, rounds=20)
             for threads in THREADS
         }
         results = []
@@ -440,7 +441,7 @@ def main() -> int:
 
         for net in args.nets:
             for seed in args.seeds:
-                results += case(net, seed).run(*((0.1, 2) if args.smoke else (3.0, 20)))
+                results += case(net, seed).run(seconds=0.1 if args.smoke else 3.0)
                 write()
         for seed in args.seeds if args.importances else []:
             comparisons += case("mobilenet", seed).compare()
@@ -450,10 +451,7 @@ def main() -> int:
     if comparisons:
         console.print(importance_table(comparisons))
     checks = targets(results, comparisons)
-    for check in checks:
-        verdict = "[green]pass[/]" if check["passed"] else "[red]FAIL[/]"
-        console.print(f"{verdict} {check['target']}: {check['measured']:.2f}", highlight=False)
-    passed = all(check["passed"] for check in checks)
+    passed = verdicts.show(console, checks)
     return 0 if passed or args.smoke else 1
 
 

@@ -33,6 +33,7 @@ import cifar10
 import keras
 import mnist
 import numpy as np
+import verdicts
 from keras import layers
 from rich import box
 from rich.console import Console
@@ -410,9 +411,7 @@ def main() -> int:
     console.print(table(results))
     if fast:
         console.print(edge.Report(fast, title="Dense layers that skip zeros").table())
-    for check in checks:
-        verdict = "[green]pass[/]" if check["passed"] else "[red]FAIL[/]"
-        console.print(f"{verdict} {check['target']}: {check['measured']:.2f}", highlight=False)
+    passed = verdicts.show(console, checks)
     if args.json:
         report = {
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -424,7 +423,6 @@ def main() -> int:
             "speeds": [result.to_dict() for result in fast],
         }
         args.json.write_text(json.dumps(report, indent=2) + "\n")
-    passed = all(check["passed"] for check in checks)
     return 0 if passed or args.smoke else 1
 
 
