@@ -169,8 +169,13 @@ def net(name: str, zeros: float = 0.8) -> keras.Model:
 
 @functools.cache
 def converted(name: str, zeros: float = 0.8) -> bytes:
-    """Its .tflite file; made in this process, as a child for each net would take minutes."""
-    return bytes(tf.lite.TFLiteConverter.from_keras_model(net(name, zeros)).convert())
+    """The .tflite file of a net of `NETS`."""
+    return convert_here(net(name, zeros))
+
+
+def convert_here(model: keras.Model) -> bytes:
+    """A .tflite file, made in this process, as a child for each net would take minutes."""
+    return bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
 
 
 def read(content: bytes) -> dict[str, Any]:

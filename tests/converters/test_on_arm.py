@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from tests.conftest import need
 from tests.converters.sparse_nets import (
@@ -18,6 +17,7 @@ from tests.converters.sparse_nets import (
     NETS,
     SAFE,
     UNSAFE,
+    convert_here,
     converted,
     form,
     net,
@@ -70,7 +70,7 @@ def overflowing():
     kernel, bias = model.get_layer("first").get_weights()
     kernel[:, :, 0] = 0
     model.get_layer("first").set_weights([kernel, bias])
-    return bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    return convert_here(model)
 
 
 @pytest.fixture(scope="module")
