@@ -165,7 +165,15 @@ def _resnet(keras: Any, name: str, blocks: Sequence[tuple[int, int]]) -> Any:
     return keras.Model(image, layers.Dense(CLASSES, name="class")(x), name=name)
 
 
-def mobilenet(keras: Any, max_value: float | None = 6.0) -> Any:
+MOBILENET = ((64, 1), (64, 1), (128, 2), (128, 1), (192, 2), (192, 1))
+
+
+def mobilenet(
+    keras: Any,
+    max_value: float | None = 6.0,
+    blocks: Sequence[tuple[int, int]] = MOBILENET,
+    name: str = "mobilenet",
+) -> Any:
     """Depthwise separable blocks after MobileNet (Howard et al., 2017), for 32 x 32 pixels."""
     layers = keras.layers
 
@@ -176,7 +184,6 @@ def mobilenet(keras: Any, max_value: float | None = 6.0) -> Any:
     image = keras.Input((32, 32, 3), name="image")
     stem = layers.Conv2D(32, 3, strides=2, padding="same", use_bias=False, name="stem")
     x = bn_relu(stem(image), "stem")
-    blocks = ((64, 1), (64, 1), (128, 2), (128, 1), (192, 2), (192, 1))
     for block, (filters, strides) in enumerate(blocks):
         deep = layers.DepthwiseConv2D(
             3, strides, padding="same", use_bias=False, name=f"depthwise{block}"
@@ -185,7 +192,13 @@ def mobilenet(keras: Any, max_value: float | None = 6.0) -> Any:
         point = layers.Conv2D(filters, 1, use_bias=False, name=f"pointwise{block}")
         x = bn_relu(point(x), f"pointwise{block}")
     x = layers.GlobalAveragePooling2D(name="pool")(x)
-    return keras.Model(image, layers.Dense(CLASSES, name="class")(x), name="mobilenet")
+    return keras.Model(image, layers.Dense(CLASSES, name="class")(x), name=name)
+
+
+def mobilenet_large(keras: Any) -> Any:
+    """`mobilenet` with the wide end that MobileNet has, where most of its weights are."""
+    blocks = (*MOBILENET[:-2], (256, 2), (512, 1), (512, 1))
+    return mobilenet(keras, blocks=blocks, name="mobilenet_large")
 
 
 def wide(keras: Any) -> Any:

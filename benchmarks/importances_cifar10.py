@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,15 @@ IMAGES = 25_000  # to train on, once
 RATE = 1e-3
 SEEN = 1024  # training images that data-driven importances look at
 BASELINE = "random"
+NAMES = (
+    "l1_norm",
+    "l2_norm",
+    "bn_scale",
+    "taylor",
+    "activation_mean",
+    "activation_zeros",
+    BASELINE,
+)
 
 
 @dataclass(frozen=True)
@@ -44,22 +53,22 @@ class Comparison:
     trained: float
 
 
-def importances(split: cifar10.Split, seed: int) -> dict[str, Any]:
-    """All of them, by name."""
-    images, labels = (part[:SEEN] for part in split)
-    seen, loss = cifar10.scaled(images), keras.losses.SparseCategoricalCrossentropy(True)
-    return {
-        "l1_norm": tfc.importance.l1_norm,
-        "l2_norm": tfc.importance.l2_norm,
-        "bn_scale": tfc.importance.bn_scale,
-        "taylor": tfc.importance.taylor(seen, labels, loss),
-        "activation_mean": tfc.importance.activation_mean(seen),
-        "activation_zeros": tfc.importance.activation_zeros(seen),
-        BASELINE: tfc.importance.random(seed),
+def named(name: str, split: cifar10.Split, seed: int) -> Any:
+    """The importance of that name, which may look at training images."""
+    seen, labels = cifar10.scaled(split[0][:SEEN]), split[1][:SEEN]
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    needs = {
+        "taylor": (seen, labels, loss),
+        "activation_mean": (seen,),
+        "activation_zeros": (seen,),
+        BASELINE: (seed,),
     }
+    importance = getattr(tfc.importance, name)
+    return importance(*needs[name]) if name in needs else importance
 
 
 def compare(
+    names: Sequence[str],
     model: Callable[[], keras.Model],
     train: cifar10.Split,
     test: cifar10.Split,
@@ -68,9 +77,10 @@ def compare(
     batch: int,
     file: Callable[[str], Path],
 ) -> list[Comparison]:
-    """Cut a net by every importance, and train on.
+    """Cut a net by each importance, and train on.
 
     Args:
+        names: Of importances, out of `NAMES`.
         model: Gives the trained net.
         train: Training images and labels.
         test: Test images and labels.
@@ -79,9 +89,9 @@ def compare(
         file: Where the figures of an importance are kept; those that are there stand.
     """
     found = []
-    for name, importance in importances(train, seed).items():
+    for name in names:
         if not file(name).exists():
-            made = _cut(model(), name, importance, train, test, seed, batch)
+            made = _cut(model(), name, train, test, seed, batch)
             file(name).write_text(json.dumps(asdict(made)))
         found.append(Comparison(**json.loads(file(name).read_text())))
     return found
@@ -90,7 +100,6 @@ def compare(
 def _cut(
     model: keras.Model,
     name: str,
-    importance: Any,
     train: cifar10.Split,
     test: cifar10.Split,
     seed: int,
@@ -100,7 +109,7 @@ def _cut(
         logits = model.predict(cifar10.scaled(test[0]), batch_size=250, verbose=0)
         return 100 * float(np.mean(logits.argmax(-1) == test[1]))
 
-    small = tfc.prune_channels(model, tfc.budgets.Macs(SHARE), importance=importance)
+    small = tfc.prune_channels(model, tfc.budgets.Macs(SHARE), importance=named(name, train, seed))
     cut = accuracy(small)
     keras.utils.set_random_seed(seed)
     few = (train[0][:IMAGES], train[1][:IMAGES])
