@@ -44,24 +44,29 @@ def run(job: str, request: dict[str, Any], folder: Path, timeout: float | None) 
     """
     file = folder / "request.json"
     file.write_text(json.dumps(request), "utf-8")
+    log = folder / "log.txt"
+    try:
+        code = _exit_code(job, file, log, timeout)
+    except subprocess.TimeoutExpired:
+        raise ChildError(f"took longer than {timeout:g} s", "") from None
+    if code:
+        raise ChildError(ending(code), log.read_text("utf-8", "replace"))
+    reply: dict[str, Any] = json.loads(file.with_name("reply.json").read_text("utf-8"))
+    return reply
+
+
+def _exit_code(job: str, request: Path, log: Path, timeout: float | None) -> int:
+    """Of the child, which writes to the log."""
     main = Path(__file__).with_name("__main__.py")
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     # A file takes any amount of output and needs nobody to read it meanwhile.
-    with (folder / "log.txt").open("wb") as log:
-        try:
-            code = subprocess.run(
-                [sys.executable, "-P", str(main), job, str(file)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                timeout=timeout,
-                check=False,
-            ).returncode
-        except subprocess.TimeoutExpired:
-            raise ChildError(f"took longer than {timeout:g} s", "") from None
-    if code:
-        text = (folder / "log.txt").read_text("utf-8", "replace")
-        raise ChildError(ending(code), text)
-    reply: dict[str, Any] = json.loads(file.with_name("reply.json").read_text("utf-8"))
-    return reply
+    with log.open("wb") as console:
+        return subprocess.run(
+            [sys.executable, "-P", str(main), job, str(request)],
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+            env=environment,
+            timeout=timeout,
+            check=False,
+        ).returncode

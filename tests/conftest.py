@@ -6,6 +6,15 @@ import textwrap
 
 import pytest
 
+from tests.warm_children import warm_children
+
+
+@pytest.fixture(scope="session", autouse=True)
+def converting_starts_at_once():
+    """As most tests convert something."""
+    with warm_children():
+        yield
+
 
 def need(condition: object, reason: str) -> None:
     """Skip the calling test on a user's machine, fail it in CI, where a component is missing."""
