@@ -114,11 +114,11 @@ RECIPES = {
     ),
     "resnet20": Recipe(
         float_epochs=6,
-        macs={CUT: 0.4, CUT_AGAIN: 0.3},
+        macs={CUT: 0.42, CUT_AGAIN: 0.3},
         round_to=8,
         pruned="first|second|shortcut",
-        zeros=0.7,
-        epochs={CUT: 4, CUT_AGAIN: 4, ZEROS: 2, QAT: 1},
+        zeros=0.4,
+        epochs={CUT: 8, CUT_AGAIN: 5, ZEROS: 2, QAT: 1},
         rates=RATES,
     ),
 }

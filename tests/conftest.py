@@ -8,6 +8,9 @@ import pytest
 
 from tests.warm_children import warm_children
 
+# Where doctests are looked for, it would be imported, and leave that process without Keras.
+collect_ignore = ["preloaded.py"]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def converting_starts_at_once():
