@@ -90,7 +90,7 @@ RECIPES = {
     "mobilenet_large": Recipe(
         masks.SMALL_FILE,
         "stem|pointwise",
-        {DENSE: 12, SOME: 6, MOST: 6, BLOCKS: 10, SHARED: 1},
+        {DENSE: 12, SOME: 6, MOST: 3, BLOCKS: 6, SHARED: 1},
         rate=2e-3,
     ),
 }
