@@ -239,11 +239,9 @@ def _export(model: keras.Model, call: Signature, folder: Path) -> set[str]:
         # An identity each: two outputs may be one tensor, and an output may be an input.
         return {name: tf.identity(value) for name, value in call.call(named).items()}
 
-    module = tf.Module()
     try:
-        module.serve = tf.function(serve, autograph=False)
         with exporting():
-            traced = module.serve.get_concrete_function(**specs)
+            traced = tf.function(serve, autograph=False).get_concrete_function(**specs)
     except ConversionError:
         raise
     except Exception as error:
@@ -251,7 +249,9 @@ def _export(model: keras.Model, call: Signature, folder: Path) -> set[str]:
             f"Model '{model.name}' cannot be traced for inputs "
             f"{[(s.name, s.shape, s.dtype) for s in call.inputs]}: {error}"
         ) from error
-    module.state = list(traced.variables)
+    module = tf.Module()  # without the function: it would be traced again, as it trains
+    captured = {id(tensor) for tensor in traced.captured_inputs}
+    module.state = [v for v in traced.variables if id(v.handle) in captured]
     try:
         with _quiet():
             tf.saved_model.save(module, str(folder), signatures=traced)
