@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,9 @@ from keras import layers
 import tfcompress
 from tfcompress import converters, edge
 from tfcompress.converters import ConversionError
+
+# Before the fixture of all tests replaces it.
+from tfcompress.converters.child import _exit_code
 from tfcompress.edge.modelfile import sizes
 
 
@@ -303,6 +307,22 @@ def test_a_crash_of_the_converter_is_an_error_and_its_advice_works(tmp_path):
     converters.verify(model, file, x).raise_if_above(snr_below=25)
 
 
+def test_a_model_is_traced_once(tmp_path):
+    """Again, it would take as long, and the child would read a graph that nothing uses."""
+    calls = []
+
+    @keras.saving.register_keras_serializable("tests")
+    class Counted(layers.Layer):
+        def call(self, x):
+            calls.append(x.shape)
+            return x * 2.0
+
+    model = keras.Sequential([keras.Input((3,)), Counted()])
+    calls.clear()
+    converters.convert(model, tmp_path / "m.tflite", batch_size=5)
+    assert calls == [(5, 3)]
+
+
 def test_timeout(model, tmp_path):
     with pytest.raises(ConversionError, match=r"longer than 0.01 s.*'small'.*larger timeout"):
         converters.convert(model, tmp_path / "m.tflite", timeout=0.01)
@@ -329,6 +349,19 @@ def test_fixed_batch(model, images, tmp_path):
     file = converters.convert(model, tmp_path / "m.tflite", precision, batch_size=16)
     assert edge.Runner(file).inputs[0].shape == (16, 12, 12, 3)
     converters.verify(model, file, images).raise_if_above(lsb=3)
+
+
+def test_a_child_as_users_start_it(files, tmp_path):
+    request, log = tmp_path / "request.json", tmp_path / "log.txt"
+    request.write_text(json.dumps({"path": os.fspath(files["int8"])}))
+    assert _exit_code("flatbuffer", request, log, timeout=60) == 0
+    reply = json.loads((tmp_path / "reply.json").read_text())
+    assert (reply["load_error"], reply["bytes"]) == (None, files["int8"].bytes)
+    request.write_text("{}")
+    assert _exit_code("flatbuffer", request, log, timeout=60) == 1
+    assert "KeyError: 'path'" in log.read_text()
+    with pytest.raises(subprocess.TimeoutExpired):
+        _exit_code("flatbuffer", request, log, timeout=0.001)
 
 
 @pytest.mark.parametrize("job", ["flatbuffer", "lowering"])
