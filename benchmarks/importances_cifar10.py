@@ -23,15 +23,23 @@ IMAGES = 25_000  # to train on, once
 RATE = 1e-3
 SEEN = 1024  # training images that data-driven importances look at
 BASELINE = "random"
-NAMES = (
-    "l1_norm",
-    "l2_norm",
-    "bn_scale",
-    "taylor",
-    "activation_mean",
-    "activation_zeros",
-    BASELINE,
-)
+
+
+def _taylor(images: cifar10.Array, labels: cifar10.Array, seed: int) -> Any:
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return tfc.importance.taylor(images, labels, loss)
+
+
+# Each made of scaled training images, their labels and a seed.
+IMPORTANCES: dict[str, Callable[[cifar10.Array, cifar10.Array, int], Any]] = {
+    "l1_norm": lambda images, labels, seed: tfc.importance.l1_norm,
+    "l2_norm": lambda images, labels, seed: tfc.importance.l2_norm,
+    "bn_scale": lambda images, labels, seed: tfc.importance.bn_scale,
+    "taylor": _taylor,
+    "activation_mean": lambda images, labels, seed: tfc.importance.activation_mean(images),
+    "activation_zeros": lambda images, labels, seed: tfc.importance.activation_zeros(images),
+    BASELINE: lambda images, labels, seed: tfc.importance.random(seed),
+}
 
 
 @dataclass(frozen=True)
@@ -53,20 +61,6 @@ class Comparison:
     trained: float
 
 
-def named(name: str, split: cifar10.Split, seed: int) -> Any:
-    """The importance of that name, which may look at training images."""
-    seen, labels = cifar10.scaled(split[0][:SEEN]), split[1][:SEEN]
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    needs = {
-        "taylor": (seen, labels, loss),
-        "activation_mean": (seen,),
-        "activation_zeros": (seen,),
-        BASELINE: (seed,),
-    }
-    importance = getattr(tfc.importance, name)
-    return importance(*needs[name]) if name in needs else importance
-
-
 def compare(
     names: Sequence[str],
     model: Callable[[], keras.Model],
@@ -80,7 +74,7 @@ def compare(
     """Cut a net by each importance, and train on.
 
     Args:
-        names: Of importances, out of `NAMES`.
+        names: Of `IMPORTANCES`.
         model: Gives the trained net.
         train: Training images and labels.
         test: Test images and labels.
@@ -109,7 +103,8 @@ def _cut(
         logits = model.predict(cifar10.scaled(test[0]), batch_size=250, verbose=0)
         return 100 * float(np.mean(logits.argmax(-1) == test[1]))
 
-    small = tfc.prune_channels(model, tfc.budgets.Macs(SHARE), importance=named(name, train, seed))
+    importance = IMPORTANCES[name](cifar10.scaled(train[0][:SEEN]), train[1][:SEEN], seed)
+    small = tfc.prune_channels(model, tfc.budgets.Macs(SHARE), importance=importance)
     cut = accuracy(small)
     keras.utils.set_random_seed(seed)
     few = (train[0][:IMAGES], train[1][:IMAGES])

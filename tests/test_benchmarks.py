@@ -1,11 +1,15 @@
+import importlib
 import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+
+import tfcompress as tfc
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -79,6 +83,22 @@ def test_recipe_cifar10_makes_and_measures_every_stage_once(tmp_path):
     for comparison in report["importances"]:
         assert 0.4 < comparison["macs"] <= 0.5
     assert run() == made
+
+
+def test_every_importance_scores_a_net(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    made = importlib.import_module("importances_cifar10").IMPORTANCES
+    assert len(made) == 7
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(6, 3, use_bias=False)(image)
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    groups = tfc.channel_groups(keras.Model(image, keras.layers.Dense(10)(x)))
+    random = np.random.default_rng(0)
+    images, labels = random.random((16, 8, 8, 3), "float32"), random.integers(0, 10, 16)
+    for make in made.values():
+        (scores,) = make(images, labels, 0)(groups.model, groups.prunable)
+        assert scores.shape == (6,) and np.isfinite(scores).all()
 
 
 @pytest.mark.slow

@@ -311,7 +311,6 @@ def test_a_model_is_traced_once(tmp_path):
     """Again, it would take as long, and the child would read a graph that nothing uses."""
     calls = []
 
-    @keras.saving.register_keras_serializable("tests")
     class Counted(layers.Layer):
         def call(self, x):
             calls.append(x.shape)
