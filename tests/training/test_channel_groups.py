@@ -178,6 +178,21 @@ def test_why_units_stay(change, reason):
     assert reason in groups[0].why_kept
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x[:, None, :],
+        lambda x: x[:, None, 1:5],
+        lambda x: x[None, :, ...],
+    ],
+)
+def test_new_axes_keep_nothing(change):
+    i = keras.Input((4,), name="x")
+    x = change(layers.Dense(6, name="a")(i))
+    groups = tfc.channel_groups(keras.Model(i, layers.Dense(2, name="head")(x)))
+    assert [(group.producers, group.size) for group in groups.prunable] == [(("a",), 6)]
+
+
 def test_layers_that_keras_changed_are_kept():
     model = residual()
     model.get_layer("classes").enable_lora(2)

@@ -284,6 +284,8 @@ own_relu.__name__ = "relu"
 CORNERS = {
     "a step along another axis": lambda x: dense(x)[:, ::2, :],
     "reversed": lambda x: dense(x)[:, ::-1],
+    "a new axis": lambda x: dense(x)[:, None] + dense(x)[..., None, :],
+    "new axes, and a part": lambda x: dense(x)[:, None, 1:3, :, None][..., 2:6, 0],
     "a half through a softmax": lambda x: [dense(half, 2) for half in halves(x)],
     "a matrix by a constant": lambda x: ops.matmul(dense(x), np.ones((8, 3), "float32")),
     "a constant by a matrix": lambda x: ops.matmul(np.ones((2, 5), "float32"), dense(x)),

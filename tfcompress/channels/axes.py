@@ -104,12 +104,12 @@ def sliced(ids: Ids | None, key: slice, size: int | None) -> Ids | None:
 
 
 def index_parts(key: Any, rank: int) -> list[Any]:
-    """An index of a tensor with a part for each axis; what is left out is whole."""
+    """An index of a tensor with a part for each axis, None for a new one; the rest is whole."""
     parts = list(key) if isinstance(key, tuple) else [key]
-    if Ellipsis in parts:
-        place = parts.index(Ellipsis)
-        parts[place : place + 1] = [slice(None)] * (rank + 1 - len(parts))
-    return parts + [slice(None)] * (rank - len(parts))
+    given = sum(part is not None and part is not Ellipsis for part in parts)
+    rest = [slice(None)] * (rank - given)
+    place = next((i for i, part in enumerate(parts) if part is Ellipsis), len(parts))
+    return [*parts[:place], *rest, *parts[place + 1 :]]
 
 
 def einsum(coupling: Coupling, equation: str, operands: Sequence[Labels]) -> Labels | None:

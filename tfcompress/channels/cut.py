@@ -146,10 +146,11 @@ class _Cut:
         if not axes:
             return args[0][key]
         parts = index_parts(key, len(args[0].shape))
+        places = [place for place, part in enumerate(parts) if part is not None]
         for axis, ids in axes.items():
-            start, stop, _ = parts[axis].indices(len(ids))
+            start, stop, _ = parts[places[axis]].indices(len(ids))
             before = np.concatenate([[0], np.cumsum(self.keep[ids])])
-            parts[axis] = slice(int(before[start]), int(before[max(start, stop)]))
+            parts[places[axis]] = slice(int(before[start]), int(before[max(start, stop)]))
         return args[0][tuple(parts)]
 
 

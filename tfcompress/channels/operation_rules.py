@@ -8,7 +8,7 @@ import numpy as np
 
 from . import axes
 from .call import Call, Rule, kept
-from .coupling import Ids, Labelled, Labels, fixed
+from .coupling import FIXED, Ids, Labelled, Labels, fixed
 
 __all__ = ["OPERATIONS"]
 
@@ -85,10 +85,15 @@ def _split(call: Call) -> list[Labels]:
 def _get_item(call: Call) -> Labels | list[Labels]:
     key = call.args[1] if len(call.args) > 1 else call.kwargs["key"]
     parts = axes.index_parts(key, len(call.x))
-    if len(parts) != len(call.x) or not all(isinstance(part, int | slice) for part in parts):
+    if not all(part is None or isinstance(part, int | slice) for part in parts):
         return kept(call)
     out: list[Ids | None] = []
-    for axis, (ids, part) in enumerate(zip(call.x, parts, strict=True)):
+    along = iter(enumerate(call.x))
+    for part in parts:
+        if part is None:
+            out.append(np.full(1, FIXED))
+            continue
+        axis, ids = next(along)
         if isinstance(part, int):
             call.keep((ids,), "one of them is taken out")
             continue
