@@ -247,6 +247,32 @@ def test_prune_channels(folder, tmp_path, options, units):
     assert [file.name for file in tmp_path.iterdir()] == ["smaller.keras"]
 
 
+def test_prune_channels_by_importances_that_want_data(folder, tmp_path):
+    """The same widths and weights as by the function; a list of labels is named y."""
+    model = keras.models.load_model(folder / "model.keras")
+    x = np.load(folder / "samples.npz")["x"]
+    y = np.arange(len(x)) % 4
+    np.savez(tmp_path / "both.npz", x=x, y=y)
+    loss = "sparse_categorical_crossentropy"
+    by = tfcompress.importance
+    for name, options, expected in (
+        ("taylor", ["--loss", loss], by.taylor(x, y, loss)),
+        ("activation_mean", [], by.activation_mean(x)),
+        ("activation_zeros", [], by.activation_zeros(x)),
+    ):
+        path = tmp_path / f"{name}.keras"
+        done = run(
+            "prune-channels", folder / "model.keras", path, "--amount", "0.5",
+            "--importance", name, "--samples", tmp_path / "both.npz", *options,
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+        right = tfcompress.prune_channels(model, 0.5, importance=expected)
+        for one, other in zip(
+            keras.models.load_model(path).get_weights(), right.get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_prune_channels_to_a_latency_on_the_delegate_that_is_named(folder, tmp_path, monkeypatch):
     asked = []
 
@@ -273,6 +299,9 @@ def test_prune_channels_shows_both_and_replaces_a_file(folder, tmp_path):
     assert keras.models.load_model(path).get_layer("y").kernel.shape == (8, 4)
 
 
+TAYLOR = ["--importance", "taylor", "--samples", "{folder}/samples.npz"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -282,12 +311,17 @@ def test_prune_channels_shows_both_and_replaces_a_file(folder, tmp_path):
         (["--macs", "half"], "a share such as 0.5, or a whole number"),
         (["--macs", "1.5"], "at most 1.0 (a share)"),
         (["--macs", "3"], "the smallest possible is 80"),  # A tenth of 32 units, rounded up: 4.
+        (["--macs", "0.5", "--importance", "taylor"], "--samples goes with --importance taylor"),
+        (["--macs", "0.5", "--loss", "mse"], "--loss goes with --importance taylor"),
+        (["--macs", "0.5", *TAYLOR, "--loss", "mse"], "wants an array named y"),
+        (["--macs", "0.5", *TAYLOR, "--loss", "mess"], "Keras has no such loss"),
     ],
 )
 def test_prune_channels_says_what_is_wrong_and_writes_nothing(folder, tmp_path, options, message):
+    options = [str(option).format(folder=folder) for option in options]
     done = run("prune-channels", folder / "model.keras", tmp_path / "never.keras", *options)
     assert done.exit_code == 2
-    assert message in done.output
+    assert message in " ".join(done.output.split())
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from .channels.activations import averages, per_unit
+from .channels.batches import batches
 from .channels.groups import ChannelGroup, GroupMember
-from .graph import functional, is_graph, nodes
+from .graph import functional
 
 __all__ = [
     "ChannelImportance",
@@ -158,7 +160,7 @@ def random(seed: int = 0) -> ChannelImportance:
     return lambda model, groups: [generator.random(group.size) for group in groups]
 
 
-def taylor(x: Any, y: Any, loss: Any = None, batch_size: int = 32) -> ChannelImportance:
+def taylor(x: Any, y: Any = None, loss: Any = None, batch_size: int = 32) -> ChannelImportance:
     """Scores by how much the loss would change, to first order, were a unit's weights zero.
 
     For each batch, weight times gradient is summed over the trainable weights that make the unit,
@@ -172,17 +174,19 @@ def taylor(x: Any, y: Any, loss: Any = None, batch_size: int = 32) -> ChannelImp
     [(2,)]
 
     Args:
-        x: Inputs: an array, or a list or dictionary of arrays, with the samples first.
-        y: Targets, likewise.
+        x: Inputs: an array, or a list or dictionary of arrays, with the samples first. Or a
+            `tf.data.Dataset` or `keras.utils.PyDataset` of batches, as for `fit`.
+        y: Targets, likewise; a data set has them itself, with weights of the samples if need be.
         loss: A loss or its name. Defaults to the one that the model was compiled with; a pruned
             model is not compiled.
-        batch_size: Samples in a batch.
+        batch_size: Samples in a batch of arrays.
 
     Returns:
         A `ChannelImportance`.
 
     Raises:
-        ValueError: When it is called: the model is not compiled, and there is no `loss`.
+        ValueError: When it is called: the model is not compiled, and there is no `loss`; or the
+            data are empty, endless, do not fit the model, or have no targets.
 
     Reference:
         Molchanov et al., "Importance Estimation for Neural Network Pruning",
@@ -195,7 +199,6 @@ def taylor(x: Any, y: Any, loss: Any = None, batch_size: int = 32) -> ChannelImp
                 f"The model {model.name!r} is not compiled: give `taylor` the loss, as in "
                 'taylor(x, y, loss="sparse_categorical_crossentropy").'
             )
-        function = None if loss is None else keras.losses.get(loss)
         makers = {
             id(member.variable): member.variable
             for group in groups
@@ -204,13 +207,13 @@ def taylor(x: Any, y: Any, loss: Any = None, batch_size: int = 32) -> ChannelImp
         }
         totals = [np.zeros(group.size) for group in groups]
         count = 0
-        for inputs, targets in _batches((x, y), batch_size):
+        for inputs, targets, weights in batches(model, x, y, batch_size):
+            if targets is None:
+                raise ValueError(
+                    "`taylor` needs targets: taylor(x, y), or a tf.data.Dataset of (x, y)."
+                )
             with tf.GradientTape() as tape:
-                outputs = model(inputs, training=False)
-                if function is None:
-                    value = model.compute_loss(x=inputs, y=targets, y_pred=outputs, training=False)
-                else:
-                    value = tf.reduce_mean(function(targets, outputs))
+                value = _loss(model, loss, inputs, targets, weights)
             sources = [variable.value for variable in makers.values()]
             gradients = tape.gradient(value, sources, unconnected_gradients="zero")
             products = {
@@ -224,7 +227,7 @@ def taylor(x: Any, y: Any, loss: Any = None, batch_size: int = 32) -> ChannelImp
                         change += _sums(group, member, products[id(member.variable)])
                 total += np.square(change)
             count += 1
-        return [total / max(count, 1) for total in totals]
+        return [total / count for total in totals]
 
     return score
 
@@ -241,8 +244,9 @@ def activation_mean(x: Any, batch_size: int = 32) -> ChannelImportance:
     [array([1., 2.])]
 
     Args:
-        x: Inputs: an array, or a list or dictionary of arrays, with the samples first.
-        batch_size: Samples in a batch.
+        x: Inputs: an array, or a list or dictionary of arrays, with the samples first. Or a
+            `tf.data.Dataset` or `keras.utils.PyDataset` of batches, as for `fit`.
+        batch_size: Samples in a batch of arrays.
 
     Returns:
         A `ChannelImportance`.
@@ -263,8 +267,9 @@ def activation_zeros(x: Any, batch_size: int = 32) -> ChannelImportance:
     [array([1., 0.])]
 
     Args:
-        x: Inputs: an array, or a list or dictionary of arrays, with the samples first.
-        batch_size: Samples in a batch.
+        x: Inputs: an array, or a list or dictionary of arrays, with the samples first. Or a
+            `tf.data.Dataset` or `keras.utils.PyDataset` of batches, as for `fit`.
+        batch_size: Samples in a batch of arrays.
 
     Returns:
         A `ChannelImportance`.
@@ -284,19 +289,26 @@ def _sums(
 ) -> npt.NDArray[np.float64]:
     """Sum over all but a member's axis, by unit."""
     others = tuple(axis for axis in range(array.ndim) if axis != member.axis)
-    return _per_unit(group, member.units, array.sum(others))
+    return per_unit(group, member.units, array.sum(others))
+
+
+def _loss(model: keras.Model, loss: Any, inputs: list[Any], targets: Any, weights: Any) -> Any:
+    x = keras.tree.pack_sequence_as(functional(model)._inputs_struct, inputs)
+    outputs = model(x, training=False)
+    if loss is None:
+        return model.compute_loss(
+            x=x, y=targets, y_pred=outputs, sample_weight=weights, training=False
+        )
+    function = keras.losses.get(loss)
+    if isinstance(function, keras.losses.Loss):
+        return function(targets, outputs, sample_weight=weights)
+    values = function(targets, outputs)
+    return tf.reduce_mean(values if weights is None else values * tf.cast(weights, values.dtype))
 
 
 def _makes(member: GroupMember) -> bool:
     """Whether a trainable weight takes part in making the units."""
     return member.role != "input" and bool(member.variable.trainable)
-
-
-def _per_unit(
-    group: ChannelGroup, units: npt.NDArray[np.int64], values: npt.NDArray[Any]
-) -> npt.NDArray[np.float64]:
-    mine = units >= 0
-    return np.bincount(units[mine], values[mine], group.size).astype(np.float64)
 
 
 def _norm(group: ChannelGroup, power: Callable[[Any], Any]) -> npt.NDArray[np.float64]:
@@ -308,76 +320,13 @@ def _norm(group: ChannelGroup, power: Callable[[Any], Any]) -> npt.NDArray[np.fl
     return np.asarray(np.mean(sums, axis=0)) if sums else np.ones(group.size)
 
 
-def _batches(data: Any, batch_size: int) -> Iterator[Any]:
-    counts = {len(array) for array in keras.tree.flatten(data)}
-    if len(counts) != 1 or 0 in counts or batch_size < 1:
-        raise ValueError(
-            "An importance by data takes arrays with as many samples each, at least one, and a "
-            f"`batch_size` of at least 1. Received: {sorted(counts)} samples, "
-            f"batch_size={batch_size!r}"
-        )
-    [count] = counts
-    for start in range(0, count, batch_size):
-        yield keras.tree.map_structure(
-            lambda array: np.asarray(array)[start : start + batch_size],  # noqa: B023
-            data,
-        )
-
-
 def _activations(x: Any, batch_size: int, measure: Callable[[Any], Any]) -> ChannelImportance:
     def score(model: keras.Model, groups: Sequence[ChannelGroup]) -> Scores:
-        wanted = {key for group in groups for key, _ in group.tensors}
-        sums: dict[int, Any] = dict.fromkeys(wanted, 0.0)
-        counts: dict[int, int] = dict.fromkeys(wanted, 0)
-        for batch in _batches(x, batch_size):
-            for key, tensor in _run(model, _in_order(model, batch)):
-                if key in wanted:
-                    array = measure(np.asarray(keras.ops.convert_to_numpy(tensor), np.float64))
-                    sums[key] += array.reshape(-1, array.shape[-1]).sum(0)
-                    counts[key] += array.size // array.shape[-1]
-        scores = []
-        for group in groups:
-            if not group.tensors:
-                scores.append(_norm(group, np.square))
-                continue
-            total = sum(_per_unit(group, units, sums[key]) for key, units in group.tensors)
-            number = sum(
-                _per_unit(group, units, np.full(len(units), counts[key]))
-                for key, units in group.tensors
-            )
-            scores.append(np.asarray(total / np.maximum(number, 1)))
-        return scores
+        inputs = (inputs for inputs, _, _ in batches(model, x, None, batch_size))
+        found = averages(model, groups, inputs, measure)
+        return [
+            _norm(group, np.square) if mean is None else mean
+            for group, mean in zip(groups, found, strict=True)
+        ]
 
     return score
-
-
-def _in_order(model: keras.Model, batch: Any) -> list[Any]:
-    """The tensors of a batch in the order of the model's inputs; of a dictionary, by name."""
-    inputs = functional(model).inputs
-    names = [tensor._keras_history.operation.name for tensor in inputs]
-    named = isinstance(batch, dict) and set(names) <= set(batch)
-    arrays = [batch[name] for name in names] if named else keras.tree.flatten(batch)
-    return [tf.cast(array, tensor.dtype) for array, tensor in zip(arrays, inputs, strict=True)]
-
-
-def _run(model: keras.Model, inputs: list[Any]) -> Iterator[tuple[int, Any]]:
-    """Every tensor of a model, and of the models in it, as it is computed, by its key."""
-    graph = functional(model)
-    values = {id(old): new for old, new in zip(graph.inputs, inputs, strict=True)}
-    for node in nodes(model):
-        if node.call.is_input:
-            continue
-        if is_graph(node.operation):
-            given = [values[key] for key in node.inputs]
-            inside = functional(node.operation)
-            found = dict(_run(node.operation, given))
-            found.update({id(t): new for t, new in zip(inside.inputs, given, strict=True)})
-            yield from found.items()
-            outputs = [found[id(tensor)] for tensor in inside.outputs]
-        else:
-            args, kwargs = node.call.arguments.fill_in(values)
-            outputs = keras.tree.flatten(node.operation(*args, **kwargs))
-        for key, output in zip(node.outputs, outputs, strict=True):
-            values[key] = output
-            yield key, output
-    yield from ((id(old), new) for old, new in zip(graph.inputs, inputs, strict=True))

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 import tfcompress as tfc
@@ -149,6 +150,87 @@ def test_dictionaries_are_read_by_name():
     in_order = importance.activation_mean([data["b"], data["a"]])(model, groups)
     for one, other in zip(by_name, in_order, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of 4, as a user's own class gives them."""
+
+    def __init__(self, *arrays):
+        super().__init__()
+        self.arrays = arrays
+
+    def __len__(self):
+        return -(-len(self.arrays[0]) // 4)
+
+    def __getitem__(self, index):
+        return tuple(array[4 * index : 4 * index + 4] for array in self.arrays)
+
+
+@pytest.mark.parametrize("wrap", [lambda *arrays: slices(*arrays).batch(4), Batches])
+@pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", None])
+def test_data_sets_as_for_fit(model, data, wrap, loss):
+    """Give what arrays give, and are read anew for each cut; targets are not for activations."""
+    x, y = data
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    for given, arrays in (
+        (importance.taylor(wrap(x, y), loss=loss), importance.taylor(x, y, loss, batch_size=4)),
+        (importance.activation_mean(wrap(x, y)), importance.activation_mean(x)),
+        (importance.activation_zeros(wrap(x)), importance.activation_zeros(x)),
+    ):
+        for _ in range(2):
+            for one, other in zip(scored(model, given), scored(model, arrays), strict=True):
+                np.testing.assert_allclose(one, other, rtol=FLOAT, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    ["sparse_categorical_crossentropy", keras.losses.SparseCategoricalCrossentropy(), None],
+    ids=["name", "loss", "compiled"],
+)
+def test_weights_of_samples(model, data, loss):
+    """A sample of weight 0 counts in the mean, and in nothing else."""
+    x, y = data
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    weights = np.array([1.0] * 5 + [0.0] * 5, "float32")
+    whole = tf.data.Dataset.from_tensors((x, y, weights))
+    half = importance.taylor(x[:5], y[:5], loss, batch_size=5)
+    for one, other in zip(
+        scored(model, importance.taylor(whole, loss=loss)), scored(model, half), strict=True
+    ):
+        np.testing.assert_allclose(one, other / 4, rtol=FLOAT, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda x, y: importance.taylor(x, loss="mse"), "needs targets"),
+        (lambda x, y: importance.taylor(x, np.ones(3), "mse"), "as many samples each"),
+        (lambda x, y: importance.taylor(slices(x, y), y, "mse"), "Leave `y` out"),
+        (lambda x, y: importance.activation_mean(slices(x, y)), "dataset.batch"),
+        (lambda x, y: importance.activation_mean(slices(x, y).batch(2).repeat()), "take"),
+        (lambda x, y: importance.activation_mean(slices(x, y).batch(2).take(0)), "is empty"),
+        (lambda x, y: importance.activation_mean([x, x]), r"image \(None, 4, 4, 2\). Received"),
+        (lambda x, y: importance.activation_mean([[1.0], 2.0]), "as many samples each"),
+    ],
+)
+def test_data_that_cannot_be_used(model, data, make, message):
+    with pytest.raises(ValueError, match=message):
+        scored(model, make(*data))
+
+
+def test_inputs_of_one_number():
+    """Keras lets `fit` have them without their last axis."""
+    i = keras.Input((1,))
+    model = keras.Model(i, layers.Dense(1)(layers.Dense(3)(i)))
+    groups = tfc.channel_groups(model).prunable
+    x = np.arange(4.0)
+    for make in (importance.activation_mean, lambda x: importance.taylor(x, np.ones(4), "mse")):
+        [flat], [column] = make(x)(model, groups), make(x[:, None])(model, groups)
+        np.testing.assert_array_equal(flat, column)
+
+
+def slices(*arrays):
+    return tf.data.Dataset.from_tensor_slices(arrays)
 
 
 @pytest.mark.parametrize(

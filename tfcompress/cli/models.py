@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from tfcompress.edge.files import write_whole
 
-from .errors import CheckFailed
+from .errors import BadInput, CheckFailed
 from .options import FILE, OUTPUT, as_json, load, loading, on_delegate, on_threads, show
 
 if TYPE_CHECKING:
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
     from tfcompress.channels.pruning import Scope
     from tfcompress.channels.tracing import Attention
+    from tfcompress.importance import ChannelImportance
 
 __all__ = ["channels", "low_rank", "prune_channels", "report_qat", "summary"]
 
 SHARE = click.FloatRange(0, 1, min_open=True)
-IMPORTANCES = ("l2_norm", "l1_norm", "bn_scale")
+BY_WEIGHTS = ("l2_norm", "l1_norm", "bn_scale")
+BY_DATA = ("taylor", "activation_mean", "activation_zeros")
 
 filters = click.option(
     "--filters", metavar="REGEX", help="Searched in the paths of layers; default: all layers."
@@ -135,11 +137,17 @@ def channels(
 @on_threads
 @click.option(
     "--importance",
-    type=click.Choice(IMPORTANCES),
-    default=IMPORTANCES[0],
+    type=click.Choice([*BY_WEIGHTS, *BY_DATA]),
+    default=BY_WEIGHTS[0],
     show_default=True,
     help="What scores channels; the lowest are cut.",
 )
+@click.option(
+    "--samples",
+    type=FILE,
+    help=f".npz of samples by input name, for {', '.join(BY_DATA)}; for taylor with targets, y.",
+)
+@click.option("--loss", help="For taylor, such as sparse_categorical_crossentropy.")
 @click.option(
     "--scope",
     type=click.Choice(["layer", "global"]),
@@ -169,6 +177,8 @@ def prune_channels(
     delegate: str,
     threads: int | None,
     importance: str,
+    samples: Path | None,
+    loss: str | None,
     scope: Scope,
     filters: str | None,
     round_to: int,
@@ -199,11 +209,15 @@ def prune_channels(
     ]
     if len(chosen) != 1:
         raise click.UsageError("Give one of --amount, --macs, --parameters and --latency.")
+    if (importance in BY_DATA) != (samples is not None):
+        raise click.UsageError(f"--samples goes with --importance {', '.join(BY_DATA)}.")
+    if (importance == "taylor") != (loss is not None):
+        raise click.UsageError("--loss goes with --importance taylor.")
     loaded = load(model, modules, unsafe)
     smaller = tfc.prune_channels(
         loaded,
         chosen[0],
-        importance=getattr(tfc.importance, importance),
+        importance=_importance(importance, loaded, samples, loss),
         scope=scope,
         filters=filters,
         round_to=round_to,
@@ -214,6 +228,34 @@ def prune_channels(
     show(tfc.summary(loaded, smaller), as_json)
     if not as_json:
         _say_written(output)
+
+
+def _importance(
+    name: str, model: keras.Model, samples: Path | None, loss: str | None
+) -> ChannelImportance:
+    import keras
+    import numpy as np
+
+    from tfcompress import importance
+    from tfcompress.converters.calibration import load_samples
+    from tfcompress.converters.signature import signature
+
+    function = getattr(importance, name)
+    if samples is None:
+        return cast("ChannelImportance", function)
+    x = load_samples(samples, signature(model).inputs)
+    if name != "taylor":
+        return cast("ChannelImportance", function(x))
+    try:
+        keras.losses.get(loss)
+    except ValueError as error:
+        raise BadInput(
+            f"--loss {loss}: Keras has no such loss, and no module given does."
+        ) from error
+    with np.load(samples) as file:
+        if "y" not in file:
+            raise BadInput(f"{samples} has no targets: taylor wants an array named y.")
+        return cast("ChannelImportance", function(x, file["y"], loss))
 
 
 @click.command(
