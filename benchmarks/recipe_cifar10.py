@@ -8,6 +8,9 @@ does int8 after training, of the original; the last one's zeros are stored spars
 Accuracy is that of the file on all 10,000 test images. Speed-ups are over the float32 original, on
 XNNPACK, one image a run, all files of a net in turns.
 
+With --control, the original is also trained on alone, for as many epochs as all stages together:
+what the small file would have to match, had the original had as much training.
+
 With --importances, the float `mobilenet` is cut to half of its MACs by each importance of channels,
 and trained on with the same batches, once through half of the training images.
 
@@ -48,8 +51,9 @@ from tfcompress.edge.machine import machine
 
 FLOAT, POST = "float32", "int8 after training"
 CUT, CUT_AGAIN, ZEROS, QAT = "channels cut", "cut again", "zeros", "zeros, int8"
+CONTROL = "float32, trained on"
 THREADS = (1, 2)
-SALTS = {CUT: 2, CUT_AGAIN: 3, ZEROS: 4, QAT: 5}  # so that each sees batches of its own
+SALTS = {CUT: 2, CUT_AGAIN: 3, ZEROS: 4, QAT: 5, CONTROL: 6}  # so that batches differ
 
 console = Console()
 
@@ -88,7 +92,7 @@ class Recipe:
 
     @property
     def stages(self) -> list[str]:
-        """All that leave a file, in order."""
+        """All that leave a file, in order, but the control."""
         return [FLOAT, POST, *self.macs, ZEROS, QAT]
 
 
@@ -180,6 +184,7 @@ class Case:
                 CUT_AGAIN: lambda: self.cut(CUT_AGAIN, after=CUT),
                 ZEROS: self.prune,
                 QAT: self.quantize_aware,
+                CONTROL: self.train_on,
             }[stage]
             started = time.perf_counter()
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -196,6 +201,16 @@ class Case:
         model = cifar10.NETS[self.net](keras)
         epochs, batch = self.recipe.float_epochs, self.recipe.batch
         cifar10.train(model, keras, self.train, seed=self.seed, epochs=epochs, batch=batch)
+        return model
+
+    def train_on(self) -> keras.Model:
+        """The original, trained on for as long as what is made of it."""
+        recipe, model, seed = self.recipe, self.model(FLOAT), self.seed + 100 * SALTS[CONTROL]
+        keras.utils.set_random_seed(seed)
+        epochs, rate = sum(recipe.epochs.values()), recipe.rates[CUT]
+        cifar10.fine_tune(
+            model, keras, self.train, seed=seed, epochs=epochs, rate=rate, batch=recipe.batch
+        )
         return model
 
     def cut(self, stage: str, after: str) -> keras.Model:
@@ -278,15 +293,16 @@ class Case:
             file=lambda name: self.file(f"importance {name}", ".json"),
         )
 
-    def run(self, seconds: float) -> list[Result]:
+    def run(self, seconds: float, control: bool) -> list[Result]:
         """Make what is not there yet, and test and measure all of it."""
-        files = [self.convert(stage) for stage in self.recipe.stages]
+        stages = [*self.recipe.stages, *([CONTROL] if control else [])]
+        files = [self.convert(stage) for stage in stages]
         measured = {
             threads: edge.benchmark(files, threads=threads, min_seconds=seconds, rounds=20)
             for threads in THREADS
         }
         results = []
-        for index, stage in enumerate(self.recipe.stages):
+        for index, stage in enumerate(stages):
             total = tfc.summary(self.model(FLOAT if stage == POST else stage)).total
             runs = {threads: measured[threads][index] for threads in THREADS}
             fields = ("median_ms", "speedup", "speedup_p10", "speedup_p90")
@@ -409,6 +425,7 @@ def main() -> int:
         choices=importances.IMPORTANCES,
         help="compare these, too; all if none is named",
     )
+    parser.add_argument("--control", action="store_true", help="train the original on, too")
     parser.add_argument("--cache", type=Path, help="keep what is finished in this folder")
     parser.add_argument("--json", type=Path, help="write all results here")
     parser.add_argument(
@@ -449,7 +466,7 @@ def main() -> int:
 
         for net in args.nets:
             for seed in args.seeds:
-                results += case(net, seed).run(seconds=0.1 if args.smoke else 3.0)
+                results += case(net, seed).run(0.1 if args.smoke else 3.0, args.control)
                 write()
         for seed in args.seeds if args.importances is not None else []:
             names = args.importances or list(importances.IMPORTANCES)

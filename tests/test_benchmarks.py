@@ -56,7 +56,7 @@ def test_qat_cifar10_makes_and_tests_every_file_once(tmp_path):
 def test_recipe_cifar10_makes_and_measures_every_stage_once(tmp_path):
     random_images(tmp_path / "data.npz")
     command = [sys.executable, BENCHMARKS / "recipe_cifar10.py", "--smoke", "--seeds", "1"]
-    command += ["--nets", "mobilenet", "--data", "data.npz", "--cache", "cache"]
+    command += ["--nets", "mobilenet", "--control", "--data", "data.npz", "--cache", "cache"]
 
     def run(*more: str) -> dict[str, int]:
         subprocess.run([str(part) for part in (*command, *more)], cwd=tmp_path, check=True)
@@ -65,7 +65,7 @@ def test_recipe_cifar10_makes_and_measures_every_stage_once(tmp_path):
 
     made = run("--importances", "taylor", "random", "--json", "out.json")
     report = json.loads((tmp_path / "out.json").read_text())
-    original, post_training, cut, cut_again, zeros, int8 = report["results"]
+    original, post_training, cut, cut_again, zeros, int8, control = report["results"]
     assert [r["stage"] for r in (original, int8)] == ["float32", "zeros, int8"]
     recipe = report["recipes"]["mobilenet"]
     for result in (cut, cut_again):
@@ -73,6 +73,7 @@ def test_recipe_cifar10_makes_and_measures_every_stage_once(tmp_path):
     assert int8["macs"] == zeros["macs"] == cut_again["macs"]
     # The layers that are pruned hold most of the weights.
     assert cut_again["zeros"] < 0.01 < 0.6 * recipe["zeros"] < zeros["zeros"] <= int8["zeros"]
+    assert (control["macs"], control["bytes"]) == (original["macs"], original["bytes"])
     sizes = [result["bytes"] for result in (original, cut, cut_again, int8)]
     assert sizes == sorted(sizes, reverse=True)
     assert post_training["bytes"] < original["bytes"] / 2
