@@ -19,6 +19,7 @@ __all__ = [
     "ends",
     "from_config",
     "functional",
+    "given_inputs",
     "is_graph",
     "nodes",
     "rebuild",
@@ -94,9 +95,12 @@ def nodes(model: keras.Model) -> list[Node]:
     producers: dict[int, Node] = {}
     for depth in sorted(graph._nodes_by_depth, reverse=True):
         for call in graph._nodes_by_depth[depth]:
+            given = call.input_tensors
+            if is_graph(call.operation):
+                given = given_inputs(call.operation, call.arguments.args, call.arguments.kwargs)
             node = Node(
                 call.operation,
-                [id(tensor) for tensor in call.input_tensors],
+                [id(tensor) for tensor in given],
                 [id(tensor) for tensor in call.outputs],
                 list(call.outputs),
                 call,
@@ -112,6 +116,25 @@ def nodes(model: keras.Model) -> list[Node]:
     for tensor in graph.outputs:
         producers[id(tensor)].consumers.append(None)
     return found
+
+
+def given_inputs(model: keras.Model, args: Any, kwargs: Any) -> list[Any]:
+    """The symbolic tensors that a model is called with, in the order of its inputs.
+
+    Args:
+        model: A functional or sequential model.
+        args: Positional arguments of the call.
+        kwargs: The others.
+
+    Returns:
+        A tensor for each input. Keras takes a dictionary by the names of inputs.
+    """
+    graph = functional(model)
+    given = args[0] if args else kwargs["inputs"]
+    if isinstance(given, dict) and not isinstance(graph._inputs_struct, dict):
+        return [given[tensor.name] for tensor in graph.inputs]
+    flat = keras.tree.flatten((args, kwargs))
+    return [tensor for tensor in flat if isinstance(tensor, keras.KerasTensor)][: len(graph.inputs)]
 
 
 def calls(
@@ -145,12 +168,12 @@ def calls(
             values[node.outputs[0]] = fresh[node.outputs[0]]
             continue
         args, kwargs = node.call.arguments.fill_in(values)
-        flat = keras.tree.flatten((args, kwargs))
-        tensors = [tensor for tensor in flat if isinstance(tensor, keras.KerasTensor)]
         if is_graph(operation):
-            count = len(functional(operation).inputs)
-            yield from calls(operation, tensors[:count], (*lineage, operation))
+            given = given_inputs(operation, args, kwargs)
+            yield from calls(operation, given, (*lineage, operation))
         elif isinstance(operation, keras.layers.Layer):
+            flat = keras.tree.flatten((args, kwargs))
+            tensors = [tensor for tensor in flat if isinstance(tensor, keras.KerasTensor)]
             yield (*lineage, operation), tensors[0].shape if tensors else ()
         # A nested model may be declared for any size, and be called on a certain one.
         results = node.tensors if own else operation.compute_output_spec(*args, **kwargs)

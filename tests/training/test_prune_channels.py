@@ -256,6 +256,13 @@ def nested_lengths(x):
     return ops.concatenate([inner(x), inner(x[:, :3])], axis=1)
 
 
+def nested_by_name(x):
+    """In a dictionary the inputs stand in another order than in the model."""
+    b, a = keras.Input((5, 8), name="b"), keras.Input((5, 8), name="a")
+    inner = keras.Model([b, a], layers.Concatenate()([layers.Dense(6)(b), a]), name="inner")
+    return inner({"a": dense(x), "b": dense(x), "unused": x})
+
+
 def halves(x):
     a, b = ops.split(dense(x, 16), 2, axis=-1)
     return ops.softmax(a), b
@@ -297,6 +304,7 @@ CORNERS = {
     "bias on a middle axis": biased_in_the_middle,
     "an ellipsis": lambda x: layers.EinsumDense("...x,xy->...y", output_shape=8)(dense(x)),
     "a model called with two lengths": nested_lengths,
+    "a model called by the names of its inputs": nested_by_name,
     "a gate for all steps": lambda x: layers.Multiply()([dense(x), dense(x[:, 0])]),
     "two kinds of directions": lambda x: layers.Bidirectional(
         layers.LSTM(6), backward_layer=layers.GRU(6, go_backwards=True)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from tfcompress.graph import Node, copy_layer, from_config, is_graph, rebuild
+from tfcompress.graph import Node, copy_layer, from_config, given_inputs, is_graph, rebuild
 
 from .axes import index_parts
 from .coupling import FIXED, Coupling, Ids, Member
@@ -88,8 +88,7 @@ class _Cut:
     def copy(self, node: Node, args: Any, kwargs: Any) -> Any:
         operation = node.operation
         if is_graph(operation):
-            flat = keras.tree.flatten((args, kwargs))
-            return self.build(operation, [x for x in flat if isinstance(x, keras.KerasTensor)])
+            return self.build(operation, given_inputs(operation, args, kwargs))
         sizes = self.coupling.sizes.get(id(operation), {})
         changed = {entry: ids for entry, ids in sizes.items() if not self.keep[ids].all()}
         if not isinstance(operation, keras.layers.Layer):
