@@ -80,4 +80,7 @@ def as_functional(model: keras.Model) -> keras.Model:
             f"{kind} and has weights outside its layers, or in layers that its `call` does not "
             f"use: {', '.join(lost)}. Put them into layers. Or: {_WHAT_TO_DO}"
         )
+    # A loss of the class's own cannot be taken over.
+    if getattr(model, "compiled", False) and type(model).compute_loss is keras.Model.compute_loss:
+        graph.compile(loss=model.loss)
     return graph

@@ -111,6 +111,37 @@ def test_taylor_takes_the_loss_that_the_model_was_compiled_with(model, data):
         np.testing.assert_allclose(one, other, rtol=FLOAT)
 
 
+class Subclassed(keras.Model):
+    def __init__(self, inside):
+        super().__init__()
+        self.inside = inside
+
+    def call(self, x):
+        return self.inside(x)
+
+
+class WithLoss(Subclassed):
+    def compute_loss(self, *args, **kwargs):
+        return 2 * super().compute_loss(*args, **kwargs)
+
+
+def test_taylor_of_a_subclassed_model(model, data):
+    """Its loss is known, unless the class computes it in its own way."""
+    loss = "sparse_categorical_crossentropy"
+    for kind in (Subclassed, WithLoss):
+        outer = kind(model)
+        outer(data[0])
+        outer.compile("sgd", loss)
+        if kind is WithLoss:
+            with pytest.raises(ValueError, match="give `taylor` the loss"):
+                tfc.prune_channels(outer, 0.5, importance=importance.taylor(*data))
+            continue
+        small = tfc.prune_channels(outer, 0.5, importance=importance.taylor(*data))
+        expected = tfc.prune_channels(model, 0.5, importance=importance.taylor(*data, loss=loss))
+        for one, other in zip(small.weights, expected.weights, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_activations(model, data):
     between = keras.Model(model.input, [model.get_layer(n).output for n in ("a", "b", "relu")])
     a, b, relu = between.predict(data[0], verbose=0)
