@@ -117,12 +117,12 @@ RECIPES = {
         rates=RATES,
     ),
     "resnet20": Recipe(
-        float_epochs=6,
-        macs={CUT: 0.42, CUT_AGAIN: 0.3},
+        float_epochs=8,
+        macs={CUT: 0.42},
         round_to=8,
         pruned="first|second|shortcut",
         zeros=0.4,
-        epochs={CUT: 8, CUT_AGAIN: 5, ZEROS: 2, QAT: 1},
+        epochs={CUT: 12, ZEROS: 3, QAT: 1},
         rates=RATES,
     ),
 }

@@ -235,7 +235,8 @@ def taylor(x: Any, y: Any = None, loss: Any = None, batch_size: int = 32) -> Cha
 def activation_mean(x: Any, batch_size: int = 32) -> ChannelImportance:
     """Scores by how strongly a unit fires: the mean of its absolute values where kernels read it.
 
-    A group that no tensor between layers shows (heads of attention) gets `l2_norm`.
+    What depthwise kernels read does not count, since they hand each channel on. A group that no
+    tensor between layers shows (heads of attention) gets `l2_norm`.
 
     >>> from tfcompress import channel_groups
     >>> dense = keras.layers.Dense(2, kernel_initializer=keras.initializers.Constant([[1, -2]]))

@@ -155,6 +155,21 @@ def test_activations(model, data):
         np.testing.assert_allclose(found[1], measure(b).reshape(-1, 5).mean(0), rtol=FLOAT)
 
 
+def test_activations_are_those_that_are_mixed():
+    """Not those that a depthwise convolution makes the same channels of."""
+    i = keras.Input((4, 4, 3))
+    x = layers.Conv2D(5, 1, activation="relu")(i)
+    x = layers.DepthwiseConv2D(3, activation="relu", name="depthwise")(x)
+    model = keras.Model(i, layers.Conv2D(2, 1)(x))
+    data = np.random.default_rng(0).normal(size=(8, 4, 4, 3)).astype("float32")
+    before = keras.Model(i, model.get_layer("depthwise").output)(data).numpy().reshape(-1, 5)
+    groups = tfc.channel_groups(model).prunable
+    [found] = importance.activation_mean(data)(model, groups)
+    np.testing.assert_allclose(found, before.mean(0), rtol=FLOAT)
+    [found] = importance.activation_zeros(data)(model, groups)
+    np.testing.assert_allclose(found, (before != 0).mean(0), rtol=FLOAT)
+
+
 def test_activations_inside_nested_models_and_of_heads():
     inner = keras.Sequential([layers.Dense(6, "relu", name="one"), layers.Dense(4)], name="inner")
     i = keras.Input((3, 5))

@@ -1,4 +1,7 @@
-"""What the tensors hold that kernels read, averaged over data, by unit."""
+"""What the tensors hold that kernels read, averaged over data, by unit.
+
+Not what depthwise kernels read: of a channel they make but the same channel.
+"""
 
 from __future__ import annotations
 

@@ -85,7 +85,8 @@ class Coupling:
         scaled: Weights to multiply by the square root of the share of these units that is left.
         inputs: Of each nested model, the labels of its inputs.
         axes: The units along each axis of each tensor, some of which must stay.
-        tensors: Keys of the symbolic tensors that kernels read, and the units of their channels.
+        tensors: Paths of layers with kernels, keys of the symbolic tensors that they are called
+            with, and the units of their channels.
         unknown: Paths and types of the operations for which there is no rule.
         inexact: Units that something normalizes over, and what: without one, others change.
     """
@@ -101,7 +102,7 @@ class Coupling:
         self.scaled: dict[int, Ids] = {}
         self.inputs: dict[int, list[Labels]] = {}
         self.axes: list[Ids] = []
-        self.tensors: list[tuple[int, Ids]] = []
+        self.tensors: list[tuple[str, int, Ids]] = []
         self.unknown: dict[str, str] = {}
         self.inexact: dict[int, str] = {}
 

@@ -105,7 +105,7 @@ def _follow(
             results = found if isinstance(found, list) else [found]
             if isinstance(operation, keras.layers.Layer) and kernels_of(operation):
                 coupling.tensors += [
-                    (key, labels[-1])
+                    (path, key, labels[-1])
                     for key, labels in zip(node.inputs, given, strict=True)
                     if labels[-1] is not None
                 ]
@@ -186,9 +186,11 @@ def _groups(coupling: Coupling) -> Iterator[ChannelGroup]:
     for m in coupling.members.values():
         for group, units in by_group(m.ids):
             members[group].append(GroupMember(m.path, m.layer, m.variable, m.axis, m.role, units))
+    # A depthwise kernel hands each channel on: it is read where channels are mixed.
+    readers = {m.path for m in coupling.members.values() if m.role == "input"}
     tensors: list[list[tuple[int, Ids]]] = [[] for _ in found]
-    for key, ids in coupling.tensors:
-        for group, units in by_group(ids):
+    for path, key, ids in coupling.tensors:
+        for group, units in by_group(ids) if path in readers else ():
             tensors[group].append((key, units))
     normalized = {int(owner[roots[i]]): path for i, path in coupling.inexact.items()}
     for group, (births, free, why) in enumerate(found):
