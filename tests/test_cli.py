@@ -32,6 +32,7 @@ def folder(tmp_path_factory):
     model.save(folder / "model.keras")
     samples = np.random.default_rng(0).normal(size=(64, 16)).astype("float32")
     np.savez(folder / "samples.npz", x=samples)
+    np.save(folder / "x.npy", samples)
     done = run("convert", folder / "model.keras", folder / "float.tflite")
     assert done.exit_code == 0, done.output
     assert f"{(folder / 'float.tflite').stat().st_size:,} bytes" in done.output
@@ -314,6 +315,10 @@ TAYLOR = ["--importance", "taylor", "--samples", "{folder}/samples.npz"]
         (["--macs", "0.5", "--importance", "taylor"], "--samples goes with --importance taylor"),
         (["--macs", "0.5", "--loss", "mse"], "--loss goes with --importance taylor"),
         (["--macs", "0.5", *TAYLOR, "--loss", "mse"], "wants an array named y"),
+        (
+            ["--macs", "0.5", *TAYLOR[:3], "{folder}/x.npy", "--loss", "mse"],
+            "wants an array named y",
+        ),
         (["--macs", "0.5", *TAYLOR, "--loss", "mess"], "Keras has no such loss"),
     ],
 )

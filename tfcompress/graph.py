@@ -130,7 +130,7 @@ def given_inputs(model: keras.Model, args: Any, kwargs: Any) -> list[Any]:
         A tensor for each input. Keras takes a dictionary by the names of inputs.
     """
     graph = functional(model)
-    given = args[0] if args else kwargs["inputs"]
+    given = args[0] if args else next(iter(kwargs.values()))
     if isinstance(given, dict) and not isinstance(graph._inputs_struct, dict):
         return [given[tensor.name] for tensor in graph.inputs]
     flat = keras.tree.flatten((args, kwargs))

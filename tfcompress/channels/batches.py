@@ -50,16 +50,14 @@ def _dataset(x: Any, y: Any) -> Iterator[Any]:
     if y is not None:
         raise ValueError("A data set gives its targets itself, as (x, y). Leave `y` out.")
     if isinstance(x, keras.utils.PyDataset):
-        count = x.num_batches
-        endless = count is None
-    else:
-        endless = int(x.cardinality()) == tf.data.INFINITE_CARDINALITY
-    if endless:
-        raise ValueError(
-            "An importance by data reads a data set to its end, and this one has none. Give it "
-            "some batches: dataset.take(100)."
-        )
-    return (x[i] for i in range(count)) if isinstance(x, keras.utils.PyDataset) else iter(x)
+        if x.num_batches is not None:
+            return (x[i] for i in range(x.num_batches))
+    elif int(x.cardinality()) != tf.data.INFINITE_CARDINALITY:
+        return iter(x)
+    raise ValueError(
+        "An importance by data reads a data set to its end, and this one has none. Give it some "
+        "batches: dataset.take(100)."
+    )
 
 
 def _slices(x: Any, y: Any, batch_size: int) -> Iterator[Any]:

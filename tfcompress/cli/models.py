@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -252,8 +253,9 @@ def _importance(
         raise BadInput(
             f"--loss {loss}: Keras has no such loss, and no module given does."
         ) from error
-    with np.load(samples) as file:
-        if "y" not in file:
+    with samples.open("rb") as stream:
+        file = np.load(stream)
+        if not isinstance(file, Mapping) or "y" not in file:
             raise BadInput(f"{samples} has no targets: taylor wants an array named y.")
         return cast("ChannelImportance", function(x, file["y"], loss))
 
