@@ -199,6 +199,7 @@ def taylor(x: Any, y: Any = None, loss: Any = None, batch_size: int = 32) -> Cha
                 f"The model {model.name!r} is not compiled: give `taylor` the loss, as in "
                 'taylor(x, y, loss="sparse_categorical_crossentropy").'
             )
+        function = None if loss is None else keras.losses.get(loss)
         makers = {
             id(member.variable): member.variable
             for group in groups
@@ -213,7 +214,7 @@ def taylor(x: Any, y: Any = None, loss: Any = None, batch_size: int = 32) -> Cha
                     "`taylor` needs targets: taylor(x, y), or a tf.data.Dataset of (x, y)."
                 )
             with tf.GradientTape() as tape:
-                value = _loss(model, loss, inputs, targets, weights)
+                value = _loss(model, function, inputs, targets, weights)
             sources = [variable.value for variable in makers.values()]
             gradients = tape.gradient(value, sources, unconnected_gradients="zero")
             products = {
@@ -293,14 +294,13 @@ def _sums(
     return per_unit(group, member.units, array.sum(others))
 
 
-def _loss(model: keras.Model, loss: Any, inputs: list[Any], targets: Any, weights: Any) -> Any:
+def _loss(model: keras.Model, function: Any, inputs: list[Any], targets: Any, weights: Any) -> Any:
     x = keras.tree.pack_sequence_as(functional(model)._inputs_struct, inputs)
     outputs = model(x, training=False)
-    if loss is None:
+    if function is None:
         return model.compute_loss(
             x=x, y=targets, y_pred=outputs, sample_weight=weights, training=False
         )
-    function = keras.losses.get(loss)
     if isinstance(function, keras.losses.Loss):
         return function(targets, outputs, sample_weight=weights)
     values = function(targets, outputs)
