@@ -10,13 +10,13 @@ from tests.conftest import as_id
 from tfcompress import budgets, edge, importance
 
 
-def network():
+def network(stem=16, narrow=8, wide=24):
     """Three groups, of 16 (a residual), 8 and 24 channels."""
     i = keras.Input((8, 8, 3), name="image")
-    x = layers.Conv2D(16, 3, padding="same", activation="relu", name="stem")(i)
-    y = layers.Conv2D(8, 1, activation="relu", name="narrow")(x)
-    x = layers.Add()([x, layers.Conv2D(16, 3, padding="same", name="back")(y)])
-    x = layers.Conv2D(24, 3, activation="relu", name="wide")(x)
+    x = layers.Conv2D(stem, 3, padding="same", activation="relu", name="stem")(i)
+    y = layers.Conv2D(narrow, 1, activation="relu", name="narrow")(x)
+    x = layers.Add()([x, layers.Conv2D(stem, 3, padding="same", name="back")(y)])
+    x = layers.Conv2D(wide, 3, activation="relu", name="wide")(x)
     x = layers.Dense(3, name="head")(layers.GlobalAveragePooling2D()(x))
     return keras.Model(i, x, name="network")
 
@@ -93,6 +93,22 @@ def test_budgets_are_kept_and_used(budget, options):
     assert 0.8 * allowed < used <= allowed
     if options:
         assert all(width % 4 == 0 for width in widths(small))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("round_to", [1, 2, 4, 8])
+@pytest.mark.parametrize("budget", [budgets.Macs(0.5), budgets.Parameters(0.5)], ids=as_id)
+def test_no_group_could_be_left_larger_within_the_budget(budget, round_to, seed):
+    model = network()
+    allowed = budgets.limit(budget, model)
+    small = tfc.prune_channels(
+        model, budget, round_to=round_to, importance=importance.random(seed)
+    )
+    left = widths(small)
+    assert budgets.cost(budget, small) <= allowed
+    for index, original in enumerate(widths(model)):
+        more = [width + round_to * (i == index) for i, width in enumerate(left)]
+        assert more[index] > original or budgets.cost(budget, network(*more)) > allowed
 
 
 def test_a_budget_that_is_met_already_leaves_the_model():

@@ -66,7 +66,8 @@ def prune_channels(
             (`"global"`): their scores are then divided by their group's mean. Budgets are global.
         filters: Which layers may lose outputs, as in `tfcompress.filters.matches`.
         round_to: What is left of a group is a multiple of this, or all of it. Heads and their
-            widths are left out of it.
+            widths are left out of it. XNNPACK with AVX-512 computes 16 floats at once: 16 gives
+            more speed for the same budget there than 8.
         most_of_a_group: The share of a group that is cut at most, 0 to 1. One unit always stays.
         attention: Whether attention loses whole heads, or width of each head.
 
@@ -268,14 +269,15 @@ def _within(
         count = low + bisect_left(
             range(low, high), -aim, key=lambda count: -estimate(ranking.lowest(count))
         )
-        found = smaller(ranking.lowest(count))
+        removed = ranking.lowest_but(count, lambda ids: estimate(ids) <= aim)
+        found = smaller(removed)
         counted = budgets.cost(budget, found)
         if counted <= wanted:
             return found
         if count >= high:
             return least
         # What an estimate leaves out (products of two activations, say) may cost a little more.
-        low, aim = count + 1, aim * wanted / counted
+        low, aim = count + 1, estimate(removed) * wanted / counted
 
 
 def _within_latency(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -74,8 +74,32 @@ class Ranking:
 
     def lowest(self, count: int) -> Ids:
         """The lowest of all."""
-        counts = np.bincount(self.owners[: max(count, 0)], minlength=len(self.groups))
-        return self._removed(counts.tolist())
+        return self._removed(self._counts(count))
+
+    def lowest_but(self, count: int, fits: Callable[[Ids], bool]) -> Ids:
+        """The lowest of all, but for those that fit again: the highest are tried first.
+
+        With `round_to`, several units go at once, and may have left room for others.
+        """
+        counts = self._counts(count)
+        removed, full = self._removed(counts), set()
+        for group in self.owners[:count][::-1]:
+            if group in full:
+                continue
+            counts[group] -= 1
+            fewer = self._removed(counts)
+            if len(fewer) == len(removed):
+                continue  # what is left of the group was rounded up
+            if fits(fewer):
+                removed = fewer
+            else:
+                counts[group] += 1
+                full.add(group)
+        return removed
+
+    def _counts(self, count: int) -> list[int]:
+        """How many of each group are among the lowest."""
+        return np.bincount(self.owners[: max(count, 0)], minlength=len(self.groups)).tolist()
 
     def _removed(self, counts: Sequence[int]) -> Ids:
         keep = np.full(len(self.roots), True)
