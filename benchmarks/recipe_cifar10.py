@@ -70,6 +70,7 @@ class Recipe:
         zeros: Share of them.
         epochs: Of the training after each cut, with pruning, and for int8.
         rates: Learning rates that these begin with.
+        structure: How the zeros lie; None for anywhere.
         cut: Layers that lose channels; None for all that can.
         temperature: Of the teacher's probabilities.
         batch: Images in a batch.
@@ -85,6 +86,7 @@ class Recipe:
     zeros: float
     epochs: dict[str, int]
     rates: dict[str, float]
+    structure: tfc.masks.Block | None = None
     cut: str | None = None
     temperature: float = 3.0
     batch: int = 128
@@ -123,9 +125,10 @@ RECIPES = {
         macs={CUT: 0.48},
         round_to=8,
         pruned="first|second|shortcut",
-        zeros=0.67,
-        epochs={CUT: 22, ZEROS: 3, QAT: 1},
-        rates=RATES,
+        zeros=0.43,
+        epochs={CUT: 22, ZEROS: 10, QAT: 1},
+        rates=RATES | {ZEROS: 2e-3},
+        structure=tfc.masks.SMALL_FILE,
         cut="first",  # what the additions share stays whole
     ),
 }
@@ -233,7 +236,9 @@ class Case:
         schedule = tfc.schedules.Polynomial(
             0.0, self.recipe.zeros, begin=0, end=steps // 2, frequency=max(steps // 40, 1)
         )
-        callback = tfc.Prune(schedule, filters=self.recipe.pruned)
+        callback = tfc.Prune(
+            schedule, filters=self.recipe.pruned, structure=self.recipe.structure
+        )
         return self.distill(self.model(list(self.recipe.macs)[-1]), ZEROS, [callback])
 
     def quantize_aware(self) -> keras.Model:
