@@ -236,9 +236,7 @@ class Case:
         schedule = tfc.schedules.Polynomial(
             0.0, self.recipe.zeros, begin=0, end=steps // 2, frequency=max(steps // 40, 1)
         )
-        callback = tfc.Prune(
-            schedule, filters=self.recipe.pruned, structure=self.recipe.structure
-        )
+        callback = tfc.Prune(schedule, filters=self.recipe.pruned, structure=self.recipe.structure)
         return self.distill(self.model(list(self.recipe.macs)[-1]), ZEROS, [callback])
 
     def quantize_aware(self) -> keras.Model:

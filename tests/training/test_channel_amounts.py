@@ -101,9 +101,7 @@ def test_budgets_are_kept_and_used(budget, options):
 def test_no_group_could_be_left_larger_within_the_budget(budget, round_to, seed):
     model = network()
     allowed = budgets.limit(budget, model)
-    small = tfc.prune_channels(
-        model, budget, round_to=round_to, importance=importance.random(seed)
-    )
+    small = tfc.prune_channels(model, budget, round_to=round_to, importance=importance.random(seed))
     left = widths(small)
     assert budgets.cost(budget, small) <= allowed
     for index, original in enumerate(widths(model)):

@@ -269,7 +269,7 @@ def _within(
         count = low + bisect_left(
             range(low, high), -aim, key=lambda count: -estimate(ranking.lowest(count))
         )
-        removed = ranking.lowest_but(count, lambda ids: estimate(ids) <= aim)
+        removed = ranking.lowest_within(count, estimate, aim)
         found = smaller(removed)
         counted = budgets.cost(budget, found)
         if counted <= wanted:

@@ -76,7 +76,7 @@ class Ranking:
         """The lowest of all."""
         return self._removed(self._counts(count))
 
-    def lowest_but(self, count: int, fits: Callable[[Ids], bool]) -> Ids:
+    def lowest_within(self, count: int, cost: Callable[[Ids], float], most: float) -> Ids:
         """The lowest of all, but for those that fit again: the highest are tried first.
 
         With `round_to`, several units go at once, and may have left room for others.
@@ -90,7 +90,7 @@ class Ranking:
             fewer = self._removed(counts)
             if len(fewer) == len(removed):
                 continue  # what is left of the group was rounded up
-            if fits(fewer):
+            if cost(fewer) <= most:
                 removed = fewer
             else:
                 counts[group] += 1
@@ -99,7 +99,8 @@ class Ranking:
 
     def _counts(self, count: int) -> list[int]:
         """How many of each group are among the lowest."""
-        return np.bincount(self.owners[: max(count, 0)], minlength=len(self.groups)).tolist()
+        counts = np.bincount(self.owners[: max(count, 0)], minlength=len(self.groups))
+        return [int(number) for number in counts]
 
     def _removed(self, counts: Sequence[int]) -> Ids:
         keep = np.full(len(self.roots), True)
