@@ -86,7 +86,7 @@ class Recipe:
     zeros: float
     epochs: dict[str, int]
     rates: dict[str, float]
-    structure: tfc.masks.Block | None = None
+    structure: tfc.masks.Structure = None
     cut: str | None = None
     temperature: float = 3.0
     batch: int = 128

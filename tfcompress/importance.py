@@ -199,7 +199,7 @@ def taylor(x: Any, y: Any = None, loss: Any = None, batch_size: int = 32) -> Cha
                 f"The model {model.name!r} is not compiled: give `taylor` the loss, as in "
                 'taylor(x, y, loss="sparse_categorical_crossentropy").'
             )
-        function = None if loss is None else keras.losses.get(loss)
+        function = keras.losses.get(loss)
         makers = {
             id(member.variable): member.variable
             for group in groups
