@@ -77,13 +77,22 @@ def batches(split: Split, batch: int, seed: int) -> Any:
     return data.batch(batch, drop_remainder=True).prefetch(2)
 
 
-def train(model: Any, keras: Any, split: Split, *, seed: int, epochs: int, batch: int) -> None:
+def train(
+    model: Any,
+    keras: Any,
+    split: Split,
+    *,
+    seed: int,
+    epochs: int,
+    batch: int,
+    weight_decay: float = 1e-3,
+) -> None:
     """Fit a new model: AdamW, one epoch of warm-up, then a cosine to zero."""
     steps = len(split[1]) // batch
     rate = keras.optimizers.schedules.CosineDecay(
         1e-4, max(steps * (epochs - 1), 1), warmup_target=4e-3, warmup_steps=steps
     )
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=1e-3)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=weight_decay)
     _fit(model, keras, split, optimizer, seed, epochs, batch)
 
 
@@ -96,12 +105,14 @@ def fine_tune(
     epochs: int,
     rate: float,
     batch: int,
+    weight_decay: float = 0.0,
     callbacks: Sequence[Any] = (),
 ) -> None:
-    """Fit a trained model further with Adam, the learning rate going from `rate` to zero."""
+    """Fit a trained model further with AdamW, the learning rate going from `rate` to zero."""
     steps = len(split[1]) // batch
     decay = keras.optimizers.schedules.CosineDecay(rate, steps * epochs)
-    _fit(model, keras, split, keras.optimizers.Adam(decay), seed, epochs, batch, callbacks)
+    optimizer = keras.optimizers.AdamW(decay, weight_decay=weight_decay)
+    _fit(model, keras, split, optimizer, seed, epochs, batch, callbacks)
 
 
 def _fit(
