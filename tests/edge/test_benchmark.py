@@ -4,11 +4,13 @@ import json
 import os
 import signal
 import statistics
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tfcompress import edge
+from tfcompress.edge.machine import machine
 from tfcompress.edge.modelfile import PROBE
 
 # The package's attribute of this name is the function.
@@ -49,6 +51,25 @@ def test_what_one_measurement_says(files):
     assert result.machine.cores >= 1 and result.machine.cpu
     assert not result.emulated
     assert edge.BenchmarkResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "named"),
+    [
+        ("model name\t: A Server\nflags\t\t: fpu avx512f amx_tile amx_int8\n", "A Server with AMX"),
+        ("model name\t: A Server\nflags\t\t: fpu avx512f\n", "A Server"),
+        ("processor\t: 0\nFeatures\t: fp asimd\n\nModel\t\t: A Raspberry Pi\n", "A Raspberry Pi"),
+    ],
+    ids=["with-amx", "without", "pi"],
+)
+def test_the_machine_is_named_with_what_decides_over_int8(cpuinfo, named, monkeypatch):
+    read = Path.read_text
+
+    def read_text(path, *args):
+        return cpuinfo if path == Path("/proc/cpuinfo") else read(path, *args)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert machine().cpu == named
 
 
 def test_files_take_turns(files, children, monkeypatch):
