@@ -41,7 +41,7 @@ def machine() -> Machine:
     found = runtime()
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     return Machine(
-        cpu=_cpu(),
+        cpu=cpu_name(_cpuinfo()),
         cores=len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count() or 1,
@@ -52,12 +52,17 @@ def machine() -> Machine:
     )
 
 
-def _cpu() -> str:
-    # A Raspberry Pi names the board under "Model", and its cores not at all.
+def _cpuinfo() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+        return Path("/proc/cpuinfo").read_text("utf-8", "replace")
     except OSError:
-        lines = []
+        return ""
+
+
+def cpu_name(cpuinfo: str) -> str:
+    """The processor's name, by what Linux says of it."""
+    # A Raspberry Pi names the board under "Model", and its cores not at all.
+    lines = cpuinfo.splitlines()
     entries = {key.strip(): value.strip() for key, _, value in (li.partition(":") for li in lines)}
     name = (
         entries.get("model name")
@@ -66,7 +71,7 @@ def _cpu() -> str:
         or platform.machine()
         or "unknown"
     )
-    # With AMX, XNNPACK's int8 convolutions take as long for 16 channels as for 64.
+    # With AMX, XNNPACK's int8 convolutions take as long for 16 output channels as for 64.
     return f"{name} with AMX" if "amx_int8" in entries.get("flags", "").split() else name
 
 
