@@ -72,6 +72,13 @@ class Cut:
     channels: float | None = None
     filters: str | None = None
 
+    def of(self, model: keras.Model, original: keras.Model, round_to: int) -> keras.Model:
+        """The model, made smaller; `original` is the float model."""
+        amount = self.channels
+        if self.macs is not None:
+            amount = tfc.budgets.Macs(int(self.macs * macs(original)))
+        return tfc.prune_channels(model, amount, filters=self.filters, round_to=round_to)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -253,12 +260,8 @@ class Case:
 
     def cut(self, stage: str, after: str) -> keras.Model:
         """Fewer channels."""
-        cut, amount = self.recipe.cuts[stage], self.recipe.cuts[stage].channels
-        if cut.macs is not None:
-            amount = tfc.budgets.Macs(int(cut.macs * macs(self.model(FLOAT))))
-        small = tfc.prune_channels(
-            self.model(after), amount, filters=cut.filters, round_to=self.recipe.round_to
-        )
+        cut, round_to = self.recipe.cuts[stage], self.recipe.round_to
+        small = cut.of(self.model(after), self.model(FLOAT), round_to)
         return self.distill(small, stage)
 
     def prune(self) -> keras.Model:

@@ -69,7 +69,7 @@ def test_recipe_cifar10_makes_and_measures_every_stage_once(tmp_path):
     assert [r["stage"] for r in (original, int8)] == ["float32", "zeros, int8"]
     recipe = report["recipes"]["mobilenet"]
     for result in (cut, cut_again):
-        assert 0 < result["macs"] <= recipe["macs"][result["stage"]] * original["macs"]
+        assert 0 < result["macs"] <= recipe["cuts"][result["stage"]]["macs"] * original["macs"]
     assert int8["macs"] == zeros["macs"] == cut_again["macs"]
     # The layers that are pruned hold most of the weights.
     assert cut_again["zeros"] < 0.01 < 0.6 * recipe["zeros"] < zeros["zeros"] <= int8["zeros"]
@@ -84,6 +84,21 @@ def test_recipe_cifar10_makes_and_measures_every_stage_once(tmp_path):
     for comparison in report["importances"]:
         assert 0.4 < comparison["macs"] <= 0.5
     assert run() == made
+
+
+@pytest.mark.parametrize(
+    ("net", "least", "most"),
+    [("mobilenet", 0.45, 0.484), ("resnet8", 0.33, 0.37), ("resnet20", 0.40, 0.41)],
+)
+def test_the_first_cut_of_a_recipe_leaves_the_macs_that_the_readme_says(
+    monkeypatch, net, least, most
+):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    module = importlib.import_module("recipe_cifar10")
+    recipe = module.RECIPES[net]
+    original = module.cifar10.NETS[net](keras)
+    small = recipe.cuts[module.CUT].of(original, original, recipe.round_to)
+    assert least < module.macs(small) / module.macs(original) <= most
 
 
 def test_every_importance_scores_a_net(monkeypatch):
