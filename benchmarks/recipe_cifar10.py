@@ -92,7 +92,7 @@ class Recipe:
         zeros: Share of them.
         epochs: Of the training after each cut, with pruning, and for int8.
         rates: Learning rates that these begin with.
-        weight_decay: Of each training (AdamW); 0 where none is named.
+        weight_decay: Of each training (AdamW).
         structure: How the zeros lie; None for anywhere.
         temperature: Of the teacher's probabilities.
         batch: Images in a batch.
@@ -123,7 +123,7 @@ class Recipe:
 
 
 RATES = {CUT: 3e-3, CUT_AGAIN: 2e-3, ZEROS: 1e-3, QAT: 3e-4}
-WEIGHT_DECAY = {FLOAT: 1e-3}
+WEIGHT_DECAY = {FLOAT: 1e-3, CUT: 0.0, CUT_AGAIN: 0.0, ZEROS: 0.0, QAT: 0.0}
 RECIPES = {
     "mobilenet": Recipe(
         float_epochs=12,
@@ -154,7 +154,7 @@ RECIPES = {
         zeros=0.48,
         epochs={CUT: 36, ZEROS: 12, QAT: 3},
         rates=RATES | {ZEROS: 2e-3},
-        weight_decay={FLOAT: 0.05, CUT: 0.05, ZEROS: 0.05},
+        weight_decay=WEIGHT_DECAY | {FLOAT: 0.05, CUT: 0.05, ZEROS: 0.05},
         structure=tfc.masks.SMALL_FILE,
     ),
 }
@@ -238,24 +238,14 @@ class Case:
             seed=self.seed,
             epochs=self.recipe.float_epochs,
             batch=self.recipe.batch,
-            weight_decay=self.recipe.weight_decay.get(FLOAT, 0.0),
+            weight_decay=self.recipe.weight_decay[FLOAT],
         )
         return model
 
     def train_on(self) -> keras.Model:
         """The original, trained on for as long as what is made of it."""
-        recipe, model, seed = self.recipe, self.model(FLOAT), self.seed + 100 * SALTS[CONTROL]
-        keras.utils.set_random_seed(seed)
-        cifar10.fine_tune(
-            model,
-            keras,
-            self.train,
-            seed=seed,
-            epochs=sum(recipe.epochs.values()),
-            rate=recipe.rates[CUT],
-            batch=recipe.batch,
-            weight_decay=recipe.weight_decay.get(CUT, 0.0),
-        )
+        model, epochs = self.model(FLOAT), sum(self.recipe.epochs.values())
+        self.fine_tune(model, CONTROL, like=CUT, epochs=epochs)
         return model
 
     def cut(self, stage: str, after: str) -> keras.Model:
@@ -283,21 +273,30 @@ class Case:
         self, student: keras.Model, stage: str, callbacks: Sequence[Any] = ()
     ) -> keras.Model:
         """Train a student on labels and on what the original gives."""
+        soft = tfc.distill.SoftTargets(self.recipe.temperature)
+        distiller = tfc.Distiller(self.model(FLOAT), student, soft)
+        self.fine_tune(
+            distiller, stage, like=stage, epochs=self.recipe.epochs[stage], callbacks=callbacks
+        )
+        return student
+
+    def fine_tune(
+        self, model: Any, stage: str, *, like: str, epochs: int, callbacks: Sequence[Any] = ()
+    ) -> None:
+        """Train on: batches of the stage's own, rate and weight decay of the stage `like`."""
         recipe, seed = self.recipe, self.seed + 100 * SALTS[stage]
         keras.utils.set_random_seed(seed)
-        soft = tfc.distill.SoftTargets(recipe.temperature)
         cifar10.fine_tune(
-            tfc.Distiller(self.model(FLOAT), student, soft),
+            model,
             keras,
             self.train,
             seed=seed,
-            epochs=recipe.epochs[stage],
-            rate=recipe.rates[stage],
+            epochs=epochs,
+            rate=recipe.rates[like],
             batch=recipe.batch,
-            weight_decay=recipe.weight_decay.get(stage, 0.0),
+            weight_decay=recipe.weight_decay[like],
             callbacks=callbacks,
         )
-        return student
 
     def samples(self) -> cifar10.Array:
         """What int8 calibrates on."""
