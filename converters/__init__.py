@@ -4,7 +4,8 @@
 with its model on the same samples, `sparsify` makes zeros in a file count.
 """
 
-from ..edge.errors import ModelFileError
+from tfcompress.edge.errors import ModelFileError
+
 from .errors import ConversionError, VerificationError
 from .graph_form import Finding, GraphForm, graph_form
 from .inspect import Inspection, inspect

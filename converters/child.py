@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..edge.child import ending
+from tfcompress.edge.child import ending
 
 
 class ChildError(RuntimeError):

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import keras
 
+from tfcompress.model.layers import all_layers
+
 from .child import ChildError
 from .errors import ConversionError
-from .float32 import all_layers
 from .leftovers import GraphOp
 from .precision import Precision
 from .scopes import layer_at

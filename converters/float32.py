@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 
+from tfcompress.model.layers import all_layers
+
 from .errors import ConversionError
 
 _NARROW = ("float16", "bfloat16", "float64")
-
-
-def all_layers(layer: keras.Layer) -> Iterator[keras.Layer]:
-    """The layer and everything inside it, each once, in the order of creation."""
-    yield from dict.fromkeys(layer._flatten_layers())
 
 
 def as_float32(model: keras.Model) -> keras.Model:

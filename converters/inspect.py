@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..edge.errors import ModelFileError
-from ..edge.modelfile import check
+from tfcompress.edge.errors import ModelFileError
+from tfcompress.edge.modelfile import check
+from tfcompress.model.tables import as_text
+
 from .child import ChildError, run
 from .graph_form import GraphForm, graph_form
 from .leftovers import MAC_OPS
-from .text import as_text
 
 
 @dataclass(frozen=True)

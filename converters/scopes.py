@@ -6,6 +6,8 @@ import re
 
 import keras
 
+from tfcompress.model.layers import children
+
 
 def layer_at(model: keras.Model, name: str) -> str | None:
     """Path of the layer that an op or tensor was traced in, such as "encoder/dense_3".
@@ -60,9 +62,3 @@ def layer_in(name: str) -> str | None:
         if len(inside) > 1:
             return "/".join(re.sub(r"_\d+$", "", scope) for scope in inside[:-1])
     return None
-
-
-def children(layer: keras.Layer) -> list[keras.Layer]:
-    """The layers right inside a layer, be it a model or not."""
-    # Keras has no public way to walk the layers inside a layer that is no model.
-    return list(layer._flatten_layers(recursive=False, include_self=False))

@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..edge.files import write_whole
-from ..edge.modelfile import sizes
+from tfcompress.edge.files import write_whole
+from tfcompress.edge.modelfile import sizes
+from tfcompress.model.tables import as_text
+
 from .child import ChildError, run
 from .errors import ConversionError
 from .graph_form import graph_form
 from .inspect import Inspection, inspect
-from .text import as_text
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..edge.files import write_whole
-from .calibration import Array, load_samples, whole_batches
+from tfcompress.edge.files import write_whole
+from tfcompress.model.checks import check_built, check_finite
+from tfcompress.model.errors import ModelError
+from tfcompress.model.samples import Array, load_samples, whole_batches
+from tfcompress.model.signature import Signature, signature
+
 from .child import ChildError, run
 from .errors import ConversionError
 from .exporting import exporting
@@ -24,7 +28,6 @@ from .float32 import as_float32
 from .inspect import Inspection
 from .leftovers import GraphOp, float_macs, quantization_steps
 from .precision import DynamicInt8, Float32, Int8, Precision, check_precision
-from .signature import Signature, check_model, signature
 from .sparse import Sparse, Sparsified, check_sparse, sparsified
 
 PathLike = str | os.PathLike[str]
@@ -136,7 +139,7 @@ def convert_all(
     >>> converters.convert_all("model.keras", files)
     Traceback (most recent call last):
     ...
-    TypeError: model must be a keras.Model. If it is a file, load it first with ...
+    TypeError: Expected a keras.Model. Received: 'model.keras' of type str. If it is a file, ...
 
     Args:
         model: As for `convert`.
@@ -154,7 +157,7 @@ def convert_all(
         ValueError: As for `convert`.
         ConversionError: As for `convert`.
     """
-    model = check_model(model)
+    _check_model(model)
     precisions = {_check_path(path): check_precision(p) for path, p in files.items()}
     if len(precisions) < len(files) or not files:
         raise ValueError(f"files must be one or more different paths. Received: {list(files)}")
@@ -167,9 +170,7 @@ def convert_all(
             "Float32(), Float16() or Int8(); for int8 weights and float activations, Float32() "
             "with sparse=Sparse(int8_weights=True)."
         )
-    _check_weights(model)
-    wide = as_float32(model)
-    call = signature(wide, batch_size)
+    wide, call = _prepare(model, batch_size)
     samples = _calibration(call, list(precisions.values()))
     with tempfile.TemporaryDirectory(prefix="tfcompress-") as name:
         folder = Path(name)
@@ -199,17 +200,21 @@ def _check_path(path: PathLike) -> Path:
     return file
 
 
-def _check_weights(model: keras.Model) -> None:
-    for variable in model.variables:
-        values = keras.ops.convert_to_numpy(variable.value)
-        if values.dtype.kind == "V":  # bfloat16
-            values = values.astype("float32")
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ConversionError(
-                f"Weight '{variable.path}' of model '{model.name}' holds "
-                f"{int((~np.isfinite(values)).sum())} NaN or infinite value(s) of {values.size}. "
-                "Training has probably diverged: go back to an earlier checkpoint."
-            )
+def _check_model(model: keras.Model) -> None:
+    try:
+        check_built(model)
+    except ModelError as error:
+        raise ConversionError(str(error)) from error
+
+
+def _prepare(model: keras.Model, batch_size: int | None) -> tuple[keras.Model, Signature]:
+    """The model in float32, and how it is called."""
+    try:
+        check_finite(model)
+        wide = as_float32(model)
+        return wide, signature(wide, batch_size)
+    except ModelError as error:
+        raise ConversionError(str(error)) from error
 
 
 def _calibration(call: Signature, precisions: list[Precision]) -> list[dict[str, Array] | None]:

@@ -12,12 +12,14 @@ from typing import Any, Self
 import keras
 import numpy as np
 
-from ..edge import Runner
-from .calibration import Array, load_samples, whole_batches
+from tfcompress.edge import Runner
+from tfcompress.model.checks import check_built
+from tfcompress.model.samples import Array, load_samples, whole_batches
+from tfcompress.model.signature import Signature, signature
+from tfcompress.model.tables import as_text
+
 from .errors import VerificationError
 from .inspect import Inspection, inspect
-from .signature import Signature, check_model, signature
-from .text import as_text
 
 # Enough to keep a CPU busy, few enough for the activations of a large model to fit in memory.
 _BATCH = 64
@@ -210,7 +212,7 @@ def verify(
         ModelFileError: The file is not a readable .tflite model.
         ValueError: The samples do not fit the model, or the file is not this model's.
     """
-    model = check_model(model)
+    model = check_built(model)
     call = signature(model)
     arrays = load_samples(samples, call.inputs)
     found = inspect(path)

@@ -1,7 +1,8 @@
 import keras
 import numpy as np
 import pytest
-from architectures import ARCHITECTURES, NAMES, SAMPLES
+
+from tests.architectures import ARCHITECTURES, NAMES, SAMPLES
 
 ISSUE = """
 dense MLP; sequential CNN; conv-bn-relu; conv1d; conv1d-bn-relu; conv2d-transpose;

@@ -8,8 +8,9 @@ nor TensorFlow.
 import os
 from importlib.util import find_spec
 
+from tfcompress.edge.console import captured
+
 from . import edge
-from .edge.console import captured
 
 __all__ = [
     "ChannelGroup",
@@ -60,24 +61,25 @@ if find_spec("keras") is not None and find_spec("tensorflow") is not None:
         import keras as _keras  # noqa: F401
 
     # At once, not on first use: Keras loads a file only if its classes are registered before.
+    from tfcompress.channels.groups import ChannelGroup, ChannelGroups
+    from tfcompress.channels.pruning import prune_channels, prune_channels_gradually
+    from tfcompress.channels.tracing import channel_groups
+    from tfcompress.distill.distiller import Distiller, self_distiller
+    from tfcompress.low_rank.factorize import factorize
+    from tfcompress.low_rank.plan import LowRankPlan
+    from tfcompress.low_rank.planning import low_rank_plan
+    from tfcompress.quantization.fake_quant import FakeQuant
+    from tfcompress.quantization.quantize import quantize_aware, strip
+    from tfcompress.quantization.ranges import FreezeBatchNorm, FreezeRanges, calibrate
+    from tfcompress.quantization.report import QatReport, qat_report
+    from tfcompress.quantization.scheme import Int8Scheme
+    from tfcompress.quantization.wrapper import QuantizeWrapper
+
     from . import budgets, converters, distill, importance, masks, schedules
-    from .channels.groups import ChannelGroup, ChannelGroups
-    from .channels.pruning import prune_channels, prune_channels_gradually
-    from .channels.tracing import channel_groups
     from .clustering import Clustering, KeepClusters, cluster_weights
     from .comparison import Comparison
-    from .distill.distiller import Distiller, self_distiller
     from .group_lasso import GroupLasso
-    from .low_rank.factorize import factorize
-    from .low_rank.plan import LowRankPlan
-    from .low_rank.planning import low_rank_plan
     from .pruning import KeepZeros, Prune, prune_weights
-    from .quantization.fake_quant import FakeQuant
-    from .quantization.quantize import quantize_aware, strip
-    from .quantization.ranges import FreezeBatchNorm, FreezeRanges, calibrate
-    from .quantization.report import QatReport, qat_report
-    from .quantization.scheme import Int8Scheme
-    from .quantization.wrapper import QuantizeWrapper
     from .regularize import regularize
     from .separable import separable_net
     from .smooth_l0 import SmoothL0

@@ -17,11 +17,11 @@ import tensorflow as tf
 from rich import box
 from rich.table import Table
 
-from .constraint import Constraint, FitConstraint, masks
-from .converters.text import as_text, scaled
-from .filters import Filters
-from .holding import HoldingCallback
-from .kernels import select
+from tfcompress.model.constraints import Constraint, FitConstraint, masks
+from tfcompress.model.filters import Filters
+from tfcompress.model.fit_callback import HoldingCallback
+from tfcompress.model.kernels import select
+from tfcompress.model.tables import as_text, scaled
 
 __all__ = ["ClusteredKernel", "Clustering", "KeepClusters", "cluster_weights", "k_means"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
-from .converters.text import as_text, scaled
+from tfcompress.model.tables import as_text, scaled
 
 if TYPE_CHECKING:
     from .summary import LayerSummary, Summary

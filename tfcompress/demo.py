@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from tfcompress.edge.console import captured
+from tfcompress.edge.report import check_target
+
 from . import converters, edge, schedules
-from .edge.console import captured
-from .edge.report import check_target
 from .pruning import KeepZeros, Prune
 from .regularize import regularize
 

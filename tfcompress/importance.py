@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from .channels.activations import averages, per_unit
-from .channels.batches import batches
-from .channels.groups import ChannelGroup, GroupMember
-from .graph import functional
+from tfcompress.channels.activations import averages, per_unit
+from tfcompress.channels.groups import ChannelGroup, GroupMember
+from tfcompress.model.batches import batches
+from tfcompress.model.graph import functional
 
 __all__ = [
     "ChannelImportance",

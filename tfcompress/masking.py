@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from . import constraint as _constraint
-from .filters import Filters
-from .holding import HoldingCallback, inner_optimizer
+from tfcompress.model.filters import Filters
+from tfcompress.model.fit_callback import HoldingCallback, inner_optimizer
+
+from .model import constraints as _constraint
 from .once import apply_mask
 
 __all__ = ["KeepZeros", "MaskCallback"]

@@ -13,14 +13,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from . import constraint as _constraint
+from tfcompress.model.filters import Filters
+from tfcompress.model.fit_callback import inner_optimizer
+from tfcompress.model.kernels import Kernel
+
 from . import masks as _masks
-from .filters import Filters
-from .holding import inner_optimizer
 from .importance import Importance, magnitude
-from .kernels import Kernel
 from .masking import KeepZeros, MaskCallback
 from .masks import Structure
+from .model import constraints as _constraint
 from .once import (
     Array,
     Scope,

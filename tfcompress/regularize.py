@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import keras
 
-from .filters import Filters
-from .kernels import DEPTHWISE, Kernel, kernels, select
+from tfcompress.model.filters import Filters
+from tfcompress.model.kernels import DEPTHWISE, Kernel, kernels, select
 
 __all__ = ["regularize"]
 

@@ -11,13 +11,15 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
+from tfcompress.model.checks import check_built
+from tfcompress.model.kernels import is_kernel
+from tfcompress.model.layers import own_weights, walk
+from tfcompress.model.tables import as_text, scaled
+from tfcompress.quantization.fake_quant import FakeQuant
+from tfcompress.quantization.wrapper import QuantizeWrapper
+
 from .comparison import Comparison
-from .converters.text import as_text, scaled
-from .kernels import is_kernel
 from .macs import count_macs
-from .quantization.fake_quant import FakeQuant
-from .quantization.wrapper import QuantizeWrapper
-from .walk import check_built, own_weights, walk
 
 __all__ = ["LayerSummary", "Summary", "summary"]
 

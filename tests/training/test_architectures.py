@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from architectures import ARCHITECTURES, NAMES, SAMPLES
 
+from tests.architectures import ARCHITECTURES, NAMES, SAMPLES
 from tfcompress import schedules
-from tfcompress.kernels import kernels
+from tfcompress.model.kernels import kernels
 from tfcompress.pruning import Prune
 
 

@@ -18,7 +18,7 @@ from tfcompress import converters, schedules
 from tfcompress.clustering import k_means
 from tfcompress.converters.sparsity.packing import unpack
 from tfcompress.edge.modelfile import sizes
-from tfcompress.kernels import kernels
+from tfcompress.model.kernels import kernels
 
 
 def net(**options):

@@ -10,7 +10,7 @@ from tests.conftest import as_id, on_two_cpus
 from tfcompress import schedules
 from tfcompress.demo import load_digits
 from tfcompress.distill import AttentionMaps, AttentionScores, Features, SoftTargets
-from tfcompress.kernels import kernels
+from tfcompress.model.kernels import kernels
 from tfcompress.quantization.fake_quant import fake_quants
 
 RNG = np.random.default_rng(0)

@@ -327,7 +327,7 @@ def constrained():
 
 def masked():
     """As after a `fit` with Prune that was interrupted."""
-    from tfcompress import constraint
+    from tfcompress.model import constraints as constraint
 
     model = one(layers.Dense(16, name="layer"))
     constraint.attach(model.get_layer("layer").kernel, model, object(), object())

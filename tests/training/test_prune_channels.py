@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from architectures import ARCHITECTURES, SLOW
 from keras import layers, ops
 
 import tfcompress as tfc
+from tests.architectures import ARCHITECTURES, SLOW
 from tfcompress import converters
 
 # Products of float32 are summed in another order, over fewer terms.

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.conftest import as_id
 from tfcompress import masks, schedules
-from tfcompress.kernels import kernels
+from tfcompress.model.kernels import kernels
 from tfcompress.pruning import KeepZeros, Prune, prune_weights
 
 

@@ -7,12 +7,12 @@ Every architecture trains a step, is saved and loaded, becomes a file, and agree
 import keras
 import numpy as np
 import pytest
-from architectures import ARCHITECTURES, SLOW
 
 import tfcompress as tfc
+from tests.architectures import ARCHITECTURES, SLOW
 from tfcompress import converters
-from tfcompress.graph import functional
-from tfcompress.subclassed import with_graph
+from tfcompress.model.functionalize import with_graph
+from tfcompress.model.graph import functional
 
 # Of those that are quick to build, one of each kind runs by default.
 DEFAULT = {

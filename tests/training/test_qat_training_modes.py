@@ -11,7 +11,7 @@ from keras import layers
 import tfcompress as tfc
 from tests.conftest import as_id, on_two_cpus
 from tfcompress import converters, schedules
-from tfcompress.kernels import kernels
+from tfcompress.model.kernels import kernels
 from tfcompress.quantization.fake_quant import fake_quants
 from tfcompress.quantization.wrapper import QuantizeWrapper
 

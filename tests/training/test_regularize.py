@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from tfcompress.kernels import kernels
+from tfcompress.model.kernels import kernels
 from tfcompress.regularize import regularize
 
 L1 = keras.regularizers.L1(0.01)

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from architectures import ARCHITECTURES, NAMES
 from keras import layers, ops
 
+from tests.architectures import ARCHITECTURES, NAMES
 from tfcompress.macs import count_macs
 from tfcompress.quantization.quantize import quantize_aware
 from tfcompress.quantization.scheme import Int8Scheme

@@ -9,7 +9,7 @@ from keras import layers
 
 from tests.conftest import on_two_cpus
 from tfcompress import schedules
-from tfcompress.kernels import kernels
+from tfcompress.model.kernels import kernels
 from tfcompress.pruning import KeepZeros, Prune
 
 SCHEDULE = schedules.Polynomial(0.0, 0.75, begin=2, end=12, frequency=3)

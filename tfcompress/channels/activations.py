@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from tfcompress.graph import functional, is_graph, nodes
+from tfcompress.model.graph import functional, is_graph, nodes
 
 from .groups import ChannelGroup
 

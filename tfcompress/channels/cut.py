@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from tfcompress.graph import Node, copy_layer, from_config, given_inputs, is_graph, rebuild
+from tfcompress.model.graph import Node, copy_layer, from_config, given_inputs, is_graph, rebuild
 
 from .axes import index_parts
 from .coupling import FIXED, Coupling, Ids, Member

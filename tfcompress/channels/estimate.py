@@ -7,9 +7,9 @@ import math
 import keras
 
 from tfcompress.budgets import Macs, Parameters
-from tfcompress.kernels import is_kernel
 from tfcompress.macs import count_macs
-from tfcompress.walk import own_weights, walk
+from tfcompress.model.kernels import is_kernel
+from tfcompress.model.layers import own_weights, walk
 
 from .coupling import Ids
 from .cut import kept_shape, kept_units

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from rich import box
 from rich.table import Table
 
-from tfcompress.converters.text import as_text
+from tfcompress.model.tables import as_text
 
 from .coupling import Coupling, Ids, Role
 

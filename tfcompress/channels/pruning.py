@@ -15,9 +15,9 @@ from rich.progress import Progress
 
 from tfcompress import budgets
 from tfcompress.budgets import Budget, Latency
-from tfcompress.filters import Filters
 from tfcompress.importance import ChannelImportance, l2_norm
-from tfcompress.walk import check_finite
+from tfcompress.model.checks import check_finite
+from tfcompress.model.filters import Filters
 
 from .coupling import Ids
 from .cut import cut
@@ -64,7 +64,7 @@ def prune_channels(
             the weights that go with a unit.
         scope: Whether the share is cut from each group (`"layer"`), or from all units together
             (`"global"`): their scores are then divided by their group's mean. Budgets are global.
-        filters: Which layers may lose outputs, as in `tfcompress.filters.matches`.
+        filters: Which layers may lose outputs, as in `tfcompress.model.filters.matches`.
         round_to: What is left of a group is a multiple of this, or all of it. Heads and their
             widths are left out of it. XNNPACK with AVX-512 computes 16 floats at once: 16 gives
             more speed for the same budget there than 8.

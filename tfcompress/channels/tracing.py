@@ -8,13 +8,13 @@ from typing import Any, Literal, TypeAlias
 import keras
 import numpy as np
 
-from tfcompress import filters as _filters
-from tfcompress.filters import Filters
-from tfcompress.graph import functional, is_graph, nodes
-from tfcompress.kernels import kernels_of
+from tfcompress.model import filters as _filters
+from tfcompress.model.filters import Filters
+from tfcompress.model.functionalize import with_graph
+from tfcompress.model.graph import functional, is_graph, nodes
+from tfcompress.model.kernels import kernels_of
+from tfcompress.model.layers import walk
 from tfcompress.quantization.quantize import is_quantized
-from tfcompress.subclassed import with_graph
-from tfcompress.walk import walk
 
 from .call import Call, Rule, kept
 from .coupling import FIXED, Birth, Coupling, Ids, Labelled, Labels, fixed
@@ -48,7 +48,7 @@ def channel_groups(
 
     Args:
         model: A built model; subclassed, if its `call` can be traced.
-        filters: Which layers may lose outputs, as in `tfcompress.filters.matches`.
+        filters: Which layers may lose outputs, as in `tfcompress.model.filters.matches`.
         attention: Whether attention loses whole heads, or width of each head.
 
     Returns:

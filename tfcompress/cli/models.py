@@ -238,8 +238,8 @@ def _importance(
     import numpy as np
 
     from tfcompress import importance
-    from tfcompress.converters.calibration import load_samples
-    from tfcompress.converters.signature import signature
+    from tfcompress.model.samples import load_samples
+    from tfcompress.model.signature import signature
 
     function = getattr(importance, name)
     if samples is None:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import keras
 from keras import ops
 
-from tfcompress.walk import check_built, check_finite
+from tfcompress.model.checks import check_built, check_finite
 
 from .features import Place, extract, layer_at
 from .soft_targets import SoftTargets

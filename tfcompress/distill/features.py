@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from tfcompress.graph import Node, functional, is_graph, nodes, rebuild
+from tfcompress.model.graph import Node, functional, is_graph, nodes, rebuild
 from tfcompress.quantization.fake_quant import FakeQuant
 from tfcompress.quantization.wrapper import QuantizeWrapper
 

@@ -8,9 +8,9 @@ from typing import Any
 import keras
 from keras.layers import Layer
 
-from tfcompress.filters import Filters
-from tfcompress.graph import Node, calls, copy_layer, functional, is_graph, rebuild
-from tfcompress.walk import walk
+from tfcompress.model.filters import Filters
+from tfcompress.model.graph import Node, calls, copy_layer, functional, is_graph, rebuild
+from tfcompress.model.layers import walk
 
 from . import factors
 from .plan import LowRankLayer, LowRankPlan

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers
 
-from tfcompress.constraint import MaskConstraint
-from tfcompress.kernels import DEPTHWISE
+from tfcompress.model.constraints import MaskConstraint
+from tfcompress.model.kernels import DEPTHWISE
 
 from . import decompositions
 

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Group
 from rich.table import Table
 
-from tfcompress.converters.text import as_text
+from tfcompress.model.tables import as_text
 
 __all__ = ["LowRankLayer", "LowRankPlan"]
 

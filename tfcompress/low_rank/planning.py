@@ -9,14 +9,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress import filters as _filters
-from tfcompress.filters import Filters
-from tfcompress.graph import calls
-from tfcompress.kernels import kernels_of
 from tfcompress.macs import count_macs
+from tfcompress.model import filters as _filters
+from tfcompress.model.checks import check_finite
+from tfcompress.model.filters import Filters
+from tfcompress.model.functionalize import with_graph
+from tfcompress.model.graph import calls
+from tfcompress.model.kernels import kernels_of
+from tfcompress.model.layers import Lineage, own_weights, walk
 from tfcompress.quantization.quantize import is_quantized
-from tfcompress.subclassed import with_graph
-from tfcompress.walk import Lineage, check_finite, own_weights, walk
 
 from . import factors, ranks
 from .plan import LowRankLayer, LowRankPlan

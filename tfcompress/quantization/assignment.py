@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from tfcompress.graph import Node
+from tfcompress.model.graph import Node
 
 from .rules import Rule, fixed_output, is_relu, rule_of
 

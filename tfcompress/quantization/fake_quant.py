@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfcompress.converters.errors import ConversionError
 from tfcompress.converters.exporting import is_exporting
-from tfcompress.converters.float32 import all_layers
+from tfcompress.model.layers import all_layers
 
 from . import quantizers
 from .scheme import MOVING_AVERAGE, RANGES

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import keras
 from keras import layers
 
-from tfcompress.graph import Node, nodes
+from tfcompress.model.graph import Node, nodes
 
 from . import affine, linear
 from .assignment import Assignment, Placement

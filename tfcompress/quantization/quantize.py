@@ -7,12 +7,13 @@ from typing import Any
 import keras
 from keras.layers import Layer
 
-from tfcompress import filters as _filters
-from tfcompress.filters import Filters
-from tfcompress.graph import Node, copy_layer, ends, functional, is_graph, rebuild
-from tfcompress.kernels import kernels_of
-from tfcompress.subclassed import with_graph
-from tfcompress.walk import check_finite, walk
+from tfcompress.model import filters as _filters
+from tfcompress.model.checks import check_finite
+from tfcompress.model.filters import Filters
+from tfcompress.model.functionalize import with_graph
+from tfcompress.model.graph import Node, copy_layer, ends, functional, is_graph, rebuild
+from tfcompress.model.kernels import kernels_of
+from tfcompress.model.layers import walk
 
 from .fake_quant import FakeQuant
 from .linear import is_linear

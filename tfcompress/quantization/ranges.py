@@ -10,10 +10,9 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import Progress
 
-from tfcompress.converters.calibration import load_samples
-from tfcompress.converters.float32 import all_layers
-from tfcompress.converters.signature import signature
-from tfcompress.walk import trained
+from tfcompress.model.layers import all_layers, trained
+from tfcompress.model.samples import load_samples
+from tfcompress.model.signature import signature
 
 from .fake_quant import FakeQuant, fake_quants
 from .wrapper import QuantizeWrapper

@@ -9,9 +9,9 @@ import keras
 from rich import box
 from rich.table import Table
 
-from tfcompress.converters.text import as_text
-from tfcompress.graph import Node, functional, is_graph, nodes
-from tfcompress.kernels import kernels_of
+from tfcompress.model.graph import Node, functional, is_graph, nodes
+from tfcompress.model.kernels import kernels_of
+from tfcompress.model.tables import as_text
 
 from .fake_quant import FakeQuant
 from .rules import Rule, is_relu, rule_of, why_float

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import activations, layers
 
-from tfcompress.kernels import kernels_of
+from tfcompress.model.kernels import kernels_of
 
 from . import affine, linear
 from .activations import fixed_range, is_fused

@@ -14,8 +14,8 @@ from keras import ops
 from keras.layers import Layer
 
 from tfcompress.converters.exporting import is_exporting
-from tfcompress.graph import copy_layer, from_config, symbolic_call
-from tfcompress.kernels import Kernel, kernels_of
+from tfcompress.model.graph import copy_layer, from_config, symbolic_call
+from tfcompress.model.kernels import Kernel, kernels_of
 
 from . import activations, affine, linear, quantizers
 from .batch_norm import batch_norm

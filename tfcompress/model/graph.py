@@ -9,8 +9,9 @@ from typing import Any
 
 import keras
 
+from .checks import check_built
 from .kernels import kernels_of
-from .walk import Lineage, check_built
+from .layers import Lineage
 
 __all__ = [
     "Node",

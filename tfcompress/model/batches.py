@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfcompress.graph import functional
+from .graph import functional
 
 __all__ = ["Batch", "batches"]
 

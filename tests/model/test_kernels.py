@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from tests.conftest import as_id
-from tfcompress import filters, kernels
+from tfcompress.model import filters, kernels
 
 
 def paths(model, **kwargs):

@@ -6,45 +6,11 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 import keras
-import numpy as np
 
-from .converters.scopes import children
-
-__all__ = ["Lineage", "check_built", "check_finite", "own_weights", "trained", "walk"]
+__all__ = ["Lineage", "all_layers", "children", "own_weights", "trained", "walk"]
 
 Lineage: TypeAlias = tuple[keras.layers.Layer, ...]
 """A layer and those around it, outermost first; the model itself left out."""
-
-
-def check_built(model: object) -> None:
-    """Raise if this is no Keras model that has its weights.
-
-    Raises:
-        TypeError: If it is no Keras model.
-        ValueError: If it is not built.
-    """
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"Expected a keras.Model. Received: {model!r}")
-    if not model.built:
-        raise ValueError(
-            f"The model {model.name!r} is not built, so it has no weights yet. Give it an Input, "
-            "or call it on a batch of data first."
-        )
-
-
-def check_finite(model: keras.Model) -> None:
-    """Raise if a weight holds NaN or infinity.
-
-    Raises:
-        ValueError: One does; says which.
-    """
-    for variable in model.variables:
-        values = keras.ops.convert_to_numpy(variable)
-        if keras.backend.is_float_dtype(variable.dtype) and not np.isfinite(values).all():
-            raise ValueError(
-                f"Weight {variable.path!r} of model {model.name!r} holds NaN or infinite values. "
-                "Training has probably diverged: go back to an earlier checkpoint."
-            )
 
 
 def walk(model: keras.Model) -> Iterator[tuple[str, Lineage]]:
@@ -73,6 +39,17 @@ def _walk(
     for child in children(layer):
         if id(child) not in seen:
             yield from _walk(child, (*lineage, child), seen)
+
+
+def all_layers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    """The layer and everything inside it, each once, in the order of creation."""
+    yield from dict.fromkeys(layer._flatten_layers())
+
+
+def children(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The layers right inside a layer, be it a model or not."""
+    # Keras has no public way to walk the layers inside a layer that is no model.
+    return list(layer._flatten_layers(recursive=False, include_self=False))
 
 
 def own_weights(layer: keras.layers.Layer) -> list[keras.Variable]:

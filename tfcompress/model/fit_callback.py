@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from . import constraint as _constraint
+from . import constraints as _constraint
 from . import filters as _filters
 from .filters import Filters
 from .kernels import Kernel, select

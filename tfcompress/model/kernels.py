@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import filters as _filters
+from .checks import check_built
 from .filters import Filters
-from .walk import Lineage, check_built, own_weights, trained, walk
+from .layers import Lineage, own_weights, trained, walk
 
 __all__ = ["Kernel", "is_kernel", "kernels", "kernels_of", "select"]
 
@@ -128,7 +129,7 @@ def select(model: keras.Model, filters: Filters = None, depthwise: bool = False)
 
     Args:
         model: A built model.
-        filters: Which layers, as in `tfcompress.filters.matches`.
+        filters: Which layers, as in `tfcompress.model.filters.matches`.
         depthwise: Whether depthwise kernels count.
 
     Returns:

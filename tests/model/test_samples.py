@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tfcompress.converters.calibration import InputSpec, load_samples
+from tfcompress.model.samples import InputSpec, load_samples
 
 IMAGE = InputSpec("image", (None, 4, 4, 1), "float32")
 IDS = InputSpec("ids", (None, 4), "int32")

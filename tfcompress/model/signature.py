@@ -10,8 +10,8 @@ from typing import Any
 
 import keras
 
-from .calibration import InputSpec
-from .errors import ConversionError
+from .errors import ModelError
+from .samples import InputSpec
 
 Shape = tuple[int | None, ...]
 
@@ -29,27 +29,6 @@ class Signature:
     call: Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
-def check_model(model: object) -> keras.Model:
-    """The same model, or an error that says why it is none that can be converted."""
-    if isinstance(model, keras.Model):
-        if not model.built:
-            raise ConversionError(
-                f"Model '{model.name}' is not built: its weights do not exist yet. Call it on a "
-                "batch of data, or start it with keras.Input(shape)."
-            )
-        return model
-    modules = {cls.__module__.split(".")[0] for cls in type(model).__mro__}
-    if "tf_keras" in modules or "tensorflow" in modules:
-        raise TypeError(
-            f"{type(model).__name__} is a Keras 2 model (of tf_keras); Keras 3 is needed. Save its "
-            "weights, build the same model with `import keras`, and load them there."
-        )
-    raise TypeError(
-        "model must be a keras.Model. If it is a file, load it first with "
-        f"keras.models.load_model(path). Received: model={model!r} of type {type(model).__name__}"
-    )
-
-
 def signature(model: keras.Model, batch_size: int | None = None) -> Signature:
     """Read the inputs off a model and make it callable by name.
 
@@ -65,7 +44,7 @@ def signature(model: keras.Model, batch_size: int | None = None) -> Signature:
         The signature.
 
     Raises:
-        ConversionError: The inputs cannot be known, or are strings, sparse or ragged.
+        ModelError: The inputs cannot be known, or are strings, sparse or ragged.
     """
     structure = symbolic_inputs(model)
     keep = batch_size is None and not isinstance(model, keras.Sequential)
@@ -94,7 +73,7 @@ def _check_names(model: keras.Model, specs: list[InputSpec]) -> None:
     names = [spec.name for spec in specs]
     for name in names:
         if names.count(name) > 1:
-            raise ConversionError(
+            raise ModelError(
                 f"Two inputs of model '{model.name}' would both be called '{name}' in the file, "
                 "where a name has letters, digits and underscores only. Rename one."
             )
@@ -109,21 +88,21 @@ def symbolic_inputs(model: keras.Model) -> Any:
     """Symbolic inputs in the structure that the model is called with.
 
     Raises:
-        ConversionError: They cannot be known, or are sparse or ragged.
+        ModelError: They cannot be known, or are sparse or ragged.
     """
     if isinstance(model, keras.Sequential) or hasattr(model, "_inputs_struct"):
         sequential = isinstance(model, keras.Sequential)
         structure = model.inputs[0] if sequential else model.input
         for tensor in keras.tree.flatten(structure):
             if getattr(tensor, "sparse", False) or getattr(tensor, "ragged", False):
-                raise ConversionError(
+                raise ModelError(
                     f"Input '{tensor.name}' of model '{model.name}' is sparse or ragged; a .tflite "
                     "file takes dense tensors only."
                 )
         return structure
     shapes = model.get_build_config()
     if not shapes or not model.variables:
-        raise ConversionError(
+        raise ModelError(
             f"The inputs of the subclassed model '{model.name}' cannot be known: it has never been "
             "called. Call it on a batch of data first: model(batch)."
         )
@@ -135,7 +114,7 @@ def symbolic_inputs(model: keras.Model) -> Any:
         and parameter.name not in ("training", "mask")
     ]
     if len(arguments) != 1 or "input_shape" not in shapes:
-        raise ConversionError(
+        raise ModelError(
             f"The inputs of the subclassed model '{model.name}' cannot be known: its `call` takes "
             f"{arguments}. Wrap it in a functional model, such as: a = keras.Input(shape); "
             "b = keras.Input(shape); wrapped = keras.Model([a, b], model(a, b))"
@@ -158,7 +137,7 @@ def _symbolic(shapes: Any, name: str) -> Any:
 def _input_dtype(model: keras.Model, tensor: Any) -> str:
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     if dtype == "string":
-        raise ConversionError(
+        raise ModelError(
             f"Input '{tensor.name}' of model '{model.name}' takes strings. Leave the text "
             "preprocessing out of the model and give it token ids."
         )

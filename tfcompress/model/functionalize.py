@@ -6,10 +6,10 @@ import inspect
 
 import keras
 
-from .converters.errors import ConversionError
-from .converters.signature import symbolic_inputs
+from .checks import check_built
+from .errors import ModelError
 from .graph import functional, is_graph
-from .walk import check_built
+from .signature import symbolic_inputs
 
 __all__ = ["as_functional", "with_graph"]
 
@@ -67,7 +67,7 @@ def as_functional(model: keras.Model) -> keras.Model:
             lambda t: keras.Input(batch_shape=t.shape, dtype=t.dtype, name=t.name), structure
         )
         graph = keras.Model(inputs, model.call(inputs), name=model.name)
-    except ConversionError as error:
+    except ModelError as error:
         raise ValueError(f"{kind}. {error}") from error
     except Exception as error:
         raise ValueError(
