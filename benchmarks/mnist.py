@@ -33,10 +33,10 @@ from rich.console import Console
 from rich.table import Table
 
 from tfcompress import converters, edge
-from tfcompress.pruning import KeepZeros, Prune
-from tfcompress.regularize import regularize
-from tfcompress.schedules import Polynomial
-from tfcompress.summary import summary
+from tfcompress.cost.summary import summary
+from tfcompress.pruning.prune.prune import KeepZeros, Prune
+from tfcompress.pruning.prune.schedules import Polynomial
+from tfcompress.regularizers.regularize import regularize
 
 SPARSITIES = {"dense": 0.0, "80%": 0.8, "90%": 0.9}
 EPOCHS = {"dense": 4, "prune": 3, "fine-tune": 1}

@@ -61,29 +61,32 @@ if find_spec("keras") is not None and find_spec("tensorflow") is not None:
         import keras as _keras  # noqa: F401
 
     # At once, not on first use: Keras loads a file only if its classes are registered before.
+    from tfcompress.channels.dependency.build import channel_groups
     from tfcompress.channels.groups import ChannelGroup, ChannelGroups
-    from tfcompress.channels.pruning import prune_channels, prune_channels_gradually
-    from tfcompress.channels.tracing import channel_groups
+    from tfcompress.channels.prune import prune_channels, prune_channels_gradually
+    from tfcompress.cost.comparison import Comparison
+    from tfcompress.cost.summary import Summary, summary
     from tfcompress.distill.distiller import Distiller, self_distiller
     from tfcompress.low_rank.factorize import factorize
     from tfcompress.low_rank.plan import LowRankPlan
     from tfcompress.low_rank.planning import low_rank_plan
+    from tfcompress.models.separable import separable_net
+    from tfcompress.pruning.prune.prune import KeepZeros, Prune, prune_weights
+    from tfcompress.quantization.calibrate import FreezeBatchNorm, FreezeRanges, calibrate
     from tfcompress.quantization.fake_quant import FakeQuant
     from tfcompress.quantization.quantize import quantize_aware, strip
-    from tfcompress.quantization.ranges import FreezeBatchNorm, FreezeRanges, calibrate
     from tfcompress.quantization.report import QatReport, qat_report
     from tfcompress.quantization.scheme import Int8Scheme
     from tfcompress.quantization.wrapper import QuantizeWrapper
+    from tfcompress.regularizers.group_lasso import GroupLasso
+    from tfcompress.regularizers.regularize import regularize
+    from tfcompress.regularizers.smooth_l0 import SmoothL0
 
-    from . import budgets, converters, distill, importance, masks, schedules
+    from . import converters, distill
+    from .channels import importance
     from .clustering import Clustering, KeepClusters, cluster_weights
-    from .comparison import Comparison
-    from .group_lasso import GroupLasso
-    from .pruning import KeepZeros, Prune, prune_weights
-    from .regularize import regularize
-    from .separable import separable_net
-    from .smooth_l0 import SmoothL0
-    from .summary import Summary, summary
+    from .cost import budgets
+    from .pruning import masks, schedules
 else:
 
     def __getattr__(name: str) -> object:

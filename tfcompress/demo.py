@@ -17,10 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tfcompress.edge.console import captured
 from tfcompress.edge.report import check_target
+from tfcompress.pruning.prune.prune import KeepZeros, Prune
+from tfcompress.regularizers.regularize import regularize
 
-from . import converters, edge, schedules
-from .pruning import KeepZeros, Prune
-from .regularize import regularize
+from . import converters, edge
+from .pruning import schedules
 
 SPARSITY = 0.8
 TEST_SHARE = 0.3

@@ -1,1 +1,1 @@
-"""Channel pruning: which channels can only go together, and a smaller model without them."""
+"""Cut whole channels, units and heads out of a model."""

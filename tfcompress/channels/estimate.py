@@ -6,14 +6,14 @@ import math
 
 import keras
 
-from tfcompress.budgets import Macs, Parameters
-from tfcompress.macs import count_macs
+from tfcompress.channels.dependency.units import Ids
+from tfcompress.cost.budgets import Macs, Parameters
+from tfcompress.cost.macs import count_macs
 from tfcompress.model.kernels import is_kernel
 from tfcompress.model.layers import own_weights, walk
 
-from .coupling import Ids
-from .cut import kept_shape, kept_units
 from .groups import ChannelGroups
+from .slicing import kept_shape, kept_units
 
 __all__ = ["Estimate"]
 

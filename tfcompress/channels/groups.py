@@ -12,9 +12,8 @@ import numpy.typing as npt
 from rich import box
 from rich.table import Table
 
+from tfcompress.channels.dependency.units import Coupling, Ids, Role
 from tfcompress.model.tables import as_text
-
-from .coupling import Coupling, Ids, Role
 
 __all__ = ["ChannelGroup", "ChannelGroups", "GroupMember"]
 

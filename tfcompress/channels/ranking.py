@@ -9,7 +9,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .coupling import Ids
+from tfcompress.channels.dependency.units import Ids
+
 from .groups import ChannelGroups
 
 __all__ = ["Ranking", "Sizes"]

@@ -17,9 +17,9 @@ from .options import FILE, OUTPUT, as_json, load, loading, on_delegate, on_threa
 if TYPE_CHECKING:
     import keras
 
-    from tfcompress.channels.pruning import Scope
-    from tfcompress.channels.tracing import Attention
-    from tfcompress.importance import ChannelImportance
+    from tfcompress.channels.dependency.build import Attention
+    from tfcompress.channels.importance import ChannelImportance
+    from tfcompress.channels.prune import Scope
 
 __all__ = ["channels", "low_rank", "prune_channels", "report_qat", "summary"]
 
@@ -77,7 +77,7 @@ def summary(
 
     With a second .keras file AFTER, both side by side.
     """
-    from tfcompress import summary as summarize
+    from tfcompress.cost import summary as summarize
 
     loaded = load(model, modules, unsafe)
     if after is None:
@@ -237,7 +237,7 @@ def _importance(
     import keras
     import numpy as np
 
-    from tfcompress import importance
+    from tfcompress.channels import importance
     from tfcompress.model.samples import load_samples
     from tfcompress.model.signature import signature
 

@@ -1,1 +1,1 @@
-"""Low-rank factorization: products of small kernels in the place of large ones."""
+"""Replace kernels by products of smaller ones."""

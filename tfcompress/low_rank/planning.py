@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.macs import count_macs
+from tfcompress.cost.macs import count_macs
 from tfcompress.model import filters as _filters
 from tfcompress.model.checks import check_finite
 from tfcompress.model.filters import Filters

@@ -1,1 +1,1 @@
-"""Quantization-aware training: fake quantization where TFLite will have int8 tensors."""
+"""Quantization-aware training, and its way to an int8 file."""

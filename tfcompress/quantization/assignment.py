@@ -10,7 +10,7 @@ import keras
 
 from tfcompress.model.graph import Node
 
-from .rules import Rule, fixed_output, is_relu, rule_of
+from .layer_table import Rule, fixed_output, is_relu, rule_of
 
 __all__ = ["Assignment", "Placement"]
 

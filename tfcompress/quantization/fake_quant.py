@@ -13,7 +13,7 @@ from tfcompress.converters.errors import ConversionError
 from tfcompress.converters.exporting import is_exporting
 from tfcompress.model.layers import all_layers
 
-from . import quantizers
+from . import numerics as quantizers
 from .scheme import MOVING_AVERAGE, RANGES
 
 __all__ = ["FakeQuant", "fake_quants"]

@@ -9,9 +9,9 @@ from keras import layers
 
 from tfcompress.model.graph import Node, nodes
 
-from . import affine, linear
 from .assignment import Assignment, Placement
-from .rules import is_relu, needs_wrapper
+from .layer_table import is_relu, needs_wrapper
+from .ops import affine, linear
 
 __all__ = ["Placement", "place"]
 

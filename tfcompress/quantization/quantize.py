@@ -14,9 +14,9 @@ from tfcompress.model.functionalize import with_graph
 from tfcompress.model.graph import Node, copy_layer, ends, functional, is_graph, rebuild
 from tfcompress.model.kernels import kernels_of
 from tfcompress.model.layers import walk
+from tfcompress.quantization.ops.linear import is_linear
 
 from .fake_quant import FakeQuant
-from .linear import is_linear
 from .placement import Placement, place
 from .scheme import Int8Scheme
 from .wrapper import QuantizeWrapper

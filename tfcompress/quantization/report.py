@@ -14,7 +14,7 @@ from tfcompress.model.kernels import kernels_of
 from tfcompress.model.tables import as_text
 
 from .fake_quant import FakeQuant
-from .rules import Rule, is_relu, rule_of, why_float
+from .layer_table import Rule, is_relu, rule_of, why_float
 from .wrapper import QuantizeWrapper
 
 __all__ = ["QatLayer", "QatReport", "qat_report"]

@@ -16,12 +16,13 @@ from keras.layers import Layer
 from tfcompress.converters.exporting import is_exporting
 from tfcompress.model.graph import copy_layer, from_config, symbolic_call
 from tfcompress.model.kernels import Kernel, kernels_of
+from tfcompress.quantization.composites.table import recipe_of
+from tfcompress.quantization.ops.batch_norm import batch_norm
 
-from . import activations, affine, linear, quantizers
-from .batch_norm import batch_norm
+from . import numerics as quantizers
 from .fake_quant import FakeQuant, step_of
-from .recipes import recipe_of
-from .rules import why_float
+from .layer_table import why_float
+from .ops import activations, affine, linear
 from .scheme import MOVING_AVERAGE
 
 __all__ = ["QuantizeWrapper"]

@@ -1,0 +1,228 @@
+"""Finding groups of channels: a model's graph followed from rule to rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, TypeAlias
+
+import keras
+import numpy as np
+
+from tfcompress.channels.groups import ChannelGroup, ChannelGroups, GroupMember
+from tfcompress.model import filters as _filters
+from tfcompress.model.filters import Filters
+from tfcompress.model.functionalize import with_graph
+from tfcompress.model.graph import functional, is_graph, nodes
+from tfcompress.model.kernels import kernels_of
+from tfcompress.model.layers import walk
+from tfcompress.quantization.quantize import is_quantized
+
+from .call import Call, Rule, kept
+from .layers import rule_of
+from .operations import OPERATIONS
+from .units import FIXED, Birth, Coupling, Ids, Labelled, Labels, fixed
+
+__all__ = ["Attention", "channel_groups"]
+
+Attention: TypeAlias = Literal["heads", "width"]
+"""Whether attention loses whole heads, or width of each head."""
+
+
+def channel_groups(
+    model: keras.Model, filters: Filters = None, attention: Attention = "heads"
+) -> ChannelGroups:
+    """Find which channels, units and heads of a model can be cut, and what goes with each.
+
+    A channel that one layer makes is read by others; where two meet, in a residual addition, say,
+    they can only go together. The graph is followed from layer to layer, each of which says what
+    its axes have to do with those of its input; what has become one is a group. Nothing is cut from
+    the outputs of the model, nor from what passes through a layer of unknown kind, or is summed,
+    sliced with a step, or put through a softmax.
+
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(8, name="a"), keras.layers.Dense(2, name="b")])
+    >>> for group in channel_groups(model):
+    ...     print(group)
+    8 units of a; read by b
+    2 units of b; read by none; kept: it is an output of the model
+
+    Args:
+        model: A built model; subclassed, if its `call` can be traced.
+        filters: Which layers may lose outputs, as in `tfcompress.model.filters.matches`.
+        attention: Whether attention loses whole heads, or width of each head.
+
+    Returns:
+        `ChannelGroups`.
+
+    Raises:
+        TypeError: It is no Keras model, or `filters` has the wrong type.
+        ValueError: It is not built, cannot be traced, or is quantization-aware; or `filters` means
+            nothing.
+
+    Reference:
+        Fang et al., "DepGraph: Towards Any Structural Pruning", https://arxiv.org/abs/2301.12900.
+    """
+    if attention not in ("heads", "width"):
+        raise ValueError(f'`attention` is "heads" or "width". Received: {attention!r}')
+    model = with_graph(model)
+    if is_quantized(model):
+        raise ValueError(
+            f"The model {model.name!r} is quantization-aware. Cut channels before "
+            "`quantize_aware`, or from what `strip` gives back."
+        )
+    coupling = Coupling()
+    inputs = [fixed(tensor.shape) for tensor in functional(model).inputs]
+    for labels in _follow(coupling, model, inputs, ""):
+        for ids in labels:
+            coupling.fix(ids, "it is an output of the model")
+    for birth in coupling.births:
+        part = birth.kind.endswith("width") and birth.kind != "width"
+        if (part and attention == "heads") or (birth.kind == "heads" and attention == "width"):
+            coupling.fix(birth.ids, f"attention={attention!r}")
+    _fix_others(coupling, model, filters)
+    return ChannelGroups(model, tuple(_groups(coupling)), coupling)
+
+
+def _follow(
+    coupling: Coupling, model: keras.Model, inputs: Sequence[Labels], prefix: str
+) -> list[Labels]:
+    """The labels of a model's outputs."""
+    graph = functional(model)
+    values = {id(t): Labelled(labels) for t, labels in zip(graph.inputs, inputs, strict=True)}
+    for node in nodes(model):
+        if node.call.is_input:
+            continue
+        operation, path = node.operation, prefix + node.name
+        given = [values[key] for key in node.inputs]
+        if is_graph(operation):
+            _same_inputs(coupling, operation, given)
+            results = _follow(coupling, operation, given, path + "/")
+        else:
+            args, kwargs = node.call.arguments.convert(lambda x: _label(x, values))
+            shapes = [tuple(tensor.shape) for tensor in node.tensors]
+            call = Call(coupling, operation, path, args, kwargs, shapes, id(node.call))
+            found = _rule(operation)(call)
+            results = found if isinstance(found, list) else [found]
+            if isinstance(operation, keras.layers.Layer) and kernels_of(operation):
+                coupling.tensors += [
+                    (path, key, labels[-1])
+                    for key, labels in zip(node.inputs, given, strict=True)
+                    if labels[-1] is not None
+                ]
+        for key, labels in zip(node.outputs, results, strict=True):
+            values[key] = Labelled(labels)
+            coupling.axes += [ids for ids in labels if ids is not None and FIXED not in ids]
+    return [values[id(tensor)] for tensor in graph.outputs]
+
+
+def _label(argument: Any, values: dict[int, Labelled]) -> Any:
+    """Labels in the place of a tensor, symbolic or constant."""
+    if isinstance(argument, keras.KerasTensor):
+        return values.get(id(argument))
+    if hasattr(argument, "shape") and hasattr(argument, "dtype"):
+        return Labelled(fixed(tuple(argument.shape)))
+    return argument
+
+
+def _rule(operation: object) -> Rule:
+    if isinstance(operation, keras.layers.Layer):
+        return rule_of(operation)
+    return OPERATIONS.get(type(operation).__name__, kept)
+
+
+def _same_inputs(coupling: Coupling, model: keras.Model, inputs: Sequence[Labels]) -> None:
+    """Whatever a nested model is called with is cut alike."""
+    first = coupling.inputs.setdefault(id(model), list(inputs))
+    for one, other in zip(first, inputs, strict=True):
+        for a, b in zip(one, other, strict=True):
+            if a is None or b is None or len(a) != len(b):
+                coupling.fix(a, "a model is called with several sizes of it")
+                coupling.fix(b, "a model is called with several sizes of it")
+            else:
+                coupling.unite(a, b)
+
+
+def _fix_others(coupling: Coupling, model: keras.Model, filters: Filters) -> None:
+    _filters.check(filters)
+    if filters is None:
+        return
+    lineages = dict(walk(model))
+    chosen = [
+        birth for birth in coupling.births
+        if _filters.matches(filters, birth.path, lineages.get(birth.path, ()))
+    ]  # fmt: skip
+    if not chosen:
+        available = ", ".join(dict.fromkeys(birth.path for birth in coupling.births)) or "none"
+        raise ValueError(
+            f"No layer that makes channels is meant by filters={filters!r}. In {model.name!r} "
+            f"there are: {available}."
+        )
+    for birth in coupling.births:
+        if birth not in chosen:
+            coupling.fix(birth.ids, f"{birth.path} is not in `filters`")
+
+
+def _groups(coupling: Coupling) -> Iterator[ChannelGroup]:
+    roots, reasons = coupling.roots(), coupling.reasons()
+    owner, number = np.full(len(roots), -1), np.full(len(roots), -1)
+    found: list[tuple[list[Birth], Ids, str | None]] = []
+    for births in _together(coupling.births, roots):
+        units = np.unique(np.concatenate([roots[birth.ids] for birth in births]))
+        free = np.array([unit for unit in units.tolist() if unit not in reasons], np.int64)
+        why = None
+        if len(free) < 2:
+            why = next((reasons[unit] for unit in units.tolist() if unit in reasons), "one unit")
+            free = units
+        owner[free], number[free] = len(found), np.arange(len(free))
+        found.append((births, free, why))
+
+    def by_group(ids: Ids) -> Iterator[tuple[int, Ids]]:
+        """The groups along an axis, and for each the index of the unit at each position."""
+        owners = np.where(ids == FIXED, -1, owner[roots[ids]])
+        for group in np.unique(owners[owners >= 0]).tolist():
+            yield group, np.where(owners == group, number[roots[ids]], -1)
+
+    members: list[list[GroupMember]] = [[] for _ in found]
+    for m in coupling.members.values():
+        for group, units in by_group(m.ids):
+            members[group].append(GroupMember(m.path, m.layer, m.variable, m.axis, m.role, units))
+    # A depthwise kernel hands each channel on: it is read where channels are mixed.
+    readers = {m.path for m in coupling.members.values() if m.role == "input"}
+    tensors: list[list[tuple[int, Ids]]] = [[] for _ in found]
+    for path, key, ids in coupling.tensors:
+        for group, units in by_group(ids) if path in readers else ():
+            tensors[group].append((key, units))
+    normalized = {int(owner[roots[i]]): path for i, path in coupling.inexact.items()}
+    for group, (births, free, why) in enumerate(found):
+        kinds = {birth.kind for birth in births}
+        yield ChannelGroup(
+            kinds.pop() if len(kinds) == 1 else "channels",
+            len(free),
+            tuple(dict.fromkeys(birth.path for birth in births)),
+            tuple(dict.fromkeys(m.path for m in members[group] if m.role == "input")),
+            tuple(members[group]),
+            tuple(tensors[group]),
+            why,
+            normalized.get(group),
+            free,
+        )
+
+
+def _together(births: Sequence[Birth], roots: Ids) -> list[list[Birth]]:
+    """Births that share a unit, in the order of the model."""
+    groups: list[tuple[set[int], list[Birth]]] = []
+    for birth in births:
+        units, members = set(roots[birth.ids].tolist()), [birth]
+        apart = []
+        for other in groups:
+            if units.isdisjoint(other[0]):
+                apart.append(other)
+            else:
+                units |= other[0]
+                members = [*other[1], *members]
+        groups = [*apart, (units, members)]
+    order = {id(birth): i for i, birth in enumerate(births)}
+    return sorted(
+        (sorted(members, key=lambda birth: order[id(birth)]) for _, members in groups),
+        key=lambda members: order[id(members[0])],
+    )

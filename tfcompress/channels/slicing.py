@@ -1,0 +1,159 @@
+"""A smaller model: units taken out of a model's weights, and of what its layers say of them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from tfcompress.channels.dependency.axes import index_parts
+from tfcompress.channels.dependency.units import FIXED, Coupling, Ids, Member
+from tfcompress.model.graph import Node, copy_layer, from_config, given_inputs, is_graph, rebuild
+
+__all__ = ["cut", "kept_shape", "kept_units"]
+
+Keep = npt.NDArray[np.bool_]
+
+
+def cut(model: keras.Model, coupling: Coupling, removed: Ids) -> keras.Model:
+    """A copy of a model without some units.
+
+    Args:
+        model: The model that `coupling` was found in. It stays as it is.
+        coupling: What belongs to which units.
+        removed: The units to take out, as in `ChannelGroup.roots`.
+
+    Returns:
+        A functional model, not compiled.
+    """
+    return _Cut(coupling, removed).build(model, None)
+
+
+def kept_units(roots: Ids, removed: Ids) -> Keep:
+    """For each unit, whether it is kept.
+
+    Args:
+        roots: As `Coupling.roots` gives them.
+        removed: The units to take out.
+
+    Returns:
+        Array of bools.
+    """
+    keep: Keep = ~np.isin(roots, removed)
+    keep[FIXED] = True
+    return keep
+
+
+def kept_shape(variable: keras.Variable, axes: list[Member], keep: Keep) -> tuple[int, ...]:
+    """The shape of a weight when only some units are kept.
+
+    Args:
+        variable: The weight.
+        axes: Those of its axes that run over units.
+        keep: For each unit, whether it is kept.
+
+    Returns:
+        Tuple of ints.
+    """
+    shape = list(variable.shape)
+    for member in axes:
+        shape[member.axis] = int(keep[member.ids].sum())
+    return tuple(shape)
+
+
+class _Cut:
+    def __init__(self, coupling: Coupling, removed: Ids) -> None:
+        self.coupling = coupling
+        self.keep = kept_units(coupling.roots(), removed)
+        self.members = coupling.by_variable()
+        self.copies: dict[int, Any] = {}
+
+    def build(self, model: keras.Model, inputs: list[Any] | None) -> keras.Model:
+        return rebuild(model, self.call, model.name, inputs)
+
+    def call(self, node: Node, args: Any, kwargs: Any) -> Any:
+        operation, key = node.operation, id(node.operation)
+        if node.call.is_input:
+            return args[0]
+        if type(operation).__name__ == "GetItem":
+            return self.get_item(node, args, kwargs)
+        if key not in self.copies:
+            self.copies[key] = self.copy(node, args, kwargs)
+        return self.copies[key](*args, **kwargs)
+
+    def copy(self, node: Node, args: Any, kwargs: Any) -> Any:
+        operation = node.operation
+        if is_graph(operation):
+            return self.build(operation, given_inputs(operation, args, kwargs))
+        sizes = self.coupling.sizes.get(id(operation), {})
+        changed = {entry: ids for entry, ids in sizes.items() if not self.keep[ids].all()}
+        if not isinstance(operation, keras.layers.Layer):
+            return self.operation(operation, changed) if changed else operation
+        config = _unbuilt(operation.get_config())
+        for entry, ids in changed.items():
+            self.set(config, entry, int(self.keep[ids].sum()))
+        if not changed and not any(id(v) in self.members for v in operation.variables):
+            return copy_layer(operation, args, kwargs)
+        return from_config(operation, config, args, kwargs, self.value)
+
+    def operation(self, operation: Any, changed: dict[tuple[str | int, ...], Ids]) -> Any:
+        config = operation.get_config()
+        sections = config.get("indices_or_sections")
+        if sections is not None:
+            # Where a tensor was split evenly, parts may now differ.
+            *ends, _ = self.coupling.sizes[id(operation)].values()
+            config["indices_or_sections"] = [int(self.keep[ids].sum()) for ids in ends]
+        else:
+            for entry, ids in changed.items():
+                self.set(config, entry, int(self.keep[ids].sum()))
+        return type(operation).from_config(config)
+
+    def set(self, config: Any, entry: tuple[str | int, ...], size: int) -> None:
+        """Set an entry of a config, however deep."""
+        name, *rest = entry
+        if not rest:
+            config[name] = size
+            return
+        if isinstance(rest[0], int):
+            if config[name] is None:  # attention's `output_shape`: that of the query
+                config[name] = [None] * (rest[0] + 1)
+            elif isinstance(config[name], int):
+                config[name] = [config[name]]
+            else:
+                config[name] = list(config[name])
+        if name in config:
+            self.set(config[name], tuple(rest), size)
+
+    def value(self, variable: keras.Variable) -> npt.NDArray[Any]:
+        """What is left of a weight."""
+        array = np.asarray(keras.ops.convert_to_numpy(variable))
+        for member in self.members.get(id(variable), []):
+            array = np.compress(self.keep[member.ids], array, member.axis)
+        if id(variable) in self.coupling.scaled:
+            ids = self.coupling.scaled[id(variable)]
+            array = (array * math.sqrt(self.keep[ids].mean())).astype(array.dtype)
+        return array
+
+    def get_item(self, node: Node, args: Any, kwargs: Any) -> Any:
+        slices = self.coupling.slices
+        axes = {axis: slices[key, axis] for key, axis in slices if key == id(node.call)}
+        key = args[1] if len(args) > 1 else kwargs["key"]
+        if not axes:
+            return args[0][key]
+        parts = index_parts(key, len(args[0].shape))
+        places = [place for place, part in enumerate(parts) if part is not None]
+        for axis, ids in axes.items():
+            start, stop, _ = parts[places[axis]].indices(len(ids))
+            before = np.concatenate([[0], np.cumsum(self.keep[ids])])
+            parts[places[axis]] = slice(int(before[start]), int(before[max(start, stop)]))
+        return args[0][tuple(parts)]
+
+
+def _unbuilt(config: Any) -> Any:
+    """A config without the shapes that inner layers were built with."""
+    if not isinstance(config, dict):
+        return config
+    return {key: _unbuilt(value) for key, value in config.items() if key != "build_config"}

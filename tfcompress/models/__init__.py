@@ -1,0 +1,1 @@
+"""Reference architectures that suit the device."""

@@ -1,0 +1,1 @@
+"""Prune weights: masks, patterns, scores, schedules, and the callbacks that train with them."""

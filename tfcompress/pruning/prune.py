@@ -1,0 +1,302 @@
+"""Pruning on a schedule while a model trains.
+
+The model stays the ordinary Keras model that it was. Nothing wraps its layers, so there is nothing
+to strip, and its saved file holds no class of this package.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfcompress.channels.importance import Importance, magnitude
+from tfcompress.model import constraints as _constraint
+from tfcompress.model.filters import Filters
+from tfcompress.model.fit_callback import inner_optimizer
+from tfcompress.model.kernels import Kernel
+
+from . import masks as _masks
+from .keep_zeros import KeepZeros, MaskCallback
+from .masks import Structure
+from .prune_weights import (
+    Array,
+    Scope,
+    apply_mask,
+    check_arguments,
+    check_structure,
+    make_masks,
+    prune_weights,
+)
+from .schedules import Schedule
+
+__all__ = ["KeepZeros", "Prune", "prune_weights"]
+
+
+class Prune(MaskCallback):
+    """Prune kernels on a schedule while the model trains.
+
+    At the schedule's steps the least important weights get zero, and the optimizer's own compiled
+    step keeps them at zero from then on. Zeros may come back to life if the schedule goes down.
+
+    >>> from tfcompress import schedules
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4), keras.layers.Dense(2)])
+    >>> model.compile("sgd", "mse")
+    >>> x, y = np.ones((32, 8)), np.ones((32, 2))
+    >>> prune = Prune(schedules.Polynomial(0.0, 0.5, begin=0, end=4, frequency=2))
+    >>> history = model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[prune])
+    >>> history.history["sparsity"]
+    [0.5, 0.5]
+    >>> int(np.count_nonzero(model.layers[0].kernel))
+    16
+
+    **Steps** are `optimizer.iterations`. So training that is interrupted and resumed, with
+    `BackupAndRestore` or by loading a compiled model, goes on with the schedule and the masks where
+    it stopped, and a model that was compiled and trained before does not begin at step 0.
+
+    **Logs**: `sparsity`, the share of zeros in all kernels that this or another callback of this
+    module holds, appears in the progress bar and in `History`. For `TensorBoard` and `CSVLogger`,
+    put `Prune` before them in the list: Keras shows logs to callbacks in turn.
+
+    **Choosing the best epoch**: the best epoch by validation is often one before the schedule's
+    end, when the model was still dense. Give `EarlyStopping` and `ModelCheckpoint` as `then=[...]`:
+    they then see only epochs that ended at the target sparsity. With a plain `EarlyStopping` in
+    `fit`'s list the promise still holds that the model ends at the target: if it stops training
+    early, or restores weights that are denser, the rest is pruned at the very end, in one go and
+    without training, and a warning says how much. If the epochs run out before the schedule's end
+    the model stays as it is, for a later `fit` to go on with, and a warning says so at the start.
+
+    **Interrupted**: after Ctrl-C the masks stay on, and a plain `fit` keeps the zeros too, until a
+    `fit` with `Prune` or `KeepZeros` takes them off at its end.
+
+    **Together**: several `Prune` on different kernels, and `KeepZeros` on any, may be in one list.
+    Constraints of the user's own are applied before the mask, and given back.
+
+    Args:
+        schedule: Sparsity over optimizer steps, from `tfcompress.schedules`.
+        filters: Which layers: a regular expression searched in the layer's path, a list of layers
+            or names, or a function of the layer. Defaults to all with trainable kernels.
+        structure: Pattern of the zeros: `masks.SMALL_FILE` (blocks that make a sparse .tflite
+            small), `masks.FAST_DENSE` (blocks that TFLite's dense layers skip), any other
+            `masks.Block`, `masks.NofM`, or `None` (the default) for any. A schedule for
+            `NofM(n, m)` must end at `1 - n / m`.
+        scope: `"layer"` (the default) prunes each kernel to the schedule's sparsity; `"global"` all
+            of them together, each as its weights deserve.
+        importance: Function from weights to scores; the lowest go first. Defaults to magnitude.
+        depthwise: Whether depthwise kernels are pruned too. Defaults to False.
+        then: Callbacks that see only epochs at the target sparsity: their `on_epoch_end` is called
+            for those alone, `on_epoch_begin`, `on_train_begin` and `on_train_end` always, and none
+            for batches.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument has a wrong value; when training begins, if nothing matches
+            `filters` or another `Prune` has the same kernel; while it runs, if a kernel holds NaN.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        filters: Filters = None,
+        *,
+        structure: Structure = None,
+        scope: Scope = "layer",
+        importance: Importance = magnitude,
+        depthwise: bool = False,
+        then: keras.callbacks.Callback | Sequence[keras.callbacks.Callback] = (),
+    ) -> None:
+        super().__init__(filters, depthwise)
+        if not isinstance(schedule, Schedule):
+            raise TypeError(
+                "`schedule` must come from tfcompress.schedules, such as "
+                f"Constant(0.5). Received: {schedule!r}"
+            )
+        check_arguments(structure, scope, importance)
+        if isinstance(structure, _masks.NofM) and abs(schedule.final - structure.sparsity) > 1e-6:
+            raise ValueError(
+                f"The schedule for {structure.n}:{structure.m} must end at "
+                f"{structure.sparsity:.6g}. Received: {schedule!r}"
+            )
+        self.then = [then] if isinstance(then, keras.callbacks.Callback) else list(then)
+        for callback in self.then:
+            if not isinstance(callback, keras.callbacks.Callback):
+                raise TypeError(f"`then` must hold Keras callbacks. Received: {callback!r}")
+        self.schedule = schedule
+        self.structure = structure
+        self.scope: Scope = scope
+        self.importance = importance
+        self._held: list[Array | None] = []
+        self._last_update: int | None = None
+        self._next_batch: int | None = None
+
+    def _select(self) -> list[Kernel]:
+        chosen = super()._select()
+        check_structure(chosen, self.structure)
+        for kernel in chosen:
+            if any(isinstance(owner, Prune) for owner in _constraint.owners(kernel.variable)):
+                raise ValueError(
+                    f"{kernel.path!r} is already pruned by another Prune callback of this fit. "
+                    "Give them `filters` that do not overlap."
+                )
+        return chosen
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Take, and hand on, the parameters of `fit`."""
+        super().set_params(params)
+        for callback in self.then:
+            callback.set_params(params)
+
+    def set_model(self, model: keras.Model) -> None:
+        """Take, and hand on, the model."""
+        super().set_model(model)
+        for callback in self.then:
+            callback.set_model(model)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Put on masks that keep all."""
+        super().on_train_begin(logs)
+        for callback in self.then:
+            callback.on_train_begin(logs)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Compute the first masks, at the first epoch."""
+        super().on_epoch_begin(epoch, logs)
+        self._follow(batch=0)
+        for callback in self.then:
+            callback.on_epoch_begin(epoch, logs)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Compute the masks anew if the schedule says so."""
+        # Reading the optimizer's step waits for the device, so it is not read before the schedule
+        # can want anything.
+        if self._next_batch is not None and batch >= self._next_batch:
+            self._follow(batch)
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Let validation see the masks of the step at which it happens."""
+        if self._started and self._kernels:
+            self._follow(batch=0)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Log `sparsity`; hand on epochs that end at the target."""
+        self._follow(batch=0)
+        super().on_epoch_end(epoch, logs)
+        if self._step() >= self.schedule.target_step:
+            for callback in self.then:
+                callback.on_epoch_end(epoch, logs)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Let `then` end first, since it may restore weights."""
+        for callback in self.then:
+            callback.on_train_end(logs)
+        super().on_train_end(logs)
+
+    def _step(self) -> int:
+        return int(self.model.optimizer.iterations.numpy())
+
+    def _start(self, epoch: int) -> None:
+        step = self._step()
+        self._held = [None] * len(self._kernels)
+        self._last_update = self.schedule.last_update(step)
+        self._warned = False
+        self._seen = (0, step)
+        self._warn_if_too_short(step, epoch)
+        if self._last_update is not None:
+            sparsity = self.schedule(self._last_update)
+            added = self._update(sparsity, zeros_first=True)
+            if self.schedule(self.schedule.begin) < sparsity and added > len(self._kernels):
+                total = sum(kernel.size for kernel in self._kernels)
+                warnings.warn(
+                    f"The optimizer is at step {step} and the schedule began at "
+                    f"{self.schedule.begin}, so {added / total:.1%} of the weights went to zero at "
+                    f"once. To prune gradually, compile the model anew, or add {step} to the "
+                    "schedule's `begin` and `end`.",
+                    stacklevel=2,
+                )
+
+    def _follow(self, batch: int) -> None:
+        """Catch up with the optimizer; `batch` is the number of the one that comes next."""
+        step = self._step()
+        last = self.schedule.last_update(step)
+        if last is not None and last != self._last_update:
+            self._update(self.schedule(last))
+            self._last_update = last
+        # How many steps a batch makes, a custom train_step alone knows: the first batch tells.
+        batches, steps = batch - self._seen[0], step - self._seen[1]
+        self._seen = (batch, step)
+        following = self.schedule.next_update(step)
+        if following is None:
+            self._next_batch = None
+        elif batches <= 0:
+            self._next_batch = batch + 1
+        else:
+            self._next_batch = batch + max(1, (following - step) * batches // max(steps, batches))
+
+    def _update(self, sparsity: float, zeros_first: bool = False) -> int:
+        """New masks, on the weights too; returns how many weights became zero."""
+        weights = [kernel.numpy() for kernel in self._kernels]
+        new = make_masks(
+            self._kernels,
+            weights,
+            sparsity,
+            self.structure,
+            self.scope,
+            self.importance,
+            zeros_first,
+        )
+        added = 0
+        for index, (kernel, mask, values) in enumerate(
+            zip(self._kernels, new, weights, strict=True)
+        ):
+            held = self._held[index]
+            if held is None or not np.array_equal(mask, held):
+                self._constraints[index].mask.value.assign(mask)
+                added += apply_mask(kernel, mask, values)
+                self._held[index] = mask
+        return added
+
+    def _warn_if_too_short(self, step: int, epoch: int) -> None:
+        params = self.params or {}
+        if not params.get("steps") or not params.get("epochs"):
+            return
+        batches = (params["epochs"] - epoch) * params["steps"]
+        reached = step + batches // (inner_optimizer(self.model).gradient_accumulation_steps or 1)
+        if reached < self.schedule.target_step:
+            self._warned = True
+            warnings.warn(
+                f"Training ends at optimizer step {reached}, before the schedule reaches its "
+                f"sparsity of {self.schedule.final:g} at step {self.schedule.target_step}: the "
+                "model will not be pruned to it by this `fit`.",
+                stacklevel=2,
+            )
+
+    def _finish(self) -> None:
+        step = self._step()
+        if step < self.schedule.target_step and not self.model.stop_training:
+            if not self._warned:
+                warnings.warn(
+                    f"Training ended at optimizer step {step}, before the schedule reaches its "
+                    f"sparsity of {self.schedule.final:g} at step {self.schedule.target_step}.",
+                    stacklevel=2,
+                )
+            return
+        if not all(np.isfinite(kernel.numpy()).all() for kernel in self._kernels):
+            warnings.warn(
+                "The weights hold NaN or infinity, and are left as they are.", stacklevel=2
+            )
+            return
+        # Zeros go first here, so on a model that is at its target this changes nothing.
+        self._held = [None] * len(self._kernels)
+        added = self._update(self.schedule.final, zeros_first=True)
+        if added:
+            total = sum(kernel.size for kernel in self._kernels)
+            warnings.warn(
+                f"{added / total:.1%} of the weights went to zero when training ended, without a "
+                "step to make up for them, since training stopped before the schedule's end or "
+                "denser weights were restored. To choose among finished models only, give "
+                "EarlyStopping and ModelCheckpoint to Prune as `then=[...]`.",
+                stacklevel=2,
+            )

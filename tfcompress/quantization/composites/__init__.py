@@ -1,0 +1,1 @@
+"""Layers that TFLite computes with several ops."""

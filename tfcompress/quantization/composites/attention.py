@@ -1,0 +1,196 @@
+"""Attention over several heads as int8 ops: products, a softmax, and the masks between them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from tfcompress.converters.exporting import is_exporting
+from tfcompress.quantization.fake_quant import keep_step
+from tfcompress.quantization.numerics import ACTIVATION_STEPS, fake_quant, nudged
+from tfcompress.quantization.ops.activations import UNIT
+
+__all__ = ["applies", "compute", "tensors"]
+
+MASKED = -3e4
+"""A score that gets no attention, in half precision too."""
+
+
+def tensors(layer: Any, shape: Any) -> Sequence[str]:
+    """The tensors between the ops, each with a range of its own; the softmax has TFLite's."""
+    return ("query", "key", "value", "scores", "context")
+
+
+def applies(layer: Any) -> str | None:
+    """Why `compute` does not know the layer, or None if it does."""
+    if layer.get_config().get("use_gate"):
+        return "its gate is not known to int8"
+    return None
+
+
+def compute(
+    q: Any,
+    layer: Any,
+    query: Any,
+    value: Any,
+    key: Any = None,
+    query_mask: Any = None,
+    value_mask: Any = None,
+    key_mask: Any = None,
+    attention_mask: Any = None,
+    return_attention_scores: bool = False,
+    training: bool | None = None,
+    use_causal_mask: bool = False,
+) -> Any:
+    """softmax(Q K' / sqrt(d)) V of a MultiHeadAttention or a GroupQueryAttention.
+
+    The factor 1 / sqrt(d) goes into the query's kernel and bias, whose scales it commutes with.
+
+    Args:
+        q: The wrapper, as recipes get it.
+        layer: The layer.
+        query: Tensor (batch, *positions, features).
+        value: Tensor likewise.
+        key: Tensor likewise; None for `value`.
+        query_mask: Keras' mask of the positions that count; a masked query attends to all.
+        value_mask: Of those that may be attended to.
+        key_mask: Likewise.
+        attention_mask: Which query may attend to which key, without an axis for the heads.
+        return_attention_scores: As for the layer.
+        training: Whether to drop out.
+        use_causal_mask: Whether a query sees no later key.
+
+    Returns:
+        As the layer: the output, and the attention scores if asked for.
+
+    Reference:
+        Vaswani et al. 2017, https://arxiv.org/abs/1706.03762; Ainslie et al. 2023,
+        https://arxiv.org/abs/2305.13245
+    """
+    # Their own tensors, without Keras' masks: these count here, not in the layers inside.
+    given = (query, value, value if key is None else key)
+    query, value, key = (keep_step(tf.identity(x), x) for x in given)
+    masks = [
+        *_padding(query_mask, value_mask, key_mask),
+        *_bands(query, value, use_causal_mask, layer.get_config().get("sliding_window")),
+        *([] if attention_mask is None else [ops.cast(attention_mask, "bool")]),
+    ]
+    factor = _width(layer) ** -0.5
+    queries = q.fake_quant("query", q.linear(layer._query_dense, query, factor))
+    keys = q.fake_quant("key", q.linear(layer._key_dense, key))
+    values = q.fake_quant("value", q.linear(layer._value_dense, value))
+
+    axes = getattr(layer, "attention_axes", (1,))
+    heads, shared = queries.shape[-2], keys.shape[-2]
+    queries, back = _by_head(queries, axes)
+    keys, values = _by_head(keys, axes)[0], _by_head(values, axes)[0]
+    scores = tf.matmul(_regroup(queries, shared), keys, transpose_b=True)
+    lengths = [ops.shape(x)[axis] for x in (query, value) for axis in axes]
+    scores, mask = _mask(q, _regroup(scores, heads), masks, lengths)
+    weights = fake_quant(tf.nn.softmax(scores), *UNIT)
+    rate = getattr(layer, "dropout", 0.0)
+    if mask is not None and (rate > 0.0 or return_attention_scores or len(query.shape) != 3):
+        # There Keras gives nothing to a query that may attend to nothing; else, all keys alike.
+        weights = fake_quant(tf.where(mask, weights, tf.constant(0.0, weights.dtype)), *UNIT)
+    dropped = layer._dropout_layer(weights, training=training)
+    context = q.fake_quant("context", tf.matmul(_regroup(dropped, shared), values))
+    output = q.linear(layer._output_dense, keep_step(back(_regroup(context, heads)), context))
+    if not return_attention_scores:
+        return output
+    if len(axes) > 1:
+        weights = ops.reshape(weights, [*ops.shape(weights)[:-2], *lengths])
+    return output, weights
+
+
+def _width(layer: Any) -> float:
+    """Of a query."""
+    return float(layer.head_dim if hasattr(layer, "head_dim") else layer.key_dim)
+
+
+def _padding(query_mask: Any, value_mask: Any, key_mask: Any) -> list[Any]:
+    """Keras' masks of padding, (batch, steps), in the shape of scores without heads."""
+    masks = [(query_mask, -1), (value_mask, -2), (key_mask, -2)]
+    return [ops.expand_dims(ops.cast(m, "bool"), axis) for m, axis in masks if m is not None]
+
+
+def _bands(query: Any, value: Any, causal: bool, window: int | None) -> list[Any]:
+    """Masks by the distance of two positions: constants where the lengths are known."""
+    if not causal and window is None:
+        return []
+    known = query.shape[1] is not None and value.shape[1] is not None
+    library = np if known else ops
+    rows, columns = (library.arange(ops.shape(x)[1]) for x in (query, value))
+    distance = rows[:, None] - columns[None, :]
+    masks = [distance >= 0] if causal else []
+    return masks if window is None else [*masks, library.abs(distance) < window]
+
+
+def _by_head(x: Any, axes: Sequence[int]) -> tuple[Any, Any]:
+    """(batch, *positions, heads, width) with the attended positions next to last, as one axis.
+
+    Args:
+        x: The tensor.
+        axes: The attended axes; the others are like batches.
+
+    Returns:
+        The tensor (batch, *others, heads, attended, width), and the function that brings a tensor
+        of that shape back.
+    """
+    rank = len(x.shape)
+    others = [axis for axis in range(1, rank - 2) if axis not in axes]
+    order = [0, *others, rank - 2, *axes, rank - 1]
+    y = tf.transpose(x, order)
+    sizes = ops.shape(y)
+    if len(axes) > 1:
+        y = ops.reshape(y, [*sizes[: -1 - len(axes)], -1, sizes[-1]])
+
+    def back(z: Any) -> Any:
+        if len(axes) > 1:
+            z = ops.reshape(z, [*sizes[:-1], z.shape[-1]])
+        return tf.transpose(z, np.argsort(order))
+
+    return y, back
+
+
+def _regroup(x: Any, heads: int) -> Any:
+    """(batch, heads, rows, width) with as many heads as asked for, of longer or shorter columns.
+
+    Queries that share a key stand below each other in one product, so that no key is repeated.
+    """
+    if x.shape[-3] == heads:
+        return x
+    rows = ops.shape(x)[-2] * x.shape[-3] // heads
+    return ops.reshape(x, [-1, heads, rows, x.shape[-1]])
+
+
+def _mask(q: Any, scores: Any, masks: list[Any], lengths: list[Any]) -> tuple[Any, Any]:
+    """Scores rounded to int8, the lowest int8 value where a mask is False; and the mask.
+
+    The range reaches so far below the scores that all masked positions together weigh less than a
+    step of the softmax: by log(256 n).
+    """
+    if not masks:
+        return q.fake_quant("scores", scores), None
+    mask = functools.reduce(ops.logical_and, masks)
+    # A mask has no axis for the heads.
+    for _ in range(len(scores.shape) - 2 + len(lengths) - len(mask.shape)):
+        mask = ops.expand_dims(mask, -len(lengths) - 1)
+    if len(lengths) > 2:
+        batch = ops.shape(mask)[: -len(lengths)]
+        mask = ops.broadcast_to(mask, [*batch, *lengths])
+        mask = ops.reshape(mask, [*batch, *ops.shape(scores)[-2:]])
+    if is_exporting():
+        low, _ = nudged(*q.inner["scores"].range())
+        hidden = tf.where(mask, q.fake_quant("scores", scores), low)
+        return q.fake_quant("scores", hidden), mask
+    seen = tf.where(mask, scores, tf.zeros_like(scores))
+    span = tf.math.log((ACTIVATION_STEPS + 1.0) * tf.cast(tf.shape(scores)[-1], tf.float32))
+    lowest = tf.cast(tf.reduce_min(seen), tf.float32) - span
+    q.observe("scores", tf.stack([lowest, tf.cast(tf.reduce_max(seen), tf.float32)]))
+    hidden = tf.where(mask, scores, tf.constant(MASKED, scores.dtype))
+    return q.fake_quant("scores", hidden, observe=False), mask

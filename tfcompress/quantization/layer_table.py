@@ -1,0 +1,184 @@
+"""The table: what becomes of each Keras layer and operation in an int8 file."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+import keras
+from keras import activations, layers
+
+from tfcompress.model.kernels import kernels_of
+from tfcompress.quantization.composites.table import RECIPES, recipe_of
+from tfcompress.quantization.ops.activations import fixed_range, is_fused
+
+from .ops import affine, linear
+
+__all__ = ["Rule", "fixed_output", "is_relu", "needs_wrapper", "rule_of", "why_float"]
+
+
+class Rule(Enum):
+    """What becomes of an operation's output."""
+
+    SAME = "moves int8 values about: the input's range"
+    SHARED = "int8, rounded to the input's range"
+    JOINED = "int8, all inputs in one range"
+    FIXED = "int8, in the range that TFLite prescribes"
+    OWN = "int8, in a range of its own"
+    ROUNDED = "int8, in the range of its table"
+    NONE = "no float"
+
+
+_SAME_LAYERS = (
+    layers.ActivityRegularization,
+    layers.AlphaDropout,
+    layers.Cropping1D,
+    layers.Cropping2D,
+    layers.Cropping3D,
+    layers.Dropout,
+    layers.Flatten,
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+    layers.GlobalMaxPooling1D,
+    layers.GlobalMaxPooling2D,
+    layers.Identity,
+    layers.Masking,
+    layers.MaxPooling1D,
+    layers.MaxPooling2D,
+    layers.Permute,
+    layers.RepeatVector,
+    layers.Reshape,
+    layers.SpatialDropout1D,
+    layers.SpatialDropout2D,
+    layers.SpatialDropout3D,
+    layers.UpSampling1D,
+    layers.ZeroPadding1D,
+    layers.ZeroPadding2D,
+    layers.ZeroPadding3D,
+    # These do nothing at inference.
+    layers.RandomBrightness,
+    layers.RandomContrast,
+    layers.RandomCrop,
+    layers.RandomFlip,
+    layers.RandomRotation,
+    layers.RandomTranslation,
+    layers.RandomZoom,
+)
+_SAME_OPERATIONS = {
+    "BroadcastTo",
+    "ExpandDims",
+    "Flip",
+    "GetItem",
+    "Identity",
+    "Max",
+    "Moveaxis",
+    "Ravel",
+    "Repeat",
+    "Reshape",
+    "Roll",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "StopGradient",
+    "Swapaxes",
+    "Take",
+    "Tile",
+    "Transpose",
+}
+_SHARED_LAYERS = (layers.AveragePooling1D, layers.AveragePooling2D)
+_JOINED_LAYERS = (layers.Concatenate, layers.Maximum, layers.Minimum)
+_JOINED_OPERATIONS = {"Concatenate", "Maximum", "Minimum", "Stack"}
+_FIXED_OPERATIONS = {
+    "Sigmoid": activations.sigmoid,
+    "Softmax": activations.softmax,
+    "Tanh": activations.tanh,
+}
+
+_NO_KERNEL = {
+    layers.Conv1DTranspose: "TFLite has no such op; it has Conv2DTranspose, on images of width 1",
+    layers.Conv3D: "TFLite's CONV_3D has no int8 kernel",
+    layers.Conv3DTranspose: "TFLite's CONV_3D_TRANSPOSE has no int8 kernel",
+}
+_SUMS_IN_FLOAT = {
+    layers.GroupNormalization: "its sums of squares need float",
+    layers.LayerNormalization: "its sums of squares need float",
+    layers.RMSNormalization: "its sums of squares need float",
+    layers.UnitNormalization: "its sums of squares need float",
+    layers.ELU: "TFLite's ELU has no int8 kernel that the converter uses",
+}
+
+
+def rule_of(operation: Any) -> Rule:
+    """The rule for a layer or an operation of `keras.ops`; `OWN` for an unknown one.
+
+    >>> rule_of(layers.Flatten()).name, rule_of(layers.Dense(2)).name
+    ('SAME', 'OWN')
+    """
+    name = type(operation).__name__
+    if type(operation) is layers.TimeDistributed:
+        rule = rule_of(operation.layer)
+        return rule if rule not in (Rule.JOINED, Rule.NONE) else Rule.OWN
+    if not isinstance(operation, keras.layers.Layer):
+        if name in _SAME_OPERATIONS:
+            return Rule.SAME
+        if name in _JOINED_OPERATIONS:
+            return Rule.JOINED
+        return Rule.FIXED if name in _FIXED_OPERATIONS else Rule.OWN
+    if type(operation) in _SAME_LAYERS:
+        return Rule.SAME
+    if isinstance(operation, layers.UpSampling2D):
+        return Rule.SAME if operation.interpolation == "nearest" else Rule.SHARED
+    if type(operation) in _SHARED_LAYERS:
+        return Rule.SHARED
+    if type(operation) in _JOINED_LAYERS:
+        return Rule.JOINED
+    recipe = recipe_of(operation)
+    if recipe is not None and recipe.rounded:
+        return Rule.ROUNDED
+    return Rule.OWN if fixed_output(operation) is None else Rule.FIXED
+
+
+def fixed_output(operation: Any) -> tuple[float, float] | None:
+    """The output range that TFLite prescribes for the operation, if it does."""
+    if not isinstance(operation, keras.layers.Layer):
+        return fixed_range(_FIXED_OPERATIONS.get(type(operation).__name__))
+    if type(operation) is layers.TimeDistributed:
+        return fixed_output(operation.layer)
+    if isinstance(operation, layers.Softmax):
+        return fixed_range(activations.softmax)
+    if linear.is_linear(operation) or isinstance(
+        operation, layers.Activation | layers.SeparableConv1D | layers.SeparableConv2D
+    ):
+        return fixed_range(operation.activation)
+    return None
+
+
+def is_relu(operation: Any) -> bool:
+    """Whether it is an activation that TFLite computes within the op before it."""
+    if isinstance(operation, layers.ReLU):
+        plain = not operation.negative_slope and not operation.threshold
+        return plain and operation.max_value in (None, 6.0)
+    if isinstance(operation, layers.Activation):
+        return is_fused(operation.activation)
+    return type(operation).__name__ in ("Relu", "Relu6")
+
+
+def needs_wrapper(layer: keras.layers.Layer) -> bool:
+    """Whether int8 computes the layer otherwise than float does, its output's rounding apart."""
+    return (
+        linear.is_linear(layer)
+        or affine.is_affine(layer)
+        or isinstance(layer, layers.BatchNormalization)  # which `FreezeBatchNorm` is to find
+        or (recipe_of(layer) is not None and why_float(layer) is None)
+        or (why_float(layer) is None and bool(kernels_of(layer)))
+    )
+
+
+def why_float(operation: Any) -> str | None:
+    """Why the operation is computed in float in the file, or None if it is not."""
+    if type(operation) is layers.TimeDistributed and why_float(operation.layer) is not None:
+        return why_float(operation.layer)
+    reason = _NO_KERNEL.get(type(operation)) or _SUMS_IN_FLOAT.get(type(operation))
+    if reason is None and type(operation) in RECIPES:
+        return RECIPES[type(operation)].applies(operation)
+    return reason

@@ -1,0 +1,74 @@
+"""Activation functions as TFLite computes them in int8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+from keras import activations, ops
+
+from tfcompress.quantization.numerics import fake_quant
+
+__all__ = ["FIXED_RANGES", "activate", "fixed_range", "is_fused"]
+
+Activation = Callable[[Any], Any]
+
+UNIT = (0.0, 255 / 256)
+SIGNED_UNIT = (-1.0, 127 / 128)
+
+FIXED_RANGES: dict[Any, tuple[float, float]] = {
+    activations.sigmoid: UNIT,
+    activations.softmax: UNIT,
+    activations.tanh: SIGNED_UNIT,
+}
+"""What the int8 op gives out, whatever the data: the TFLite quantization specification.
+
+https://ai.google.dev/edge/litert/models/quantization_spec
+"""
+
+_FUSED = (activations.linear, activations.relu, activations.relu6)
+
+
+def is_fused(activation: Activation) -> bool:
+    """Whether TFLite computes it within the op before it."""
+    return activation in _FUSED
+
+
+def fixed_range(activation: Any) -> tuple[float, float] | None:
+    """The range of its int8 output where TFLite prescribes one."""
+    return FIXED_RANGES.get(activation)
+
+
+def activate(activation: Activation, x: Any) -> Any:
+    """The activation of an int8 tensor, with the tensors inside it rounded to int8.
+
+    Args:
+        activation: One of Keras' functions, or any other.
+        x: Tensor, rounded to int8.
+
+    Returns:
+        The activated tensor; a range that TFLite prescribes is not applied to it yet.
+    """
+    return _INSIDE.get(activation, activation)(x)
+
+
+def _silu(x: Any) -> Any:
+    return x * fake_quant(ops.sigmoid(x), *UNIT)
+
+
+def _hard_sigmoid(x: Any) -> Any:
+    # relu6 is fused with the sum; a division by 6 would be one by a tensor.
+    return fake_quant(ops.relu6(x + 3.0), 0.0, 6.0) * (1.0 / 6.0)
+
+
+def _hard_silu(x: Any) -> Any:
+    # In this form the converter sees HARD_SWISH.
+    return x * tf.nn.relu6(x + 3.0) * (1.0 / 6.0)
+
+
+_INSIDE: dict[Any, Activation] = {
+    activations.silu: _silu,
+    activations.hard_sigmoid: _hard_sigmoid,
+    activations.hard_silu: _hard_silu,
+}
