@@ -23,7 +23,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from rich.table import Table
 
-from tfcompress.edge.machine import machine
+from tfcompress.edge.system.machine import machine
 
 Array = npt.NDArray[np.float64]
 Variant = tuple[Any, Sequence[Any]]

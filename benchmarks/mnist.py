@@ -34,8 +34,8 @@ from rich.table import Table
 
 from tfcompress import converters, edge
 from tfcompress.cost.summary import summary
-from tfcompress.pruning.prune.prune import KeepZeros, Prune
-from tfcompress.pruning.prune.schedules import Polynomial
+from tfcompress.pruning.prune import KeepZeros, Prune
+from tfcompress.pruning.schedules import Polynomial
 from tfcompress.regularizers.regularize import regularize
 
 SPARSITIES = {"dense": 0.0, "80%": 0.8, "90%": 0.9}

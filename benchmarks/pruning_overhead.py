@@ -18,8 +18,8 @@ import interleaved
 from interleaved import PLAIN, WARM_UP
 from rich.console import Console
 
-from tfcompress.pruning.prune.prune import Prune
-from tfcompress.pruning.prune.schedules import Polynomial
+from tfcompress.pruning.prune import Prune
+from tfcompress.pruning.schedules import Polynomial
 
 TARGETS = {"every 100 steps": 1.01, "every step": 1.03}
 FREQUENCIES = {"every 100 steps": 100, "every step": 1}

@@ -45,7 +45,7 @@ from rich.table import Table
 
 import tfcompress as tfc
 from tfcompress import converters, edge
-from tfcompress.edge.machine import machine
+from tfcompress.edge.system.machine import machine
 
 BASELINE = "tensorflow-model-optimization"
 FLOAT, POST, QAT, TFMOT, LONGER = "float32", "post-training", "QAT", "tfmot QAT", "float32 longer"

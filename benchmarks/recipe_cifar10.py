@@ -47,7 +47,7 @@ from rich.table import Table
 
 import tfcompress as tfc
 from tfcompress import converters, edge
-from tfcompress.edge.machine import machine
+from tfcompress.edge.system.machine import machine
 
 FLOAT, POST = "float32", "int8 after training"
 CUT, CUT_AGAIN, ZEROS, QAT = "channels cut", "cut again", "zeros", "zeros, int8"

@@ -41,7 +41,7 @@ from rich.table import Table
 
 import tfcompress as tfc
 from tfcompress import converters, edge, masks
-from tfcompress.edge.machine import machine
+from tfcompress.edge.system.machine import machine
 
 DENSE, SOME, MOST = "dense", "80% zeros", "90% zeros"
 BLOCKS, MORE_BLOCKS, SHARED = "80% in blocks", "90% in blocks", "80%, 16 values"

@@ -4,16 +4,16 @@
 with its model on the same samples, `sparsify` makes zeros in a file count.
 """
 
+from tfcompress.converters.file.read import Inspection, inspect
+from tfcompress.converters.precisions.base import DynamicInt8, Float16, Float32, Int8, Precision
+from tfcompress.converters.xnnpack.sparse_check import Finding, GraphForm, graph_form
 from tfcompress.edge.errors import ModelFileError
 
+from .conversion import Converted, convert, convert_all
 from .errors import ConversionError, VerificationError
-from .graph_form import Finding, GraphForm, graph_form
-from .inspect import Inspection, inspect
-from .leftovers import GraphOp
-from .precision import DynamicInt8, Float16, Float32, Int8, Precision
+from .int8_coverage import GraphOp
 from .sparse import Sparse, SparseWeight, Sparsified, sparsify
-from .tflite import Converted, convert, convert_all
-from .verify import OutputError, Verification, verify
+from .verification import OutputError, Verification, verify
 
 __all__ = [
     "ConversionError",

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tfcompress.edge.files import write_whole
-from tfcompress.edge.modelfile import sizes
+from tfcompress.converters.file.read import Inspection, inspect
+from tfcompress.converters.jobs.run import ChildError, run
+from tfcompress.converters.xnnpack.sparse_check import graph_form
+from tfcompress.edge.system.files import write_whole
+from tfcompress.edge.system.tflite import sizes
 from tfcompress.model.tables import as_text
 
-from .child import ChildError, run
 from .errors import ConversionError
-from .graph_form import graph_form
-from .inspect import Inspection, inspect
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ def sparsified(
             paths = {"path": str(found.path.resolve()), "out": str(out)}
             request = {**paths, "unsafe": unsafe, **asdict(config)}
             try:
-                return run("sparsity.sparsifying", request, Path(folder), timeout)
+                return run("passes.sparsify", request, Path(folder), timeout)
             except ChildError as error:
                 raise ConversionError(
                     f"{refusal}the process that makes the weights of {found.path.name} sparse and "

@@ -5,9 +5,9 @@ Raspberry Pi, and can be copied there.
 """
 
 from .benchmark import benchmark
-from .delegates import Delegate, Placement, delegates, placement
 from .errors import DelegateMismatch, DelegateUnavailable, ModelFileError, ModelRefused
-from .report import Report
+from .placement import Delegate, Placement, delegates, placement
+from .reports.report import Report
 from .results import BenchmarkResult
 from .runner import Runner
 from .tensors import TensorInfo

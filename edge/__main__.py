@@ -1,4 +1,4 @@
-"""A child process: `python <this folder>` answers JSON lines; see `worker`.
+"""A child process: `python <this folder>` answers JSON lines; see `targets.worker`.
 
 The folder is loaded as a package of its own, under another name, so that neither tfcompress nor
 TensorFlow is imported, and so that it works where only this folder was copied to.
@@ -23,7 +23,7 @@ def _load() -> None:
     package = importlib.util.module_from_spec(spec)
     sys.modules[name] = package
     spec.loader.exec_module(package)
-    importlib.import_module(f"{name}.worker").main()
+    importlib.import_module(f"{name}.targets.worker").main()
 
 
 if __name__ == "__main__":

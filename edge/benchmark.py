@@ -10,13 +10,13 @@ from typing import Any, overload
 
 import numpy as np
 
-from . import modelfile
-from .child import Child, ChildFailure
-from .delegates import Placement
 from .errors import ModelFileError
-from .machine import Machine
+from .placement import Placement
 from .results import BenchmarkResult
 from .runner import DELEGATES
+from .system import tflite as modelfile
+from .system.machine import Machine
+from .targets.local import Child, ChildFailure
 
 Pathlike = str | os.PathLike[str]
 Progress = Callable[[int, int], None]
@@ -88,7 +88,7 @@ def benchmark(
     gives a result that says so. Nothing is raised for it.
 
     >>> from tfcompress import edge
-    >>> from tfcompress.edge.modelfile import PROBE
+    >>> from tfcompress.edge.system.tflite import PROBE
     >>> result = edge.benchmark(PROBE, min_runs=20, min_seconds=0.0)
     >>> result.status, result.bytes, result.runs, result.median_ms > 0
     ('ok', 516, 20, True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .delegates import Placement
-from .machine import Machine
+from .placement import Placement
+from .system.machine import Machine
 
 Metric = float | int | str
 

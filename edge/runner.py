@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from . import modelfile
-from .cpu import CpuEngine
-from .gpu import GpuEngine
+from .engines.cpu import CpuEngine
+from .engines.gpu import GpuEngine
+from .system import tflite as modelfile
 from .tensors import Array, TensorInfo, dequantize, quantize
 
 DELEGATES = ("xnnpack", "reference", "gpu")
@@ -27,7 +27,7 @@ class Runner:
 
     >>> import numpy as np
     >>> from tfcompress import edge
-    >>> from tfcompress.edge.modelfile import PROBE  # adds 1 to rows of four numbers
+    >>> from tfcompress.edge.system.tflite import PROBE  # adds 1 to rows of four numbers
     >>> runner = edge.Runner(PROBE)
     >>> print(runner.inputs[0])
     'x': float32 (any, 4)

@@ -1,15 +1,14 @@
-import os
-import re
-import subprocess
-import sys
-import textwrap
-
+import keras
+import numpy as np
 import pytest
+from keras import layers
 
-from tests.warm_children import warm_children
+from tests.support.warm_children import warm_children
 
 # Where doctests are looked for, it would be imported, and leave that process without Keras.
-collect_ignore = ["preloaded.py"]
+collect_ignore = ["support/preloaded.py"]
+
+SAMPLES, FEATURES = 64, 12
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,43 +18,29 @@ def converting_starts_at_once():
         yield
 
 
-def need(condition: object, reason: str) -> None:
-    """Skip the calling test on a user's machine, fail it in CI, where a component is missing."""
-    if condition:
-        return
-    if os.environ.get("CI"):
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
+@pytest.fixture(autouse=True)
+def seeded():
+    keras.utils.set_random_seed(0)
 
 
-def as_id(value: object) -> str:
-    """A parameter's name: as it prints, but for addresses, which are others in each process."""
-    return re.sub(" at 0x[0-9a-f]+", "", str(value))
+@pytest.fixture(scope="session")
+def data():
+    """Inputs `(64, 12)` and targets `(64, 3)` of a regression that can be learned."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(SAMPLES, FEATURES)).astype(np.float32)
+    return x, np.tanh(x @ rng.normal(size=(FEATURES, 3))).astype(np.float32)
 
 
-TWO_CPUS = """
-import keras
-import numpy as np
-import tensorflow as tf
-
-[cpu] = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-assert strategy.num_replicas_in_sync == 2
-"""
-
-
-def on_two_cpus(program: str) -> None:
-    """Run `program`, which has `strategy`, `keras`, `np` and `tf`, and fail if it does.
-
-    Logical devices must be set before TensorFlow starts, hence the child process.
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", TWO_CPUS + textwrap.dedent(program) + "\nprint('fine')"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+@pytest.fixture
+def mlp():
+    """Two kernels of 12 x 10 and 10 x 3; compiled."""
+    model = keras.Sequential(
+        [
+            keras.Input((FEATURES,)),
+            layers.Dense(10, activation="relu", name="hidden"),
+            layers.Dense(3, name="head"),
+        ]
     )
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert done.stdout.strip().endswith("fine")
+    # Compiling with XLA takes longer than training; test_training_modes.py has both.
+    model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=False)
+    return model

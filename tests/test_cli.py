@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 import tfcompress
-from tests.converters.sparse_nets import converted
+from tests.zoo.sparse_nets import converted
 from tfcompress import budgets, converters
 from tfcompress.cli import main
-from tfcompress.edge.modelfile import sizes
+from tfcompress.edge.system.tflite import sizes
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from hypothesis.extra import numpy as hnp
 from keras import layers
 
 import tfcompress as tfc
-from tests.conftest import on_two_cpus
+from tests.support.helpers import on_two_cpus
 from tfcompress import converters, schedules
 from tfcompress.clustering import k_means
-from tfcompress.converters.sparsity.packing import unpack
-from tfcompress.edge.modelfile import sizes
+from tfcompress.converters.passes.flatbuffer import unpack
+from tfcompress.edge.system.tflite import sizes
 from tfcompress.model.kernels import kernels
 
 

@@ -8,7 +8,7 @@ nor TensorFlow.
 import os
 from importlib.util import find_spec
 
-from tfcompress.edge.console import captured
+from tfcompress.edge.system.console import captured
 
 from . import edge
 
@@ -71,12 +71,13 @@ if find_spec("keras") is not None and find_spec("tensorflow") is not None:
     from tfcompress.low_rank.plan import LowRankPlan
     from tfcompress.low_rank.planning import low_rank_plan
     from tfcompress.models.separable import separable_net
-    from tfcompress.pruning.prune.prune import KeepZeros, Prune, prune_weights
+    from tfcompress.pruning.prune import KeepZeros, Prune, prune_weights
     from tfcompress.quantization.calibrate import FreezeBatchNorm, FreezeRanges, calibrate
     from tfcompress.quantization.fake_quant import FakeQuant
-    from tfcompress.quantization.quantize import quantize_aware, strip
+    from tfcompress.quantization.quantize import quantize_aware
     from tfcompress.quantization.report import QatReport, qat_report
     from tfcompress.quantization.scheme import Int8Scheme
+    from tfcompress.quantization.strip import strip
     from tfcompress.quantization.wrapper import QuantizeWrapper
     from tfcompress.regularizers.group_lasso import GroupLasso
     from tfcompress.regularizers.regularize import regularize

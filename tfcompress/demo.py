@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tfcompress.edge.console import captured
-from tfcompress.edge.report import check_target
-from tfcompress.pruning.prune.prune import KeepZeros, Prune
+from tfcompress.edge.reports.report import check_target
+from tfcompress.edge.system.console import captured
+from tfcompress.pruning.prune import KeepZeros, Prune
 from tfcompress.regularizers.regularize import regularize
 
 from . import converters, edge

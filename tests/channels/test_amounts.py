@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import tfcompress as tfc
-from tests.conftest import as_id
+from tests.support.helpers import as_id
 from tfcompress import budgets, edge, importance
 
 

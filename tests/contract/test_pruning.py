@@ -7,7 +7,7 @@ import pytest
 from tests.zoo.architectures import ARCHITECTURES, NAMES, SAMPLES
 from tfcompress import schedules
 from tfcompress.model.kernels import kernels
-from tfcompress.pruning.prune.prune import Prune
+from tfcompress.pruning.prune import Prune
 
 
 @pytest.mark.parametrize("name", NAMES)

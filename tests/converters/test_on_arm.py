@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import need
-from tests.converters.sparse_nets import (
+from tests.support.helpers import need
+from tests.zoo.sparse_nets import (
     ENGAGING,
     KINDS,
     NETS,
@@ -24,7 +24,8 @@ from tests.converters.sparse_nets import (
     read,
 )
 from tfcompress import converters, prune_weights, separable_net
-from tfcompress.converters.sparsity import packing, rewriting
+from tfcompress.converters.passes import flatbuffer as packing
+from tfcompress.converters.passes.sparse_encoding import rewriting
 
 ROOT = Path(__file__).parents[2]
 PYTHON = Path(os.environ.get("TFCOMPRESS_PI", ROOT / ".pi/python"))

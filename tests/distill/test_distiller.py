@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import tfcompress as tfc
-from tests.conftest import as_id, on_two_cpus
+from tests.support.helpers import as_id, on_two_cpus
 from tfcompress import schedules
 from tfcompress.demo import load_digits
 from tfcompress.distill import AttentionMaps, AttentionScores, Features, SoftTargets

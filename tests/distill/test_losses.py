@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 import tfcompress as tfc
-from tests.conftest import as_id
+from tests.support.helpers import as_id
 from tfcompress.distill import AttentionMaps, AttentionScores, Features, SoftTargets
 
 RNG = np.random.default_rng(0)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import need
-from tfcompress.edge.console import captured
+from tests.support.helpers import need
+from tfcompress.edge.system.console import captured
 
 CHROMIUM = Path("/usr/lib/chromium")
 SWIFTSHADER = {

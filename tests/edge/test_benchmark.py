@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tfcompress import edge
-from tfcompress.edge.machine import cpu_name
-from tfcompress.edge.modelfile import PROBE
+from tfcompress.edge.system.machine import cpu_name
+from tfcompress.edge.system.tflite import PROBE
 
 # The package's attribute of this name is the function.
 module = importlib.import_module("tfcompress.edge.benchmark")

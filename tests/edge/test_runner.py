@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
 from tfcompress import edge
-from tfcompress.edge.modelfile import PROBE
+from tfcompress.edge.system.tflite import PROBE
 from tfcompress.edge.tensors import TensorInfo, dequantize, natural_order, quantize
 
 
@@ -248,7 +248,7 @@ def test_the_runtime_says_nothing(files, capfd, tmp_path):
 def test_console_output_is_given_back_in_any_thread(capfd):
     from concurrent.futures import ThreadPoolExecutor
 
-    from tfcompress.edge.console import captured
+    from tfcompress.edge.system.console import captured
 
     def speak(number):
         with captured() as console:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from tests.conftest import as_id
+from tests.support.helpers import as_id
 from tfcompress.model import filters, kernels
 
 

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfcompress import importance, masks
-from tfcompress.converters.sparsity.encoding import encode
+from tfcompress import masks
+from tfcompress.converters.passes.sparse_encoding.encoding import encode
+from tfcompress.pruning.importance import magnitude
 
 # Output and input axes as the layers of Keras have them.
 DENSE = ((1,), (0,))
@@ -99,7 +100,7 @@ def test_global_scope_is_the_budget():
 
 def test_threshold_keeps_what_is_above():
     weights = np.array([-0.3, -0.2, 0.0, 0.2, 0.21], np.float32)
-    mask = masks.threshold(importance.magnitude(weights), np.float32(0.2))
+    mask = masks.threshold(magnitude(weights), np.float32(0.2))
     np.testing.assert_array_equal(mask, [True, False, False, False, True])
 
 

@@ -10,10 +10,10 @@ import tensorflow as tf
 from keras import layers
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.conftest import as_id
+from tests.support.helpers import as_id
 from tfcompress import masks, schedules
 from tfcompress.model.kernels import kernels
-from tfcompress.pruning.prune.prune import KeepZeros, Prune, prune_weights
+from tfcompress.pruning.prune import KeepZeros, Prune, prune_weights
 
 
 def fit(model, data, callbacks, epochs=3, **kwargs):

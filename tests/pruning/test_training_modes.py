@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-from tests.conftest import on_two_cpus
+from tests.support.helpers import on_two_cpus
 from tfcompress import schedules
 from tfcompress.model.kernels import kernels
-from tfcompress.pruning.prune.prune import KeepZeros, Prune
+from tfcompress.pruning.prune import KeepZeros, Prune
 
 SCHEDULE = schedules.Polynomial(0.0, 0.75, begin=2, end=12, frequency=3)
 

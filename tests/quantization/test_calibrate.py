@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 import tfcompress as tfc
-from tests.conftest import as_id
+from tests.support.helpers import as_id
 from tfcompress.quantization.fake_quant import fake_quants
 from tfcompress.quantization.wrapper import QuantizeWrapper
 

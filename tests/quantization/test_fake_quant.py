@@ -6,7 +6,7 @@ from keras import layers
 
 from tfcompress import FakeQuant
 from tfcompress.converters import ConversionError
-from tfcompress.converters.exporting import exporting
+from tfcompress.converters.export.scope import exporting
 from tfcompress.quantization import numerics as quantizers
 from tfcompress.quantization.fake_quant import fake_quants
 

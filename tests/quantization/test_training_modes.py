@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 import tfcompress as tfc
-from tests.conftest import as_id, on_two_cpus
+from tests.support.helpers import as_id, on_two_cpus
 from tfcompress import converters, schedules
 from tfcompress.model.kernels import kernels
 from tfcompress.quantization.fake_quant import fake_quants

@@ -1,4 +1,4 @@
-"""How much weights and channels matter: what matters least is pruned first."""
+"""Score the channels of a model; the lowest are cut first."""
 
 from __future__ import annotations
 
@@ -18,43 +18,19 @@ from .groups import ChannelGroup, GroupMember
 
 __all__ = [
     "ChannelImportance",
-    "Importance",
     "activation_mean",
     "activation_zeros",
     "bn_scale",
     "l1_norm",
     "l2_norm",
-    "magnitude",
     "random",
     "taylor",
 ]
-
-Importance: TypeAlias = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
-"""Weights in, scores of the same shape out; the lowest scores are pruned first."""
 
 Scores: TypeAlias = list[npt.NDArray[np.float64]]
 
 ChannelImportance: TypeAlias = Callable[[keras.Model, Sequence[ChannelGroup]], Scores]
 """A model and its groups in, a score for each unit of each group out; the lowest are cut first."""
-
-
-def magnitude(weights: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Score each weight by its absolute value.
-
-    >>> magnitude(np.array([-2.0, 0.5]))
-    array([2. , 0.5])
-
-    Args:
-        weights: Array of floats of any shape.
-
-    Returns:
-        Array of the same shape and dtype.
-
-    Reference:
-        Han et al., "Learning both Weights and Connections", https://arxiv.org/abs/1506.02626.
-    """
-    scores: npt.NDArray[Any] = np.abs(weights)
-    return scores
 
 
 def l1_norm(model: keras.Model, groups: Sequence[ChannelGroup]) -> Scores:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tfcompress import edge
-from tfcompress.edge.report import check_target
+from tfcompress.edge.reports.report import check_target
 
 from .errors import CheckFailed
 from .options import (

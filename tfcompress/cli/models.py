@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from tfcompress.edge.files import write_whole
+from tfcompress.edge.system.files import write_whole
 
 from .errors import BadInput, CheckFailed
 from .options import FILE, OUTPUT, as_json, load, loading, on_delegate, on_threads, show
@@ -77,7 +77,7 @@ def summary(
 
     With a second .keras file AFTER, both side by side.
     """
-    from tfcompress.cost import summary as summarize
+    from tfcompress import summary as summarize
 
     loaded = load(model, modules, unsafe)
     if after is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from tfcompress.edge.console import captured
+from tfcompress.edge.system.console import captured
 
 from .errors import BadInput
 

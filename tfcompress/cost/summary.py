@@ -14,9 +14,8 @@ from rich.table import Table
 from tfcompress.model.checks import check_built
 from tfcompress.model.kernels import is_kernel
 from tfcompress.model.layers import own_weights, walk
+from tfcompress.model.quantized import LayerQuantizer, TensorQuantizer
 from tfcompress.model.tables import as_text, scaled
-from tfcompress.quantization.fake_quant import FakeQuant
-from tfcompress.quantization.wrapper import QuantizeWrapper
 
 from .comparison import Comparison
 from .macs import count_macs
@@ -159,8 +158,8 @@ def summary(
     Parameters, zeros and bytes are read from the weights as they are now; the state of optimizers,
     metrics and random generators is no part of them. Multiply-accumulates are counted in the
     model's graph, as `tfcompress.cost.macs.count_macs` says; no layer is run. A quantization-aware
-    model is shown as the model that it was made of, in the same layers and numbers: the ranges that it
-    tracks are no weights.
+    model is shown as the model that it was made of, in the same layers and numbers: the ranges that
+    it tracks are no weights.
 
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="head")])
     >>> total = summary(model).total
@@ -202,9 +201,9 @@ def _summarize(model: keras.Model, inputs: Any) -> Summary:
     layers = []
     for path, lineage in walk(model):
         layer = lineage[-1] if lineage else model
-        if isinstance(layer, FakeQuant | QuantizeWrapper):
+        if isinstance(layer, TensorQuantizer | LayerQuantizer):
             continue
-        wrapper = next((part for part in lineage if isinstance(part, QuantizeWrapper)), None)
+        wrapper = next((part for part in lineage if isinstance(part, LayerQuantizer)), None)
         if wrapper is not None:
             path = "/".join(part.name for part in lineage if part is not wrapper)
         own = {id(weight): weight for weight in own_weights(layer) if id(weight) not in counted}
@@ -246,7 +245,7 @@ def _total(counts: list[int | None]) -> int | None:
 
 
 def _bits(
-    layer: keras.layers.Layer, own: Iterable[keras.Variable], wrapper: QuantizeWrapper | None
+    layer: keras.layers.Layer, own: Iterable[keras.Variable], wrapper: LayerQuantizer | None
 ) -> tuple[int, ...]:
     int8 = wrapper is not None and wrapper.why_float() is None
     found = [weight for weight in own if is_kernel(layer, weight)]

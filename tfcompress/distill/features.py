@@ -9,8 +9,7 @@ from typing import Any
 import keras
 
 from tfcompress.model.graph import Node, functional, is_graph, nodes, rebuild
-from tfcompress.quantization.fake_quant import FakeQuant
-from tfcompress.quantization.wrapper import QuantizeWrapper
+from tfcompress.model.quantized import LayerQuantizer, TensorQuantizer
 
 __all__ = ["End", "Place", "attention_at", "end", "extract", "layer_at", "output_of"]
 
@@ -141,10 +140,10 @@ def attention_at(model: keras.Model, name: str, role: str = "model") -> tuple[st
         ValueError: As for `layer_at`, or the layer is none that has attention scores.
     """
     path, node = layer_at(model, name, role)
-    if isinstance(node.operation, FakeQuant):
+    if isinstance(node.operation, TensorQuantizer):
         # It has the layer's name, and comes after it.
         path, node = _before(model, path, node)
-    layer = node.operation.layer if isinstance(node.operation, QuantizeWrapper) else node.operation
+    layer = node.operation.layer if isinstance(node.operation, LayerQuantizer) else node.operation
     if not isinstance(layer, _ATTENTION):
         raise ValueError(
             f"Layer {name!r} of the {role} {model.name!r} has no attention scores: it is no "
@@ -215,7 +214,7 @@ def end(model: keras.Model, name: str | None, role: str = "model") -> End:
         if is_graph(operation) and len(operation.outputs) == 1:
             inner, node = layer_at(operation, ends(operation)[0])
             path = f"{path}/{inner}"
-        elif isinstance(operation, FakeQuant):
+        elif isinstance(operation, TensorQuantizer):
             path, node = _before(model, path, node)
             rounded = True
         else:
@@ -227,14 +226,14 @@ def end(model: keras.Model, name: str | None, role: str = "model") -> End:
         if activation is not None or node.call.is_input:
             return End(place, activation or "", rounded)
         path, node = _before(model, path, node)
-        rounded = rounded or isinstance(node.operation, FakeQuant)
+        rounded = rounded or isinstance(node.operation, TensorQuantizer)
 
 
 def _activation(node: Node) -> str | None:
     """Of the last layer in a call that changes values, if there is one."""
     operation = node.operation
     layers = [operation]
-    if isinstance(operation, QuantizeWrapper):
+    if isinstance(operation, LayerQuantizer):
         if operation.activation is not None:
             return str(operation.activation.__name__)
         layers = [*reversed(operation.then), operation.layer]
@@ -243,7 +242,7 @@ def _activation(node: Node) -> str | None:
 
 
 def _activation_of(layer: Any, rank: int) -> str | None:
-    if isinstance(layer, (FakeQuant, *_RESHAPING)):
+    if isinstance(layer, (TensorQuantizer, *_RESHAPING)):
         return None
     kind = type(layer).__name__  # keras.ops has a Softmax too.
     if kind in ("Softmax", "LogSoftmax"):

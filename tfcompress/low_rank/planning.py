@@ -17,7 +17,7 @@ from tfcompress.model.functionalize import with_graph
 from tfcompress.model.graph import calls
 from tfcompress.model.kernels import kernels_of
 from tfcompress.model.layers import Lineage, own_weights, walk
-from tfcompress.quantization.quantize import is_quantized
+from tfcompress.model.quantized import is_quantized
 
 from . import factors, ranks
 from .plan import LowRankLayer, LowRankPlan

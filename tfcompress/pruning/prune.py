@@ -13,13 +13,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.channels.importance import Importance, magnitude
 from tfcompress.model import constraints as _constraint
 from tfcompress.model.filters import Filters
 from tfcompress.model.fit_callback import inner_optimizer
 from tfcompress.model.kernels import Kernel
 
 from . import masks as _masks
+from .importance import Importance, magnitude
 from .keep_zeros import KeepZeros, MaskCallback
 from .masks import Structure
 from .prune_weights import (

@@ -9,11 +9,11 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from tfcompress.channels.importance import Importance, magnitude
 from tfcompress.model.filters import Filters
 from tfcompress.model.kernels import Kernel, select
 
 from . import masks as _masks
+from .importance import Importance, magnitude
 from .masks import Structure
 
 __all__ = ["prune_weights"]

@@ -10,8 +10,9 @@ import keras
 import tensorflow as tf
 
 from tfcompress.converters.errors import ConversionError
-from tfcompress.converters.exporting import is_exporting
+from tfcompress.converters.export.scope import is_exporting
 from tfcompress.model.layers import all_layers
+from tfcompress.model.quantized import TensorQuantizer
 
 from . import numerics as quantizers
 from .scheme import MOVING_AVERAGE, RANGES
@@ -20,7 +21,7 @@ __all__ = ["FakeQuant", "fake_quants"]
 
 
 @keras.saving.register_keras_serializable("tfcompress")
-class FakeQuant(keras.layers.Layer):  # type: ignore[misc]
+class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
     """Round activations to the 256 values that an int8 tensor of their range can hold.
 
     The range is a moving average of the batches' lowest and highest values, or learned, or fixed.

@@ -11,9 +11,10 @@ from tfcompress.model import filters as _filters
 from tfcompress.model.checks import check_finite
 from tfcompress.model.filters import Filters
 from tfcompress.model.functionalize import with_graph
-from tfcompress.model.graph import Node, copy_layer, ends, functional, is_graph, rebuild
+from tfcompress.model.graph import Node, copy_layer, ends, is_graph, rebuild
 from tfcompress.model.kernels import kernels_of
 from tfcompress.model.layers import walk
+from tfcompress.model.quantized import is_quantized
 from tfcompress.quantization.ops.linear import is_linear
 
 from .fake_quant import FakeQuant
@@ -21,7 +22,7 @@ from .placement import Placement, place
 from .scheme import Int8Scheme
 from .wrapper import QuantizeWrapper
 
-__all__ = ["quantize_aware", "strip"]
+__all__ = ["quantize_aware"]
 
 
 def quantize_aware(
@@ -148,65 +149,6 @@ class _Quantizer:
             name=placement.names[name],
             **self.options,
         )
-
-
-def strip(model: keras.Model) -> keras.Model:
-    """The float model again, of one from `quantize_aware`, with the weights as trained.
-
-    >>> inputs = keras.Input((4,), name="x")
-    >>> model = keras.Model(inputs, keras.layers.Dense(2, name="head")(inputs))
-    >>> [layer.name for layer in strip(quantize_aware(model)).layers]
-    ['x', 'head']
-
-    Args:
-        model: A quantization-aware model. It stays as it is.
-
-    Returns:
-        A functional model with the layers that there were before, not compiled.
-
-    Raises:
-        TypeError: It is no Keras model.
-        ValueError: It holds nothing from `quantize_aware`.
-    """
-    functional(model)
-    if not is_quantized(model):
-        raise ValueError(
-            f"The model {model.name!r} is none from quantize_aware: there is nothing to strip."
-        )
-    copies: dict[int, Any] = {}
-
-    def build(model: keras.Model) -> keras.Model:
-        return rebuild(model, call, model.name)
-
-    def call(node: Node, args: Any, kwargs: Any) -> Any:
-        operation, key = node.operation, id(node.operation)
-        if node.call.is_input or isinstance(operation, FakeQuant):
-            return args[0]
-        if not isinstance(operation, Layer):
-            return operation(*args, **kwargs)
-        if isinstance(operation, QuantizeWrapper):
-            if key not in copies:
-                copies[key] = operation.unwrapped(args, kwargs)
-            first, *then = copies[key]
-            outputs = first(*args, **kwargs)
-            for layer in then:
-                outputs = layer(outputs)
-            return outputs
-        if key not in copies:
-            copies[key] = (
-                build(operation) if is_graph(operation) else copy_layer(operation, args, kwargs)
-            )
-        return copies[key](*args, **kwargs)
-
-    return build(model)
-
-
-def is_quantized(model: keras.Model) -> bool:
-    """Whether it holds layers from `quantize_aware`."""
-    return any(isinstance(lineage[-1], _OURS) for _, lineage in walk(model) if lineage)
-
-
-_OURS = (FakeQuant, QuantizeWrapper)
 
 
 def _check(model: keras.Model) -> None:

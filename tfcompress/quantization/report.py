@@ -11,6 +11,7 @@ from rich.table import Table
 
 from tfcompress.model.graph import Node, functional, is_graph, nodes
 from tfcompress.model.kernels import kernels_of
+from tfcompress.model.quantized import is_quantized
 from tfcompress.model.tables import as_text
 
 from .fake_quant import FakeQuant
@@ -104,8 +105,6 @@ def qat_report(model: keras.Model) -> QatReport:
         TypeError: It is no Keras model.
         ValueError: It holds nothing from `quantize_aware`.
     """
-    from .quantize import is_quantized
-
     functional(model)
     if not is_quantized(model):
         raise ValueError(f"The model {model.name!r} is not quantization-aware: nothing to report.")

@@ -13,9 +13,10 @@ import tensorflow as tf
 from keras import ops
 from keras.layers import Layer
 
-from tfcompress.converters.exporting import is_exporting
+from tfcompress.converters.export.scope import is_exporting
 from tfcompress.model.graph import copy_layer, from_config, symbolic_call
 from tfcompress.model.kernels import Kernel, kernels_of
+from tfcompress.model.quantized import LayerQuantizer
 from tfcompress.quantization.composites.table import recipe_of
 from tfcompress.quantization.ops.batch_norm import batch_norm
 
@@ -31,7 +32,7 @@ Activation = Callable[[Any], Any]
 
 
 @keras.saving.register_keras_serializable("tfcompress")
-class QuantizeWrapper(keras.layers.Layer):  # type: ignore[misc]
+class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
     """Compute a layer with the kernels that its int8 op will have.
 
     Kernels are rounded to int8 each time they are read, whatever layer reads them and however

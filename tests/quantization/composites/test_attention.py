@@ -8,7 +8,8 @@ from keras import layers
 from tfcompress import converters
 from tfcompress.quantization import numerics as quantizers
 from tfcompress.quantization.composites import attention
-from tfcompress.quantization.quantize import quantize_aware, strip
+from tfcompress.quantization.quantize import quantize_aware
+from tfcompress.quantization.strip import strip
 
 SAMPLES, STEPS, KEYS, WIDTH = 64, 6, 5, 8
 

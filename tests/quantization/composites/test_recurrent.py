@@ -9,8 +9,9 @@ from tfcompress import converters
 from tfcompress.quantization import numerics as quantizers
 from tfcompress.quantization.composites import recurrent
 from tfcompress.quantization.layer_table import why_float
-from tfcompress.quantization.quantize import quantize_aware, strip
+from tfcompress.quantization.quantize import quantize_aware
 from tfcompress.quantization.report import qat_report
+from tfcompress.quantization.strip import strip
 
 SAMPLES, STEPS, WIDTH, UNITS = 64, 4, 8, 5
 

@@ -1,6 +1,6 @@
 """What becomes of units where axes are joined, split, reordered or met: one function an operation.
 
-All of them take and give labels (`tfcompress.channels.dependency.units.Labels`): the units along each axis.
+All of them take and give `units.Labels`: the units along each axis.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from tfcompress.model.functionalize import with_graph
 from tfcompress.model.graph import functional, is_graph, nodes
 from tfcompress.model.kernels import kernels_of
 from tfcompress.model.layers import walk
-from tfcompress.quantization.quantize import is_quantized
+from tfcompress.model.quantized import is_quantized
 
 from .call import Call, Rule, kept
 from .layers import rule_of

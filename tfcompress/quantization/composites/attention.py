@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfcompress.converters.exporting import is_exporting
+from tfcompress.converters.export.scope import is_exporting
 from tfcompress.quantization.fake_quant import keep_step
 from tfcompress.quantization.numerics import ACTIVATION_STEPS, fake_quant, nudged
 from tfcompress.quantization.ops.activations import UNIT

@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras import layers, ops
 from keras.layers import Layer
 
-from tfcompress.converters.exporting import is_exporting
+from tfcompress.converters.export.scope import is_exporting
 from tfcompress.quantization import numerics as quantizers
 from tfcompress.quantization.fake_quant import keep_step
 from tfcompress.quantization.ops.activations import activate, is_fused

@@ -1,0 +1,92 @@
+"""What the TensorFlow converter says when it fails -> what a person can do about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import keras
+
+from tfcompress.converters.file.layers import layer_at
+from tfcompress.converters.jobs.run import ChildError
+from tfcompress.converters.precisions.base import Precision
+from tfcompress.model.layers import all_layers
+
+from .errors import ConversionError
+from .int8_coverage import GraphOp
+
+
+def explain_crash(model: keras.Model, precision: Precision, error: ChildError) -> ConversionError:
+    """The converter's process died or took too long."""
+    text = f"The TensorFlow converter {error.reason} on model '{model.name}' to {precision.name}."
+    if error.reason.startswith("took"):
+        return ConversionError(f"{text} Pass a larger timeout, or fewer calibration samples.")
+    if "No module named" in error.log or "ImportError" in error.log:
+        return ConversionError(f"{text} Its process could not start: {error}")
+    loops = _loops(model)
+    if loops:
+        return ConversionError(
+            f"{text} It is known to on recurrent layers with a loop, here {loops}. Unroll them, "
+            "which works on a trained model too: `layer.unroll = True`, then convert again. Or "
+            "choose another precision."
+        )
+    if "SIGKILL" in error.reason:
+        return ConversionError(
+            f"{text} That is what happens when memory runs out: free some, or pass fewer "
+            "calibration samples."
+        )
+    last = str(error).removeprefix(error.reason).lstrip(": ")
+    said = f" Its last words: {last}." if last else ""
+    return ConversionError(
+        f"{text}{said} Try another precision or batch_size=1, and convert parts of the model to "
+        "find the layer."
+    )
+
+
+def explain_error(model: keras.Model, precision: Precision, message: str) -> ConversionError:
+    """The converter refused the model."""
+    start = f"Model '{model.name}' cannot be converted to {precision.name}:"
+    found = list(dict.fromkeys(_unsupported(model, message)))
+    if found:
+        names = ", ".join(f"op {GraphOp(*pair)}" for pair in found)
+        loops = _loops(model)
+        lists = any(op.startswith("TensorList") for op, _ in found)
+        if loops and lists:
+            return ConversionError(
+                f"{start} the loop in {loops} needs to know the batch (it stopped at {names}). "
+                "Pass batch_size=1, or unroll the layer: `layer.unroll = True`."
+            )
+        return ConversionError(
+            f"{start} TFLite has no builtin for {names}. Replace the layer, or write it with other "
+            "ops of keras.ops."
+        )
+    return ConversionError(f"{start} {_first_line(message)}")
+
+
+def _unsupported(model: keras.Model, message: str) -> Iterator[tuple[str, str | None]]:
+    """Ops outside the builtins, with their layers, out of the converter's error text."""
+    ops = [
+        op.strip()
+        for line in re.findall(r"^(?:TF Select|Custom) ops: (.+)$", message, re.MULTILINE)
+        for op in line.split(",")
+    ]
+    ops += re.findall(r"error: .*'tf\.(\w+)' op ", message)
+    # A location reads fused["MatrixInverse:", "model_1/layer_1/MatrixInverse@function"].
+    places = re.findall(r'fused\["(\w+):", "([^"@]+)', message)
+    for op in dict.fromkeys(ops):
+        layers = [layer_at(model, place) for kind, place in places if kind == op]
+        yield from ((op, layer) for layer in layers or [None])
+
+
+def _loops(model: keras.Model) -> str:
+    names = [
+        f"'{layer.name}'"
+        for layer in all_layers(model)
+        if isinstance(layer, keras.layers.RNN) and not getattr(layer, "unroll", False)
+    ]
+    return ", ".join(names)
+
+
+def _first_line(message: str) -> str:
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return lines[0] if lines else "the converter gave no reason"

@@ -1,0 +1,1 @@
+"""Trace a Keras model into a SavedModel that the TensorFlow converter can read."""

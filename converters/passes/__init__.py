@@ -1,0 +1,1 @@
+"""Rewrites of a .tflite file, each run in a child process."""

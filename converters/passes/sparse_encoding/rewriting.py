@@ -1,0 +1,217 @@
+"""Dense weights -> sparse ones, the computation the same. Runs in child processes.
+
+A sparse constant goes through DENSIFY, which the runtime carries out once, as it loads the file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from ..graph import DTYPES, TYPE_NAMES, Graph, graphs
+from . import fully_connected
+from .encoding import Encoding, Level, encode
+from .rounding import Grid
+
+Json = dict[str, Any]
+Grids = dict[tuple[int, int], Grid]
+
+# Ops that compute the same from DENSIFY's output, on every kernel: where they take their weights,
+# and along which axis of these the channels lie.
+WEIGHTS = {"CONV_2D": (1, 0), "CONV_3D": (1, 4), "DEPTHWISE_CONV_2D": (1, 3),
+           "FULLY_CONNECTED": (1, 0), "GATHER": (0, 0), "TRANSPOSE_CONV": (1, 0)}  # fmt: skip
+# Of these, the ones that XNNPACK leaves alone, but takes DENSIFY -> DEQUANTIZE before them: they
+# read memory that nobody wrote.
+_NOT_DEQUANTIZED = {"CONV_3D", "GATHER", "TRANSPOSE_CONV"}
+# Bytes of the tables around a sparse tensor: DENSIFY, its output, the levels. Measured.
+_TABLES = 200
+
+_VECTORS = {
+    np.dtype(np.uint8): (schema.SparseIndexVector.Uint8Vector, schema.Uint8VectorT),
+    np.dtype(np.uint16): (schema.SparseIndexVector.Uint16Vector, schema.Uint16VectorT),
+    np.dtype(np.int32): (schema.SparseIndexVector.Int32Vector, schema.Int32VectorT),
+}
+
+
+def dynamic_range(model: Any) -> str:
+    """A tensor of integer weights that an op computes floats with; "" if there is none."""
+    for graph in graphs(model):
+        for node in graph.tables.operators or ():
+            inputs = () if node.inputs is None else [int(i) for i in node.inputs if i >= 0]
+            output = graph[int(node.outputs[0])]
+            if graph.op(node) == "DEQUANTIZE" or output.type != schema.TensorType.FLOAT32:
+                continue
+            for index in inputs:
+                if _is_weight(graph, index) and "int" in TYPE_NAMES[graph[index].type]:
+                    return _name(graph, index)
+    return ""
+
+
+def round_weights(model: Any) -> Grids:
+    """Move the float weights that ops multiply with onto int8 grids; they stay float32 for now.
+
+    Args:
+        model: A `ModelT`, which is changed. A float16 weight becomes float32, its DEQUANTIZE goes.
+
+    Returns:
+        (subgraph, tensor) -> its grid.
+    """
+    grids: Grids = {}
+    for number, graph in enumerate(graphs(model)):
+        # All of them: XNNPACK miscomputes an op with a bias from float16 and weights from int8.
+        halves = graph.fold_float16()
+        for index in range(len(graph.tables.tensors)):
+            if not _is_weight(graph, index) or _why_dense(graph, index):
+                continue
+            ops = {graph.op(node) for node, _ in graph.readers(index)}
+            if graph[index].type != schema.TensorType.FLOAT32 or ops & _NOT_DEQUANTIZED:
+                continue
+            dtype = np.dtype(np.float16 if index in halves else np.float32)
+            grid = Grid.of(graph.array(index).astype(dtype), WEIGHTS[ops.pop()][1])
+            # Scales and zero points, for each channel, must not take more than int8 saves.
+            if 3 * grid.values.size > 12 * grid.scale.size + _TABLES:
+                grids[number, index] = grid
+                graph.set_array(index, grid.weights())
+    return grids
+
+
+def rewrite(model: Any, grids: Grids, unsafe: str, skip_zeros: bool = False) -> list[Json]:
+    """Make every weight sparse for which that pays.
+
+    Args:
+        model: A `ModelT`, which is changed.
+        grids: What `round_weights` gave: weights to be stored as int8.
+        unsafe: Why nothing may go through DENSIFY; "" if it may.
+        skip_zeros: Whether FULLY_CONNECTED may take sparse weights as they are. Defaults to False.
+
+    Returns:
+        The weights of all subgraphs, and what became of each: the fields of `SparseWeight`.
+    """
+    return [
+        _rewrite(graph, index, grids.get((number, index)), unsafe, skip_zeros)
+        for number, graph in enumerate(graphs(model))
+        for index in range(len(graph.tables.tensors))
+        if _is_weight(graph, index)
+    ]
+
+
+def _rewrite(graph: Graph, index: int, grid: Grid | None, unsafe: str, skip_zeros: bool) -> Json:
+    stored = graph.model.buffers[graph[index].buffer].data.nbytes
+    entry: Json = {
+        "name": _name(graph, index),
+        "dtype": TYPE_NAMES[graph[index].type],
+        "shape": [int(size) for size in graph[index].shape],
+        "zeros": None,
+        "bytes_before": stored,
+        "bytes_after": stored,
+        "encoding": "",
+        "reason": _why_dense(graph, index),
+    }
+    if entry["reason"]:
+        return entry
+    array = graph.array(index) if grid is None else grid.values
+    entry["zeros"] = float(np.mean(array == 0))
+    if skip_zeros and grid is None and fully_connected.skips_zeros(graph, index):
+        encoding = encode(array, fully_connected.SKIPPING)
+        _store(graph, index, encoding)
+        fully_connected.skip_zeros(graph)
+        return {**entry, "bytes_after": encoding.bytes, "encoding": f"{encoding}, zeros skipped"}
+    if grid is not None:
+        entry["dtype"], entry["bytes_before"] = grid.dtype.name, grid.dtype.itemsize * array.size
+        index = _dequantize(graph, index, grid)
+    connected = fully_connected.int8_readers(graph, index) if grid is None else []
+    if connected:
+        array = array.reshape(fully_connected.kernel_shape(*array.shape))
+    encoding = encode(array)
+    extra = sum(fully_connected.extra_bytes(graph, node) for node in connected)
+    after = encoding.bytes + _TABLES + extra
+    if unsafe or after >= array.nbytes:
+        reason = unsafe or "no sparse encoding is smaller"
+        return {**entry, "bytes_after": array.nbytes, "reason": reason}
+    for node in connected:
+        fully_connected.to_convolution(graph, node, array.shape)
+    graph[index].shape = np.array(array.shape, np.int32)
+    sparse = graph.add(like=index)
+    _store(graph, sparse, encoding)
+    graph.compute(index, "DENSIFY", sparse, version=1)
+    return {**entry, "bytes_after": after, "encoding": str(encoding)}
+
+
+def _name(graph: Graph, index: int) -> str:
+    return (graph[index].name or b"").decode("utf-8", "replace")
+
+
+def _is_weight(graph: Graph, index: int) -> bool:
+    kind = TYPE_NAMES[graph[index].type]
+    numbers = "float" in kind or kind in ("int8", "uint8", "int4", "int2")
+    return numbers and len(graph[index].shape) > 1 and graph.constant(index)
+
+
+def _why_dense(graph: Graph, index: int) -> str:
+    """What stands in the way of a sparse form; "" for nothing."""
+    tensor = graph[index]
+    if tensor.sparsity is not None:
+        return "it is sparse already"
+    if tensor.type not in DTYPES:
+        return f"the runtime unpacks no sparse {TYPE_NAMES[tensor.type]}"
+    if index in graph.border:
+        return "it is an input or an output of its graph"
+    readers = graph.readers(index)
+    if tensor.type == schema.TensorType.FLOAT16:
+        if any(graph.op(node) != "DEQUANTIZE" for node, _ in readers):
+            return "an op takes it as float16"
+        readers = [r for node, _ in readers for r in graph.readers(int(node.outputs[0]))]
+        for node, _ in readers:
+            if graph.op(node) in _NOT_DEQUANTIZED:
+                return f"{graph.op(node)} takes float16 dense only"
+    if not readers:
+        return "no op takes it"
+    for node, place in readers:
+        op = graph.op(node)
+        if op not in WEIGHTS or place != WEIGHTS[op][0]:
+            return f"{op} takes it dense only"
+        if tensor.type == schema.TensorType.INT8 and op == "FULLY_CONNECTED":
+            reason = fully_connected.why_dense(graph, node)
+            if reason:
+                return reason
+    return ""
+
+
+def _dequantize(graph: Graph, index: int, grid: Grid) -> int:
+    """Let a constant be computed from int8; returns the int8 constant."""
+    stored = graph.add(like=index, array=grid.values)
+    graph[stored].quantization = schema.QuantizationParametersT(
+        scale=grid.scale,
+        zeroPoint=np.zeros(len(grid.scale), np.int64),
+        quantizedDimension=grid.axis,
+    )
+    graph.compute(index, "DEQUANTIZE", stored, version=5)
+    return stored
+
+
+def _store(graph: Graph, index: int, encoding: Encoding) -> None:
+    """Give a tensor a sparse constant of its shape."""
+    shape = graph[index].shape
+    graph.set_array(index, encoding.values)
+    graph[index].shape = shape
+    graph[index].sparsity = schema.SparsityParametersT(
+        traversalOrder=np.array(encoding.traversal_order, np.int32),
+        blockMap=np.array(encoding.block_map, np.int32),
+        dimMetadata=[_level(level) for level in encoding.levels],
+    )
+
+
+def _level(level: Level) -> Any:
+    if level.segments is None or level.indices is None:
+        return schema.DimensionMetadataT(format=schema.DimensionType.DENSE, denseSize=level.size)
+    segments_type, segments = _VECTORS[level.segments.dtype]
+    indices_type, indices = _VECTORS[level.indices.dtype]
+    return schema.DimensionMetadataT(
+        format=schema.DimensionType.SPARSE_CSR,
+        arraySegmentsType=segments_type,
+        arraySegments=segments(level.segments),
+        arrayIndicesType=indices_type,
+        arrayIndices=indices(level.indices),
+    )

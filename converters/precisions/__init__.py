@@ -1,0 +1,1 @@
+"""What weights and activations are stored and computed in: one file each."""

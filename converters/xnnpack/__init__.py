@@ -1,0 +1,1 @@
+"""What XNNPACK makes of a file."""

@@ -1,0 +1,1 @@
+"""The runtimes that compute a file: LiteRT on the CPU and on the GPU."""

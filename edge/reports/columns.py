@@ -1,0 +1,160 @@
+"""The columns that every format of a report shows."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..results import BenchmarkResult, Metric
+
+NOTHING = "-"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a report.
+
+    Attributes:
+        title: Its heading.
+        cell: The text in the row of a result.
+        numeric: Whether the texts are numbers, which stand right and stay on one line.
+        brief: A shorter text, for terminals; None takes `cell`.
+    """
+
+    title: str
+    cell: Callable[[BenchmarkResult], str]
+    numeric: bool = True
+    brief: Callable[[BenchmarkResult], str] | None = None
+
+
+def columns(results: Sequence[BenchmarkResult]) -> list[Column]:
+    """Chooses the columns for some results; what none of them knows is left out.
+
+    Args:
+        results: The results.
+
+    Returns:
+        The columns, from left to right.
+    """
+    known = {name for result in results for name in result.metrics}
+    extra = [name for name in _in_order(results) if name not in ("zeros", "accuracy", "parity")]
+    metrics = [name for name in ("zeros", "accuracy", "parity") if name in known] + extra
+    chosen = [
+        Column("model", lambda result: one_line(result.name), numeric=False),
+        Column("KiB", lambda result: _kib(result.bytes)),
+        Column("gzip KiB", lambda result: _kib(result.gzip_bytes)),
+    ]
+    chosen += [_metric(name) for name in metrics]
+    if any(result.median_ms is not None for result in results):
+        chosen += [
+            _latency("median ms", lambda result: result.median_ms),
+            _latency("p90 ms", lambda result: result.p90_ms),
+        ]
+    if len(results) > 1 and any(result.speedup is not None for result in results):
+        chosen.append(Column("speed-up", _speedup, brief=_brief_speedup))
+    return [*chosen, Column("ran on", _ran_on, numeric=False)]
+
+
+def notes(results: Sequence[BenchmarkResult]) -> list[str]:
+    """What a reader must know to read the columns; then the machines.
+
+    Args:
+        results: The results.
+
+    Returns:
+        Sentences.
+    """
+    said = ["Sizes are those of the .tflite file as it ships, and after gzip -9."]
+    measured = [result for result in results if result.median_ms is not None]
+    if measured:
+        runs = [result.runs for result in measured]
+        span = str(runs[0]) if min(runs) == max(runs) else f"{min(runs)} to {max(runs)}"
+        said.append(f"Latencies are of one run, over {span} runs each, in a process of its own.")
+    if len(results) > 1 and any(result.speedup is not None for result in results):
+        said.append(
+            f"Speed-ups are over {_firsts(results)}: the median over interleaved "
+            "rounds, with their 10th to 90th percentile."
+        )
+    if any(result.emulated for result in results):
+        said.append(
+            "(emulated), or *: run by an emulator or a software GPU; such latencies mean nothing."
+        )
+    machines = {str(result.machine).rpartition(", ")[0] for result in results if result.machine}
+    said += [f"Measured on {machine}." for machine in sorted(machines)]
+    dates = sorted(result.machine.date for result in results if result.machine)
+    if dates:
+        said.append(f"Date: {dates[0]}.")
+    return said
+
+
+def _firsts(results: Sequence[BenchmarkResult]) -> str:
+    names = [result.speedup_over for result in results if result.speedup is not None]
+    return " or ".join(repr(one_line(name)) for name in dict.fromkeys(names))
+
+
+def _in_order(results: Sequence[BenchmarkResult]) -> list[str]:
+    return list(dict.fromkeys(name for result in results for name in result.metrics))
+
+
+def one_line(text: str) -> str:
+    """A name or a reason without line breaks and control characters, which a terminal obeys."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _kib(size: int | None) -> str:
+    return NOTHING if size is None else f"{size / 1024:.1f}"
+
+
+def milliseconds(value: float) -> str:
+    """Three significant digits, at most four decimals, no exponent: `0.0011`, `1.23`, `457`."""
+    if not math.isfinite(value) or value <= 0:
+        return str(value)
+    return f"{value:.{min(4, max(0, 2 - math.floor(math.log10(value))))}f}"
+
+
+def _latency(title: str, value: Callable[[BenchmarkResult], float | None]) -> Column:
+    def cell(mark: str) -> Callable[[BenchmarkResult], str]:
+        def text(result: BenchmarkResult) -> str:
+            found = value(result)
+            if found is None:
+                return NOTHING
+            return milliseconds(found) + (mark if result.emulated else "")
+
+        return text
+
+    return Column(title, cell(" (emulated)"), brief=cell("*"))
+
+
+def _speedup(result: BenchmarkResult) -> str:
+    if result.speedup is None or result.speedup_p10 is None or result.speedup_p90 is None:
+        return NOTHING
+    if result.speedup == result.speedup_p10 == result.speedup_p90:
+        return f"{result.speedup:.2f}x"
+    return f"{result.speedup:.2f}x ({result.speedup_p10:.2f} to {result.speedup_p90:.2f})"
+
+
+def _brief_speedup(result: BenchmarkResult) -> str:
+    return NOTHING if result.speedup is None else f"{result.speedup:.2f}x"
+
+
+def _ran_on(result: BenchmarkResult) -> str:
+    if not result.ok:
+        return one_line(f"{result.status}: {result.reason}")
+    return one_line(str(result.placement)) if result.placement else "unknown"
+
+
+def _metric(name: str) -> Column:
+    def cell(result: BenchmarkResult) -> str:
+        value = result.metrics.get(name)
+        return NOTHING if value is None else _value(name, value)
+
+    return Column(one_line(name), cell)
+
+
+def _value(name: str, value: Metric) -> str:
+    if isinstance(value, str):
+        return one_line(value)
+    if name == "zeros":
+        return f"{value:.1%}"
+    if name == "accuracy":
+        return f"{value:.2%}"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

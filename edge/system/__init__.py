@@ -1,0 +1,1 @@
+"""This machine, its console and its files."""

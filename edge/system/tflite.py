@@ -1,0 +1,82 @@
+"""The .tflite file itself: whether it is one, and how large it is."""
+
+import gzip
+import os
+from pathlib import Path
+
+from ..errors import ModelFileError
+
+# FlatBuffers schema of TensorFlow Lite: the file identifier stands after the root offset.
+_IDENTIFIER = b"TFL3"
+
+# A file of 500 bytes, y = x + 1 on float32 rows of four: to find out what a delegate does with a
+# file that is known to be fine.
+PROBE = Path(__file__).with_name("probe.tflite")
+
+
+def check(path: str | os.PathLike[str]) -> Path:
+    """Checks that a path leads to something that says it is a .tflite file.
+
+    >>> from tfcompress.edge import modelfile
+    >>> modelfile.check("nowhere.tflite")
+    Traceback (most recent call last):
+    ...
+    tfcompress.edge.errors.ModelFileError: nowhere.tflite: there is no such file
+
+    Args:
+        path: The file.
+
+    Returns:
+        The path, as a `Path`.
+
+    Raises:
+        ModelFileError: The file is missing, a folder, empty, cut off or something else; the
+            message names it and says what was found.
+    """
+    file = Path(path)
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(8)
+    except FileNotFoundError:
+        raise ModelFileError(f"{file}: there is no such file") from None
+    except IsADirectoryError:
+        raise ModelFileError(f"{file}: this is a folder, not a .tflite file") from None
+    except OSError as error:
+        raise ModelFileError(f"{file}: cannot be read: {error.strerror}") from error
+    if not head:
+        raise ModelFileError(f"{file}: the file is empty")
+    if len(head) < 8:
+        raise ModelFileError(f"{file}: holds {len(head)} bytes, which is no .tflite file")
+    if head[4:] != _IDENTIFIER:
+        raise ModelFileError(
+            f"{file}: not a .tflite file: bytes 4 to 7 are {head[4:]!r}, "
+            f"where a .tflite file has {_IDENTIFIER!r}{_guess(head)}"
+        )
+    return file
+
+
+def _guess(head: bytes) -> str:
+    for start, kind in (
+        (b"PK\x03\x04", "a zip file, such as .keras"),
+        (b"\x89HDF", "an HDF5 file, such as .h5"),
+        (b"\x1f\x8b", "a gzip file"),
+    ):
+        if head.startswith(start):
+            return f". It looks like {kind}"
+    return ""
+
+
+def sizes(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Counts the bytes of a file as it ships, and after gzip.
+
+    Zeros in the weights make a file no smaller by themselves; they make it compress better, and
+    that counts where files travel compressed (app stores, HTTP).
+
+    Args:
+        path: The file.
+
+    Returns:
+        Bytes, and bytes after `gzip -9`.
+    """
+    data = Path(path).read_bytes()
+    return len(data), len(gzip.compress(data, 9, mtime=0))

@@ -1,0 +1,1 @@
+"""Where a file is measured: a process on a device."""

@@ -1,0 +1,406 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+from keras import layers
+
+import tfcompress
+from tfcompress import converters, edge
+from tfcompress.converters import ConversionError
+
+# Before the fixture of all tests replaces it.
+from tfcompress.converters.jobs.run import _exit_code
+from tfcompress.edge.system.tflite import sizes
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def stored(path, layer):
+    """The constant of most elements that carries a layer's name, and its scales."""
+    found = converters.inspect(path)
+    place, tensor = max(
+        (pair for pair in enumerate(found.tensors) if pair[1].constant and layer in pair[1].name),
+        key=lambda pair: np.prod(pair[1].shape),
+    )
+    interpreter = Interpreter(model_path=os.fspath(path))
+    return interpreter.get_tensor(place), tensor
+
+
+def kernels(model):
+    """Kernels in TFLite's layout: the output channel first."""
+    return {
+        "conv": model.get_layer("conv").kernel.numpy().transpose(3, 0, 1, 2),
+        "scores": model.get_layer("scores").kernel.numpy().T,
+    }
+
+
+def test_files_are_what_was_asked_for(files):
+    for name, file in files.items():
+        assert file.path.is_file()
+        assert (file.bytes, file.gzip_bytes) == sizes(file)
+        assert file.float_macs == file.leftover == ()
+        assert Path(file).stem == name
+    weights = 40 * 27 + 30 * 40
+    # Each file is its kernels and a graph of a few kilobytes.
+    for name, size in (("float32", 4), ("float16", 2), ("dynamic", 1), ("int8", 1)):
+        assert weights * size < files[name].bytes < weights * size + 5_000, name
+
+
+@pytest.mark.parametrize("layer", ["conv", "scores"])
+def test_float32_and_float16_weights_are_exact(files, model, layer):
+    expected = kernels(model)[layer]
+    np.testing.assert_array_equal(stored(files["float32"], layer)[0], expected)
+    half = stored(files["float16"], layer)[0]
+    assert half.dtype == np.float16
+    np.testing.assert_array_equal(half, expected.astype(np.float16))
+
+
+@pytest.mark.parametrize("layer", ["conv", "scores"])
+@pytest.mark.parametrize("file", ["int8", "dynamic"])
+def test_int8_weights_are_symmetric_per_channel(files, model, layer, file):
+    expected = kernels(model)[layer]
+    axes = tuple(range(1, expected.ndim))
+    values, tensor = stored(files[file], layer)
+    assert tensor.dtype == "int8"
+    assert set(tensor.zero_points) == {0}
+    assert (tensor.axis, len(tensor.scales)) == (0, len(expected))
+    scale = np.abs(expected).max(axes) / 127
+    np.testing.assert_allclose(tensor.scales, scale, rtol=1e-6)  # float32 division
+    # Within one: w / scale may land on the other side of a half after a division in float32.
+    ours = np.round(expected / scale.reshape(-1, *[1] * len(axes)))
+    assert np.abs(values - ours).max() <= 1
+    assert np.mean(values == ours) > 0.99
+    assert values.min() >= -127
+
+
+def test_io_types(files, images):
+    types = {name: edge.Runner(file).inputs[0].dtype for name, file in files.items()}
+    assert types == {
+        "float32": "float32",
+        "float16": "float32",
+        "dynamic": "float32",
+        "int8": "float32",
+        "int8_io": "int8",
+        "uint8_io": "uint8",
+    }
+    # The same integers inside, whatever the border: float32 and int8 round the input alike.
+    outside, inside = (edge.Runner(files[n])(images) for n in ("int8", "int8_io"))
+    np.testing.assert_array_equal(outside, inside)
+
+
+def test_names_and_free_batch(files):
+    runner = edge.Runner(files["float32"])
+    assert [(i.name, i.shape) for i in runner.inputs] == [("image", (None, 12, 12, 3))]
+    assert [(o.name, o.shape) for o in runner.outputs] == [("scores", (None, 30))]
+
+
+def test_prints_nothing_and_leaves_the_model_alone(tmp_path, capfd):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
+    before = [w.copy() for w in model.get_weights()]
+    policy = keras.config.dtype_policy()
+    model(np.zeros((1, 4), "float32"))
+    capfd.readouterr()
+    converters.convert(model, tmp_path / "m.tflite")
+    assert capfd.readouterr() == ("", "")
+    assert keras.config.dtype_policy() == policy
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert names(tmp_path) == ["m.tflite"]
+
+
+class Nested:
+    """Many kinds of structure in one model, for one conversion."""
+
+    def __init__(self):
+        keras.utils.set_random_seed(3)
+        ids = keras.Input((5,), dtype="int32", name="ids")
+        image = keras.Input((None, None, 3), name="image")
+        text = layers.GlobalAveragePooling1D()(layers.Embedding(9, 6, name="table")(ids))
+        pixels = layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3, padding="same")(image))
+        tower = keras.Sequential([keras.Input((6,)), layers.Dense(4, "relu")], name="tower")
+        both = keras.ops.concatenate([tower(text), tower(pixels)], -1)
+        outputs = {"z_first": layers.Dense(3, name="q")(both), "a_second": both}
+        self.model = keras.Model({"ids": ids, "image": image}, outputs, name="many")
+        rng = np.random.default_rng(0)
+        self.samples = {
+            "ids": rng.integers(0, 9, (6, 5)).astype("int32"),
+            "image": rng.random((6, 8, 10, 3), "float32"),
+        }
+
+
+def test_several_inputs_and_outputs_shared_nested_and_free_shapes(tmp_path):
+    case = Nested()
+    file = converters.convert(case.model, tmp_path / "many.tflite")
+    found = converters.verify(case.model, file, case.samples)
+    # Float32 sums of fewer than 100 products, in another order: a few units of 1.2e-7.
+    found.raise_if_above(max_error=2e-6)
+    assert [o.name for o in found.outputs] == ["z_first", "a_second"]
+
+
+def test_mixed_precision_is_rebuilt_in_float32(tmp_path):
+    dtype = keras.DTypePolicy("mixed_float16")
+    inner = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(5, dtype=dtype), layers.BatchNormalization(dtype=dtype)],
+        name="inner",
+    )
+    start = keras.Input((6,), name="x")
+    scaled = layers.Lambda(lambda t: t * 2, dtype=dtype)(start)
+    model = keras.Model(start, layers.Dense(3, dtype=dtype, name="y")(inner(scaled)))
+    before = keras.config.dtype_policy()
+    file = converters.convert(model, tmp_path / "mixed.tflite")
+    x = np.random.default_rng(0).random((8, 6), "float32")
+    assert keras.config.dtype_policy() == before
+    assert inner.layers[0].compute_dtype == "float16"
+    weights = {t.dtype for t in converters.inspect(file).constants}
+    assert "float16" not in weights
+    # Keras computes in float16: three roundings of 2^-11 relative, on values below 8.
+    converters.verify(model, file, x).raise_if_above(max_error=3 * 8 * 2**-11, snr_below=50)
+
+
+class Untold(keras.Model):
+    """A subclassed model that cannot be rebuilt from its config."""
+
+    def __init__(self, factors, **kwargs):
+        super().__init__(**kwargs)
+        self.factors = factors
+        self.dense = layers.Dense(2)
+
+    def call(self, x):
+        return self.dense(x) * self.factors.value
+
+
+class Two(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(2)
+
+    def call(self, left, right):
+        return self.dense(left) + self.dense(right)
+
+
+class Factors:
+    value = 2.0
+
+
+def subclassed(model, *samples):
+    model(*samples)
+    return model
+
+
+def with_nan():
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(2, name="broken")], name="net")
+    model.layers[0].kernel.assign([[np.nan, 1], [np.inf, 1]])
+    return model
+
+
+def strings():
+    text = keras.Input((), dtype="string", name="text")
+    return keras.Model(text, layers.Identity()(text))
+
+
+BATCH = np.ones((2, 3), "float32")
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "message"),
+    [
+        (lambda: "model.keras", TypeError, r"keras.models.load_model"),
+        (lambda: keras.Sequential([layers.Dense(2)]), ConversionError, "not built"),
+        (with_nan, ConversionError, "'net/broken/kernel' of model 'net' holds 2 NaN"),
+        (strings, ConversionError, "'text' .* takes strings"),
+        (
+            lambda: subclassed(Untold(Factors(), dtype="mixed_float16"), BATCH),
+            ConversionError,
+            "could not be rebuilt as float32: .*get_config.*set_dtype_policy",
+        ),
+        (lambda: subclassed(Two(), BATCH, BATCH), ConversionError, r"\['left', 'right'\].*Wrap"),
+    ],
+)
+def test_refuses_models(make, kind, message, tmp_path):
+    model = make()
+    with pytest.raises(kind, match=f"(?s){message}"):
+        converters.convert(model, tmp_path / "m.tflite")
+    assert not names(tmp_path)
+
+
+def test_names_keras_2_models(tmp_path):
+    cls = type("Sequential", (), {"__module__": "tf_keras.src.engine.sequential"})
+    with pytest.raises(TypeError, match="Keras 2 model"):
+        converters.convert(cls(), tmp_path / "m.tflite")
+
+
+def test_refuses_arguments_before_anything_is_written(model, images, tmp_path):
+    def fails(kind, message, path="m.tflite", precision=None, **arguments):
+        with pytest.raises(kind, match=message):
+            converters.convert(
+                model, tmp_path / path, precision or converters.Float32(), **arguments
+            )
+
+    fails(ValueError, r"must end in '\.tflite'", path="m.lite")
+    fails(ValueError, "no folder.*nowhere", path="nowhere/m.tflite")
+    (tmp_path / "folder.tflite").mkdir()
+    fails(ValueError, "is a folder", path="folder.tflite")
+    fails(TypeError, r"Float16\(\)", precision=converters.Float16)
+    fails(ValueError, "batch_size", batch_size=0)
+    fails(ConversionError, "needs samples", precision=converters.Int8())
+    fails(ValueError, "batch axis", precision=converters.Int8(calibration=images[0]))
+    with pytest.raises(ValueError, match="different paths"):
+        converters.convert_all(model, {})
+    same = {
+        tmp_path / "a.tflite": converters.Float32(),
+        str(tmp_path / "a.tflite"): converters.Float16(),
+    }
+    with pytest.raises(ValueError, match="different paths"):
+        converters.convert_all(model, same)
+    assert names(tmp_path) == ["folder.tflite"]
+
+
+class Inverse(layers.Layer):
+    def call(self, x):
+        return tf.linalg.inv(x)
+
+
+def test_an_op_without_builtin_is_named_with_its_layer_and_the_old_file_stays(tmp_path):
+    block = keras.Sequential([keras.Input((3, 3)), Inverse(name="inverter")], name="block")
+    start = keras.Input((3, 3))
+    model = keras.Model(start, layers.Dense(2)(block(start)), name="bad")
+    old = tmp_path / "m.tflite"
+    old.write_bytes(b"old")
+    with pytest.raises(ConversionError, match="MatrixInverse of layer 'block/inverter'"):
+        converters.convert(model, old)
+    assert old.read_bytes() == b"old"
+    assert names(tmp_path) == ["m.tflite"]
+
+
+def recurrent():
+    start = keras.Input((6, 4), name="sequence")
+    keras.utils.set_random_seed(0)
+    x = layers.LSTM(8, name="memory")(start)
+    return keras.Model(start, layers.Dense(3, name="y")(x), name="talker")
+
+
+def test_a_loop_with_a_free_batch_says_what_to_do(tmp_path):
+    with pytest.raises(ConversionError, match=r"'memory' needs to know the batch.*batch_size=1"):
+        converters.convert(recurrent(), tmp_path / "m.tflite")
+
+
+@pytest.mark.slow
+def test_a_crash_of_the_converter_is_an_error_and_its_advice_works(tmp_path):
+    model = recurrent()
+    x = np.random.default_rng(0).random((16, 6, 4), "float32")
+    file, precision = tmp_path / "m.tflite", converters.Int8(calibration=x)
+    with pytest.raises(ConversionError, match=r"SIGSEGV.*'talker' to int8.*'memory'.*unroll"):
+        converters.convert(model, file, precision, batch_size=1)
+    assert not names(tmp_path)
+    model.get_layer("memory").unroll = True
+    converters.convert(model, file, precision, batch_size=1)
+    # 8-bit states over six steps; measured 37 dB.
+    converters.verify(model, file, x).raise_if_above(snr_below=25)
+
+
+def test_a_model_is_traced_once(tmp_path):
+    """Again, it would take as long, and the child would read a graph that nothing uses."""
+    calls = []
+
+    class Counted(layers.Layer):
+        def call(self, x):
+            calls.append(x.shape)
+            return x * 2.0
+
+    model = keras.Sequential([keras.Input((3,)), Counted()])
+    calls.clear()
+    converters.convert(model, tmp_path / "m.tflite", batch_size=5)
+    assert calls == [(5, 3)]
+
+
+def test_timeout(model, tmp_path):
+    with pytest.raises(ConversionError, match=r"longer than 0.01 s.*'small'.*larger timeout"):
+        converters.convert(model, tmp_path / "m.tflite", timeout=0.01)
+    assert not names(tmp_path)
+
+
+def test_int8_lists_what_stayed_float_and_strict_refuses_it(tmp_path):
+    start = keras.Input((4, 4, 4, 1), name="volume")
+    x = layers.Conv3D(2, 2, name="stays_float")(start)
+    model = keras.Model(start, layers.Dense(2)(layers.Flatten()(x)))
+    samples = np.random.default_rng(0).random((8, 4, 4, 4, 1), "float32")
+    precision = converters.Int8(calibration=samples)
+    file = converters.convert(model, tmp_path / "m.tflite", precision)
+    assert [str(op) for op in file.float_macs] == ["CONV_3D of layer 'stays_float'"]
+    assert [op.op for op in file.leftover] == ["QUANTIZE"]
+    with pytest.raises(ConversionError, match="CONV_3D of layer 'stays_float'"):
+        converters.convert(model, tmp_path / "strict.tflite", precision, strict=True)
+    assert names(tmp_path) == ["m.tflite"]
+
+
+def test_fixed_batch(model, images, tmp_path):
+    """16 does not divide 40: the last calibration batch is filled up."""
+    precision = converters.Int8(calibration=images)
+    file = converters.convert(model, tmp_path / "m.tflite", precision, batch_size=16)
+    assert edge.Runner(file).inputs[0].shape == (16, 12, 12, 3)
+    converters.verify(model, file, images).raise_if_above(lsb=3)
+
+
+def test_a_child_as_users_start_it(files, tmp_path):
+    request, log = tmp_path / "request.json", tmp_path / "log.txt"
+    request.write_text(json.dumps({"path": os.fspath(files["int8"])}))
+    assert _exit_code("flatbuffer", request, log, timeout=60) == 0
+    reply = json.loads((tmp_path / "reply.json").read_text())
+    assert (reply["load_error"], reply["bytes"]) == (None, files["int8"].bytes)
+    request.write_text("{}")
+    assert _exit_code("flatbuffer", request, log, timeout=60) == 1
+    assert "KeyError: 'path'" in log.read_text()
+    with pytest.raises(subprocess.TimeoutExpired):
+        _exit_code("flatbuffer", request, log, timeout=0.001)
+
+
+@pytest.mark.parametrize("job", ["jobs.read", "jobs.lower"])
+def test_children_import_no_more_than_they_need(job, tmp_path):
+    # The child's own entry, with a request that no job can read: it imports, then fails.
+    code = (
+        "import runpy, sys\n"
+        "try:\n"
+        "    runpy.run_path(sys.argv[3], run_name='__main__')\n"
+        "except (KeyError, TypeError):\n"
+        "    names = ('tfcompress', 'keras', 'tensorflow')\n"
+        "    print(*(name for name in names if sys.modules.get(name)))\n"
+    )
+    request = tmp_path / "request.json"
+    request.write_text("{}")
+    main = Path(converters.__file__).with_name("jobs") / "__main__.py"
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", code, job, str(request), str(main)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.split() == (["tensorflow"] if job == "jobs.lower" else [])
+
+
+@pytest.mark.parametrize(
+    ("precision", "message"),
+    [
+        (converters.Float32(), r"float32 is not to be had. Use Int8\(\), or .*strip"),
+        (converters.Float16(), "float16 is not to be had"),
+        (converters.DynamicInt8(), "dynamic_int8 is not to be had"),
+        # They would make int8 of the layers that were to stay float.
+        (converters.Int8(calibration=np.zeros((1, 4), "float32")), "Leave them out.*calibrate"),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_model_with_ranges_of_its_own_becomes_int8_and_takes_no_samples(
+    precision, message, tmp_path
+):
+    model = keras.Sequential([keras.Input((4,)), tfcompress.FakeQuant(fixed=(-1.0, 1.0))])
+    with pytest.raises(ConversionError, match=message):
+        converters.convert(model, tmp_path / "no.tflite", precision)
+    assert names(tmp_path) == []

@@ -1,0 +1,50 @@
+"""How the rest of the house sees quantization-aware layers, without importing quantization."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from .layers import walk
+
+__all__ = ["LayerQuantizer", "TensorQuantizer", "is_quantized"]
+
+
+class TensorQuantizer:
+    """A layer that rounds a tensor to integers and does nothing else: `FakeQuant` is one."""
+
+
+class LayerQuantizer:
+    """A layer that computes another one as its integer op does: `QuantizeWrapper` is one.
+
+    Attributes:
+        layer: The layer inside.
+        then: Layers that follow it in the same op.
+        activation: Activation that was taken out of the layer, if any.
+    """
+
+    layer: keras.layers.Layer
+    then: list[keras.layers.Layer]
+    activation: Callable[[Any], Any] | None
+
+    def why_float(self) -> str | None:
+        """Return why the layer is computed in float in the file, or None if it is not."""
+        raise NotImplementedError
+
+
+def is_quantized(model: keras.Model) -> bool:
+    """Return whether the model holds layers from `quantize_aware`.
+
+    >>> is_quantized(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
+    False
+
+    Args:
+        model: A built model.
+
+    Returns:
+        True if a layer rounds, nested ones included.
+    """
+    ours = (LayerQuantizer, TensorQuantizer)
+    return any(isinstance(lineage[-1], ours) for _, lineage in walk(model) if lineage)
