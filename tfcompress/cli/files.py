@@ -107,7 +107,6 @@ def convert(
     strict: bool,
     sparse: bool,
     as_json: bool,
-    modules: tuple[str, ...],
     unsafe: bool,
 ) -> None:
     """Write the .keras file MODEL as the .tflite file PATH."""
@@ -122,7 +121,7 @@ def convert(
         "int8": lambda: converters.Int8(calibration=calibration, io=io or "float32"),
     }
     chosen = choices[precision]()
-    loaded = load(model, modules, unsafe)
+    loaded = load(model, unsafe)
     try:
         written = converters.convert(
             loaded, path, chosen, batch_size=batch_size, strict=strict, sparse=sparse
@@ -215,7 +214,6 @@ def verify(
     delegate: str,
     threads: int | None,
     as_json: bool,
-    modules: tuple[str, ...],
     unsafe: bool,
     **bounds: float | None,
 ) -> None:
@@ -226,7 +224,7 @@ def verify(
     from tfcompress import converters
 
     found = converters.verify(
-        load(model, modules, unsafe), path, samples, delegate=delegate, threads=threads
+        load(model, unsafe), path, samples, delegate=delegate, threads=threads
     )
     show(found, as_json)
     if any(bound is not None for bound in bounds.values()):

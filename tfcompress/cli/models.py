@@ -70,20 +70,18 @@ def _most(ctx: click.Context, parameter: click.Parameter, text: str | None) -> f
 @click.argument("after", type=FILE, required=False)
 @as_json
 @loading
-def summary(
-    model: Path, after: Path | None, as_json: bool, modules: tuple[str, ...], unsafe: bool
-) -> None:
+def summary(model: Path, after: Path | None, as_json: bool, unsafe: bool) -> None:
     """Show parameters, zeros, multiply-accumulates and bytes of the .keras file MODEL.
 
     With a second .keras file AFTER, both side by side.
     """
     from tfcompress import summary as summarize
 
-    loaded = load(model, modules, unsafe)
+    loaded = load(model, unsafe)
     if after is None:
         show(summarize(loaded), as_json)
     else:
-        show(summarize(loaded, load(after, modules, unsafe)), as_json)
+        show(summarize(loaded, load(after, unsafe)), as_json)
 
 
 @click.command(epilog="Example: tfcompress channels model.keras")
@@ -97,13 +95,12 @@ def channels(
     filters: str | None,
     attention: Attention,
     as_json: bool,
-    modules: tuple[str, ...],
     unsafe: bool,
 ) -> None:
     """Show which channels of the .keras file MODEL can only be cut together, and which are kept."""
     from tfcompress import channel_groups
 
-    show(channel_groups(load(model, modules, unsafe), filters, attention), as_json)
+    show(channel_groups(load(model, unsafe), filters, attention), as_json)
 
 
 @click.command(
@@ -186,7 +183,6 @@ def prune_channels(
     most_of_a_group: float,
     attention: Attention,
     as_json: bool,
-    modules: tuple[str, ...],
     unsafe: bool,
 ) -> None:
     """Cut the least important channels out of the .keras file MODEL; write the rest as OUTPUT.
@@ -214,7 +210,7 @@ def prune_channels(
         raise click.UsageError(f"--samples goes with --importance {', '.join(BY_DATA)}.")
     if (importance == "taylor") != (loss is not None):
         raise click.UsageError("--loss goes with --importance taylor.")
-    loaded = load(model, modules, unsafe)
+    loaded = load(model, unsafe)
     smaller = tfc.prune_channels(
         loaded,
         chosen[0],
@@ -293,7 +289,6 @@ def low_rank(
     refine: int,
     output: Path | None,
     as_json: bool,
-    modules: tuple[str, ...],
     unsafe: bool,
 ) -> None:
     """Show which layers of the .keras file MODEL can be several of low rank, and at what cost.
@@ -306,7 +301,7 @@ def low_rank(
     rules = {"energy": energy, "ratio": ratio, "parameters": parameters, "macs": macs}
     if sum(share is not None for share in rules.values()) != 1:
         raise click.UsageError("Give one of --energy, --ratio, --parameters and --macs.")
-    loaded = load(model, modules, unsafe)
+    loaded = load(model, unsafe)
     plan = tfc.low_rank_plan(loaded, **rules, filters=filters, round_to=round_to, refine=refine)
     show(plan, as_json)
     if output is not None:
@@ -321,11 +316,11 @@ def low_rank(
 @click.argument("model", type=FILE)
 @as_json
 @loading
-def report_qat(model: Path, as_json: bool, modules: tuple[str, ...], unsafe: bool) -> None:
+def report_qat(model: Path, as_json: bool, unsafe: bool) -> None:
     """Show what of the quantization-aware .keras file MODEL becomes int8, what float, and why."""
     from tfcompress import qat_report
 
-    show(qat_report(load(model, modules, unsafe)), as_json)
+    show(qat_report(load(model, unsafe)), as_json)
 
 
 def _save(model: keras.Model, path: Path) -> None:

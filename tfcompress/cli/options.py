@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 from rich.console import Console
 
 from tfcompress.edge.system.console import captured
@@ -23,7 +24,9 @@ __all__ = [
     "FILE",
     "OUTPUT",
     "Command",
+    "Registered",
     "as_json",
+    "importing",
     "load",
     "loading",
     "on_delegate",
@@ -48,22 +51,62 @@ on_delegate = click.option(
 on_threads = click.option("--threads", type=click.IntRange(1), help="CPU threads; default: one.")
 
 
+class Registered(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases
+    """A name in a registry.
+
+    The names are read when the command runs: a module given with `--import` may have added some.
+
+    Args:
+        names: Returns the names that there are.
+    """
+
+    name = "name"
+
+    def __init__(self, names: Callable[[], Iterable[str]]) -> None:
+        self._names = names
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name, or fail with those that there are."""
+        names = list(self._names())
+        if value not in names:
+            self.fail(f"{value!r} is none of {', '.join(names)}.", param, ctx)
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the names that begin so."""
+        return [CompletionItem(name) for name in self._names() if name.startswith(incomplete)]
+
+
+def _import(ctx: click.Context, param: click.Parameter, modules: tuple[str, ...]) -> None:
+    # As `python` does for a script: the user's module lies in the folder that they stand in.
+    if modules:
+        sys.path.insert(0, str(Path.cwd()))
+    for module in modules:
+        importlib.import_module(module)
+
+
+importing = click.option(
+    "--import",
+    multiple=True,
+    metavar="MODULE",
+    callback=_import,
+    expose_value=False,
+    is_eager=True,
+    help="Module that registers custom layers or extensions; may be given several times.",
+)
+
+
 def loading(command: Command) -> Command:
     """Options of a command that loads a Keras model."""
-    module = click.option(
-        "--import",
-        "modules",
-        multiple=True,
-        metavar="MODULE",
-        help="Module that registers custom layers; may be given several times.",
-    )
     unsafe = click.option(
         "--unsafe", is_flag=True, help="Load Lambda layers too: they run code from the file."
     )
-    return module(unsafe(command))
+    return importing(unsafe(command))
 
 
-def load(path: Path, modules: tuple[str, ...], unsafe: bool) -> keras.Model:
+def load(path: Path, unsafe: bool) -> keras.Model:
     """The model in a .keras file."""
     try:
         import keras
@@ -73,10 +116,6 @@ def load(path: Path, modules: tuple[str, ...], unsafe: bool) -> keras.Model:
             "Install them with: pip install 'tfcompress[tensorflow]'"
         ) from error
 
-    # As `python` does for a script: the user's module lies in the folder that they stand in.
-    sys.path.insert(0, str(Path.cwd()))
-    for module in modules:
-        importlib.import_module(module)
     with captured():
         try:
             return keras.models.load_model(path, compile=False, safe_mode=not unsafe)
