@@ -6,8 +6,6 @@ from typing import Any
 
 import click
 
-from tfcompress import edge
-
 __all__ = ["BadInput", "CheckFailed", "Commands"]
 
 
@@ -32,13 +30,18 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise  # click knows what to do when `| head` has seen enough
-        except edge.DelegateMismatch as error:
-            raise CheckFailed(str(error)) from error
-        except (
-            ValueError,
-            OSError,
-            ImportError,
-            edge.DelegateUnavailable,
-            edge.ModelRefused,
-        ) as error:
-            raise BadInput(str(error)) from error
+        except Exception as error:
+            from tfcompress import edge  # not at the top: `--help` needs no NumPy
+
+            if isinstance(error, edge.DelegateMismatch):
+                raise CheckFailed(str(error)) from error
+            expected = (
+                ValueError,
+                OSError,
+                ImportError,
+                edge.DelegateUnavailable,
+                edge.ModelRefused,
+            )
+            if isinstance(error, expected):
+                raise BadInput(str(error)) from error
+            raise

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.progress import Progress
-
-from tfcompress import edge
-from tfcompress.edge.reports.report import check_target
 
 from .errors import CheckFailed
 from .options import (
@@ -25,6 +21,9 @@ from .options import (
     print_json,
     show,
 )
+
+if TYPE_CHECKING:
+    from tfcompress import edge
 
 __all__ = ["bench", "convert", "demo", "inspect", "lint", "sparsify", "verify"]
 
@@ -57,6 +56,8 @@ def bounded(command: Command) -> Command:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of data, weights, batches.")
 def demo(out: Path, seed: int) -> None:
     """Do the whole job on real data: train, prune, convert, verify, measure, report."""
+    from rich.console import Console
+
     from tfcompress import converters
     from tfcompress.demo import demo as run
 
@@ -262,6 +263,12 @@ def bench(
     as_json: bool,
 ) -> None:
     """Measure size, latency and memory of .tflite files; speed-ups are over the first."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from tfcompress import edge
+    from tfcompress.edge.reports.report import check_target
+
     if report is not None:
         check_target(report)
     with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:

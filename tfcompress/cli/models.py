@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from tfcompress.edge.system.files import write_whole
-
 from .errors import BadInput, CheckFailed
 from .options import FILE, OUTPUT, as_json, load, loading, on_delegate, on_threads, show
 
@@ -325,6 +323,8 @@ def report_qat(model: Path, as_json: bool, unsafe: bool) -> None:
 
 def _save(model: keras.Model, path: Path) -> None:
     """Whole or not at all."""
+    from tfcompress.edge.system.files import write_whole
+
     with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder:
         draft = Path(folder) / "model.keras"
         model.save(draft)

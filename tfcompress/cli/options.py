@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
-from rich.console import Console
-
-from tfcompress.edge.system.console import captured
 
 from .errors import BadInput
 
@@ -116,6 +113,8 @@ def load(path: Path, unsafe: bool) -> keras.Model:
             "Install them with: pip install 'tfcompress[tensorflow]'"
         ) from error
 
+    from tfcompress.edge.system.console import captured
+
     with captured():
         try:
             return keras.models.load_model(path, compile=False, safe_mode=not unsafe)
@@ -131,6 +130,8 @@ def show(found: Any, as_json: bool) -> None:
     if as_json:
         print_json(found.to_dict())
     elif hasattr(found, "__rich__"):
+        from rich.console import Console
+
         # As wide as the terminal; names are shown as they are, square brackets and colons too.
         Console(markup=False, emoji=False, highlight=False).print(found)
     else:
