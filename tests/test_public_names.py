@@ -44,14 +44,14 @@ def test_without_keras_the_edge_works_and_the_rest_says_what_to_install():
         "import tfcompress\n"
         "from tfcompress import edge\n"
         "assert edge.delegates()['xnnpack'].available\n"
-        "for name in ('Prune', 'converters'):\n"
+        "for name in ('Prune', 'budgets'):\n"
         "    try:\n"
         "        getattr(tfcompress, name)\n"
         "    except ImportError as error:\n"
         "        print(error)\n"
         "assert not hasattr(tfcompress, 'nonsense')\n"
         "from tfcompress.cli import main\n"
-        "main(['bench', str(edge.modelfile.PROBE), '--runs', '5', '--seconds', '0'])\n"
+        "main(['bench', str(edge.system.tflite.PROBE), '--runs', '5', '--seconds', '0'])\n"
     )
     assert done.stdout.count("pip install 'tfcompress[tensorflow]'") == 2, done.stderr
     assert "XNNPACK" in done.stdout, done.stderr
@@ -59,7 +59,9 @@ def test_without_keras_the_edge_works_and_the_rest_says_what_to_install():
 
 def test_importing_registers_classes_and_is_silent():
     done = python(
-        "import tfcompress, keras\n"
+        "import tfcompress\n"
+        "tfcompress.Prune\n"
+        "import keras\n"
         "for held in (tfcompress.schedules.Polynomial, tfcompress.FakeQuant,\n"
         "             tfcompress.QuantizeWrapper):\n"
         "    name = f'tfcompress>{held.__name__}'\n"

@@ -17,8 +17,8 @@ PROBE = Path(__file__).with_name("probe.tflite")
 def check(path: str | os.PathLike[str]) -> Path:
     """Checks that a path leads to something that says it is a .tflite file.
 
-    >>> from tfcompress.edge import modelfile
-    >>> modelfile.check("nowhere.tflite")
+    >>> from tfcompress.edge.system import tflite
+    >>> tflite.check("nowhere.tflite")
     Traceback (most recent call last):
     ...
     tfcompress.edge.errors.ModelFileError: nowhere.tflite: there is no such file

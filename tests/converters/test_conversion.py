@@ -353,14 +353,14 @@ def test_fixed_batch(model, images, tmp_path):
 def test_a_child_as_users_start_it(files, tmp_path):
     request, log = tmp_path / "request.json", tmp_path / "log.txt"
     request.write_text(json.dumps({"path": os.fspath(files["int8"])}))
-    assert _exit_code("flatbuffer", request, log, timeout=60) == 0
+    assert _exit_code("jobs.read", request, log, timeout=60) == 0
     reply = json.loads((tmp_path / "reply.json").read_text())
     assert (reply["load_error"], reply["bytes"]) == (None, files["int8"].bytes)
     request.write_text("{}")
-    assert _exit_code("flatbuffer", request, log, timeout=60) == 1
+    assert _exit_code("jobs.read", request, log, timeout=60) == 1
     assert "KeyError: 'path'" in log.read_text()
     with pytest.raises(subprocess.TimeoutExpired):
-        _exit_code("flatbuffer", request, log, timeout=0.001)
+        _exit_code("jobs.read", request, log, timeout=0.001)
 
 
 @pytest.mark.parametrize("job", ["jobs.read", "jobs.lower"])

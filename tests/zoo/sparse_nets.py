@@ -11,9 +11,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from tfcompress.converters import GraphForm, Inspection
+from tfcompress.converters import GraphForm, Inspection, graph_form
 from tfcompress.converters.jobs import read as flatbuffer
-from tfcompress.converters.xnnpack import sparse_check as graph_form
 
 PIXELS = 16
 

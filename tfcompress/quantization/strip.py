@@ -21,6 +21,7 @@ def strip(model: keras.Model) -> keras.Model:
 
     >>> inputs = keras.Input((4,), name="x")
     >>> model = keras.Model(inputs, keras.layers.Dense(2, name="head")(inputs))
+    >>> from tfcompress import quantize_aware
     >>> [layer.name for layer in strip(quantize_aware(model)).layers]
     ['x', 'head']
 

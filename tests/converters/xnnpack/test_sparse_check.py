@@ -4,7 +4,7 @@ import pytest
 
 from tests.zoo.sparse_nets import KINDS, converted, form, read
 from tfcompress import converters, prune_weights, separable_net
-from tfcompress.converters.xnnpack import sparse_check as graph_form
+from tfcompress.converters import graph_form
 
 
 @pytest.mark.parametrize(
