@@ -472,10 +472,12 @@ def test_filters():
     model = convnet()
     plan = tfc.low_rank_plan(model, ratio=0.3, filters="^inner/")
     assert [p.path for p in plan.factorized] == ["inner/conv"]
-    assert {p.reason for p in plan.left_alone} == {"not meant by filters"}
+    assert {p.reason for p in plan.left_alone} == {"not selected by filters"}
     plan = tfc.low_rank_plan(model, ratio=0.3, filters=[model.get_layer("inner"), "hidden"])
     assert [p.path for p in plan.factorized] == ["inner/conv", "hidden"]
-    with pytest.raises(ValueError, match=r"filters='hiden'.*There are: stem, twice, inner/conv"):
+    with pytest.raises(
+        ValueError, match=r"'hiden' in `filters`.*There are: stem, twice, inner/conv"
+    ):
         tfc.factorize(model, ratio=0.3, filters=["hidden", "hiden"])
     with pytest.raises(TypeError, match="regular expression"):
         tfc.low_rank_plan(model, ratio=0.3, filters=3)

@@ -10,9 +10,8 @@ import keras
 import numpy as np
 
 from tfcompress.cost.macs import count_macs
-from tfcompress.model import filters as _filters
 from tfcompress.model.checks import check_finite
-from tfcompress.model.filters import Filters
+from tfcompress.model.filters import Filters, select_layers
 from tfcompress.model.functionalize import with_graph
 from tfcompress.model.graph import calls
 from tfcompress.model.kernels import kernels_of
@@ -188,22 +187,12 @@ def _find(model: keras.Model) -> list[_Found]:
 
 
 def _select(model: keras.Model, found: list[_Found], filters: Filters) -> None:
-    """Give a reason to those that are not meant."""
-    _filters.check(filters)
-    if filters is None:
-        return
-    names = ", ".join(entry.path for entry in found) or "none"
-    entries = filters if isinstance(filters, list | tuple) else [filters]
-    for one in entries:
-        meant = [one] if isinstance(filters, list | tuple) else one
-        if not any(_filters.matches(meant, entry.path, entry.lineage) for entry in found):
-            raise ValueError(
-                f"No layer with a kernel in {model.name!r} is meant. Received: filters={one!r}. "
-                f"There are: {names}."
-            )
+    """Give the layers that `filters` does not select a reason to stay as they are."""
+    places = [(entry.path, entry.lineage) for entry in found]
+    selected = select_layers(model, filters, places, kind="layer with a kernel")
     for entry in found:
-        if not _filters.matches(filters, entry.path, entry.lineage):
-            entry.reason = "not meant by filters"
+        if id(entry.layer) not in selected:
+            entry.reason = "not selected by filters"
 
 
 def _within_budget(

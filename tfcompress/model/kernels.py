@@ -10,9 +10,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from . import filters as _filters
 from .checks import check_built
-from .filters import Filters
+from .filters import Filters, check, select_layers
 from .layers import Lineage, own_weights, trained, walk
 
 __all__ = ["Kernel", "is_kernel", "kernels", "kernels_of", "select"]
@@ -125,44 +124,42 @@ def kernels_of(layer: keras.layers.Layer) -> list[Kernel]:
 
 
 def select(model: keras.Model, filters: Filters = None, depthwise: bool = False) -> list[Kernel]:
-    """The kernels of the layers that `filters` means, at least one.
+    """Return the kernels of the layers that `filters` selects, at least one.
+
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(8, name="a"), keras.layers.Dense(2, name="b")])
+    >>> [kernel.path for kernel in select(model, ["b"])]
+    ['b/kernel']
 
     Args:
         model: A built model.
-        filters: Which layers, as in `tfcompress.model.filters.matches`.
-        depthwise: Whether depthwise kernels count.
+        filters: Which layers; see `tfcompress.model.filters.matches`. Defaults to all with
+            trainable kernels.
+        depthwise: Whether depthwise kernels count. Defaults to False.
 
     Returns:
         List of `Kernel`, not empty.
 
     Raises:
         TypeError: If `model` is no Keras model or `filters` has the wrong type.
-        ValueError: If the model is not built, or nothing, or a name of nothing, is meant.
+        ValueError: If the model is not built or has no trainable kernel, or if `filters` or one of
+            its entries selects no layer with one.
         RuntimeError: If Keras runs on another backend than TensorFlow.
     """
-    _filters.check(filters)
+    check(filters)
     model = trained(model)
     found = kernels(model, depthwise)
-    chosen = [
-        kernel for kernel in found if _filters.matches(filters, kernel.layer_path, kernel.lineage)
-    ]
-    available = ", ".join(dict.fromkeys(kernel.layer_path for kernel in found)) or "none"
-    hint = "" if depthwise else " (depthwise kernels count with depthwise=True only)"
-    if not chosen:
-        raise ValueError(
-            f"No trainable kernel is in the layers that `filters` means. Received: "
-            f"filters={filters!r}. Layers of {model.name!r} with trainable kernels: "
-            f"{available}{hint}."
-        )
-    if isinstance(filters, list | tuple):
-        for entry in filters:
-            if not any(_filters.matches([entry], k.layer_path, k.lineage) for k in found):
-                name = entry if isinstance(entry, str) else entry.name
-                raise ValueError(
-                    f"{name!r} in `filters` is no layer of {model.name!r} with a trainable "
-                    f"kernel. There are: {available}{hint}."
-                )
-    return chosen
+    hint = "" if depthwise else "Depthwise kernels count only with depthwise=True."
+    selected = select_layers(
+        model,
+        filters,
+        [(kernel.layer_path, kernel.lineage) for kernel in found],
+        kind="layer with a trainable kernel",
+        hint=hint,
+    )
+    if not found:
+        raise ValueError(f"{model.name!r} has no layer with a trainable kernel. {hint}".strip())
+    return [kernel for kernel in found if id(kernel.layer) in selected]
 
 
 def _walk(model: keras.Model) -> list[Kernel]:

@@ -9,8 +9,7 @@ import keras
 import numpy as np
 
 from tfcompress.channels.groups import ChannelGroup, ChannelGroups, GroupMember
-from tfcompress.model import filters as _filters
-from tfcompress.model.filters import Filters
+from tfcompress.model.filters import Filters, check, select_layers
 from tfcompress.model.functionalize import with_graph
 from tfcompress.model.graph import functional, is_graph, nodes
 from tfcompress.model.kernels import kernels_of
@@ -64,6 +63,7 @@ def channel_groups(
     """
     if attention not in ("heads", "width"):
         raise ValueError(f'`attention` is "heads" or "width". Received: {attention!r}')
+    check(filters)
     model = with_graph(model)
     if is_quantized(model):
         raise ValueError(
@@ -143,22 +143,15 @@ def _same_inputs(coupling: Coupling, model: keras.Model, inputs: Sequence[Labels
 
 
 def _fix_others(coupling: Coupling, model: keras.Model, filters: Filters) -> None:
-    _filters.check(filters)
-    if filters is None:
-        return
-    lineages = dict(walk(model))
-    chosen = [
-        birth for birth in coupling.births
-        if _filters.matches(filters, birth.path, lineages.get(birth.path, ()))
-    ]  # fmt: skip
-    if not chosen:
-        available = ", ".join(dict.fromkeys(birth.path for birth in coupling.births)) or "none"
-        raise ValueError(
-            f"No layer that makes channels is meant by filters={filters!r}. In {model.name!r} "
-            f"there are: {available}."
-        )
+    lineages = {id(lineage[-1]): lineage for _, lineage in walk(model) if lineage}
+    selected = select_layers(
+        model,
+        filters,
+        [(b.path, lineages.get(id(b.layer), (b.layer,))) for b in coupling.births],
+        kind="layer that makes channels",
+    )
     for birth in coupling.births:
-        if birth not in chosen:
+        if id(birth.layer) not in selected:
             coupling.fix(birth.ids, f"{birth.path} is not in `filters`")
 
 

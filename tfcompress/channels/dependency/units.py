@@ -39,11 +39,13 @@ class Birth:
 
     Attributes:
         path: Path of the layer.
+        layer: The layer.
         kind: What the units are: `"channels"`, `"units"`, `"heads"`.
         ids: The units.
     """
 
     path: str
+    layer: Any
     kind: str
     ids: Ids
 
@@ -112,7 +114,7 @@ class Coupling:
         if key not in self._born:
             ids = np.arange(len(self._parents), len(self._parents) + size)
             self._parents.extend(ids.tolist())
-            self._born[key] = Birth(path, part, ids)
+            self._born[key] = Birth(path, operation, part, ids)
             self.births.append(self._born[key])
         return self._born[key].ids
 
