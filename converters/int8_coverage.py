@@ -10,28 +10,11 @@ from typing import TYPE_CHECKING
 import keras
 
 from tfcompress.converters.file.layers import layer_at
+from tfcompress.edge.ops import MAC_OPS
 
 if TYPE_CHECKING:
     from tfcompress.converters.file.read import Inspection, Node
 
-MAC_OPS = frozenset(
-    {
-        "BATCH_MATMUL",
-        "BIDIRECTIONAL_SEQUENCE_LSTM",
-        "BIDIRECTIONAL_SEQUENCE_RNN",
-        "CONV_2D",
-        "CONV_3D",
-        "CONV_3D_TRANSPOSE",
-        "DEPTHWISE_CONV_2D",
-        "FULLY_CONNECTED",
-        "LSTM",
-        "RNN",
-        "SVDF",
-        "TRANSPOSE_CONV",
-        "UNIDIRECTIONAL_SEQUENCE_LSTM",
-        "UNIDIRECTIONAL_SEQUENCE_RNN",
-    }
-)
 _MULTIPLIES = re.compile("conv|matmul|depthwise|einsum|dot", re.IGNORECASE)
 _FLOATS = ("float32", "float16", "bfloat16", "float64")
 

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tfcompress.converters.int8_coverage import MAC_OPS
 from tfcompress.converters.jobs.run import ChildError, run
 from tfcompress.converters.xnnpack.sparse_check import GraphForm, graph_form
 from tfcompress.edge.errors import ModelFileError
+from tfcompress.edge.ops import MAC_OPS
 from tfcompress.edge.system.tflite import check
 from tfcompress.model.tables import as_text
 
