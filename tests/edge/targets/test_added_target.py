@@ -9,9 +9,9 @@ import pytest
 
 from tfcompress.edge.system.tflite import PROBE
 
-# A real device differs in two lines: how files get there, and the command that starts Python there.
+# A real device differs in how files get there, and in the command that starts Python there.
 DEVICE = '''
-"""A device: another folder of this machine, which has a copy of tfcompress/edge and nothing else."""
+"""A device: another folder of this machine, with a copy of tfcompress/edge and nothing else."""
 
 import contextlib
 import shutil
