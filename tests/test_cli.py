@@ -187,6 +187,13 @@ def test_bench_prints_ratios_and_writes_a_report(folder):
     assert report.read_text().startswith("# ")
 
 
+def test_bench_lists_the_delegates_that_are_registered(folder):
+    assert "--delegate [xnnpack|reference|gpu]" in run("bench", "--help").output
+    done = run("bench", folder / "float.tflite", "--delegate", "tpu")
+    assert done.exit_code == 2
+    assert "'tpu' is none of xnnpack, reference, gpu." in " ".join(done.output.split())
+
+
 def test_summary(folder):
     found = json.loads(run("summary", folder / "model.keras", "--json").stdout)
     assert found["total"]["parameters"] == 16 * 32 + 32 + 32 * 4 + 4

@@ -17,7 +17,7 @@ from typing import Any
 
 def main() -> None:
     """Answer requests until stdin ends."""
-    # TensorFlow imports Keras for optimizers that no job has a use for: half of the start-up.
+    # TensorFlow imports Keras for optimizers that no job uses: half of the start-up.
     sys.modules["keras"] = None  # type: ignore[assignment]
     package = types.ModuleType("_converters")
     package.__path__ = [str(Path(__file__).resolve().parents[1])]
