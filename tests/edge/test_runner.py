@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 
@@ -6,6 +7,9 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
 from tfcompress import edge
+from tfcompress.edge import runner as runner_module
+from tfcompress.edge.engines.base import DELEGATES
+from tfcompress.edge.registry import Registry
 from tfcompress.edge.system.tflite import PROBE
 from tfcompress.edge.tensors import quantize
 
@@ -212,6 +216,9 @@ def test_gpu_runs_equal_the_cpu_and_wrong_ones_are_refused(files, software_gpu):
 import sys
 import numpy as np
 from tfcompress import edge
+from tfcompress.edge import runner as runner_module
+from tfcompress.edge.engines.base import DELEGATES
+from tfcompress.edge.registry import Registry
 folder = sys.argv[1]
 rng = np.random.default_rng(0)
 for name in ("fixed", "float16", "dynamic", "int8_fixed", "split"):
@@ -248,3 +255,21 @@ print("let through", runner(np.ones((1, 8, 8, 4), "float32")).shape)
     assert "onehot.tflite on the GPU differs from XNNPACK" in lines[6]
     assert "delegate='xnnpack'" in lines[6]
     assert lines[7] == "let through (1, 8, 8, 4)"
+
+
+def test_outputs_are_compared_once_for_each_shape_if_the_delegate_asks_for_it(monkeypatch):
+    compared = []
+
+    def compare(engine, arrays, tolerance):
+        [output] = engine.read().values()
+        compared.append((arrays["x"].shape, output.tolist(), tolerance))
+
+    xnnpack = DELEGATES.get("xnnpack")
+    checked = dataclasses.replace(xnnpack, name="checked", compare=compare)
+    monkeypatch.setattr(runner_module, "DELEGATES", Registry("delegate"))
+    runner_module.DELEGATES.add(checked)
+    runner = edge.Runner(PROBE, "checked", tolerance=0.5)
+    one, two = np.zeros((1, 4), np.float32), np.ones((2, 4), np.float32)
+    for inputs in (one, one, two, one, two):
+        runner(inputs)
+    assert compared == [((1, 4), [[1.0] * 4], 0.5), ((2, 4), [[2.0] * 4] * 2, 0.5)]
