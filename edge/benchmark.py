@@ -200,6 +200,13 @@ class _Subject:
                 "error", f"target {target.name!r} opened no session: {error}"
             )
             return
+        if len(self._session.paths) != len(files):
+            self.failure = ChildFailure(
+                "error",
+                f"target {target.name!r} must give its session one path for each of {len(files)} "
+                f"file(s). Received: {self._session.paths}",
+            )
+            return
         path, *stored = self._session.paths
         given = {"path": stored[0], "names": inputs.names} if inputs else None
         self._loaded = self._ask("load", timeout, path=path, inputs=given, **options)

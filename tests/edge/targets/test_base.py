@@ -35,3 +35,16 @@ def test_target_that_cannot_be_reached_is_a_result():
     assert (result.status, result.target, result.median_ms) == ("error", "pi", None)
     assert result.reason == "target 'pi' opened no session: no route to host"
     assert result.bytes == PROBE.stat().st_size
+
+
+class Forgetful(edge.Local):
+    @contextlib.contextmanager
+    def session(self, files):
+        with super().session(files[1:]) as session:
+            yield session
+
+
+def test_target_that_loses_a_file_is_told_so():
+    result = edge.benchmark(PROBE, target=Forgetful(), **QUICK)
+    assert result.status == "error"
+    assert "one path for each of 1 file(s). Received: []" in result.reason
