@@ -363,7 +363,7 @@ def test_a_child_as_users_start_it(files, tmp_path):
         _exit_code("jobs.read", request, log, timeout=0.001)
 
 
-@pytest.mark.parametrize("job", ["jobs.read", "jobs.lower", "jobs.rewrite"])
+@pytest.mark.parametrize("job", ["jobs.read", "jobs.lower"])
 def test_children_import_no_more_than_they_need(job, tmp_path):
     # The child's own entry, with a request that no job can read: it imports, then fails.
     code = (

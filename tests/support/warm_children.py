@@ -1,8 +1,8 @@
 """Children of the converters that start at once.
 
 Each is forked off a process that has imported TensorFlow already, which is most of what a small
-conversion takes. Else it is what `converters.jobs.run` starts: its `__main__.py`, in a process of
-its own. The notebooks, the demo and the command line start theirs as ever.
+conversion takes. Else it is what `converters.child` starts: its `__main__.py`, in a process of its
+own. The notebooks, the demo and the command line start theirs as ever.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import pytest
 
 @contextlib.contextmanager
 def warm_children() -> Iterator[None]:
-    """While it is open, `converters.jobs.run` starts children so."""
+    """While it is open, `converters.child` starts children so."""
     from tfcompress.converters.jobs import run as child
 
     main = str(Path(child.__file__).with_name("__main__.py"))
