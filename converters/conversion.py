@@ -197,7 +197,7 @@ def _run_passes(
         if sparse is None:
             rewritten.append(_Rewritten(found, found.path.read_bytes(), None))
         else:
-            small, content = sparsified(found, path, sparse, timeout)
+            small, content = sparsified(found, path, sparse, timeout, path.name)
             rewritten.append(_Rewritten(found, content, small))
     return rewritten
 

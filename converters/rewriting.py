@@ -22,7 +22,7 @@ def run_pass(
         source: The file, which stays as it is.
         folder: Folder for the new file and for what the processes exchange.
         timeout: Seconds for the child process; None for no limit.
-        label: What the file is called in errors.
+        label: Name of the file in errors.
 
     Returns:
         The new file in `folder`, and the report of the pass.

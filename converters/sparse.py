@@ -183,7 +183,8 @@ def sparsify(
         raise ValueError(
             f"There is no folder '{target.parent}' to write '{target.name}' in: create it"
         )
-    small, content = sparsified(inspect(path, timeout), target, config, timeout)
+    found = inspect(path, timeout)
+    small, content = sparsified(found, target, config, timeout, found.path.name)
     write_whole({target: content})
     return small
 
@@ -201,7 +202,7 @@ def check_sparse(sparse: bool | Sparse) -> Sparse | None:
 
 
 def sparsified(
-    found: Inspection, target: Path, config: Sparse, timeout: float | None
+    found: Inspection, target: Path, config: Sparse, timeout: float | None, label: str
 ) -> tuple[Sparsified, bytes]:
     """Make zeros of a file save bytes, without writing the result.
 
@@ -210,6 +211,7 @@ def sparsified(
         target: Path that the result will have.
         config: The options.
         timeout: Seconds for each child process; None for no limit.
+        label: Name of the file in errors.
 
     Returns:
         The report, and the content of the new file.
@@ -219,14 +221,14 @@ def sparsified(
     """
     if found.load_error:
         raise ConversionError(
-            f"'{target}' was not written: the runtime does not load {found.path.name}, so that a "
+            f"'{target}' was not written: the runtime does not load {label}, so that a "
             f"result could not be checked: {found.load_error}"
         )
     with tempfile.TemporaryDirectory(prefix="tfcompress-") as name:
 
         def rewrite(unsafe: str) -> tuple[Inspection, Any]:
             step = Pass("sparsify", {**asdict(config), "unsafe": unsafe})
-            return run_pass(step, found.path, Path(name), timeout, found.path.name)
+            return run_pass(step, found.path, Path(name), timeout, label)
 
         unsafe = _why_unsafe(found)
         small, weights = rewrite(unsafe)
