@@ -9,7 +9,7 @@ import keras
 from tfcompress.converters.export.layer_names import layer_at
 from tfcompress.converters.file.model import GraphOp, Inspection, Node
 from tfcompress.converters.file.names import scope_names
-from tfcompress.converters.file.ops import MAC_OPS
+from tfcompress.edge.ops import MAC_OPS
 
 _FLOATS = ("float32", "float16", "bfloat16", "float64")
 

@@ -5,25 +5,35 @@ Raspberry Pi, and can be copied there.
 """
 
 from .benchmark import benchmark
+from .engines.base import Availability, Placement
 from .errors import DelegateMismatch, DelegateUnavailable, ModelFileError, ModelRefused
-from .placement import Delegate, Placement, delegates, placement
+from .placement import delegates, placement
 from .reports.report import Report
 from .results import BenchmarkResult
 from .runner import Runner
+from .system.child import Child, Process
+from .targets.base import Session, Target, register_target
+from .targets.local import Local
 from .tensors import TensorInfo
 
 __all__ = [
+    "Availability",
     "BenchmarkResult",
-    "Delegate",
+    "Child",
     "DelegateMismatch",
     "DelegateUnavailable",
+    "Local",
     "ModelFileError",
     "ModelRefused",
     "Placement",
+    "Process",
     "Report",
     "Runner",
+    "Session",
+    "Target",
     "TensorInfo",
     "benchmark",
     "delegates",
     "placement",
+    "register_target",
 ]

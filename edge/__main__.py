@@ -1,7 +1,7 @@
-"""A child process: `python <this folder>` answers JSON lines; see `targets.worker`.
+"""The worker: `python <this folder>` answers requests on stdin; see `targets.worker`.
 
 The folder is loaded as a package of its own, under another name, so that neither tfcompress nor
-TensorFlow is imported, and so that it works where only this folder was copied to.
+TensorFlow is imported, and so that it works on a device that has only this folder.
 """
 
 import importlib
@@ -12,7 +12,7 @@ from pathlib import Path
 
 def _load() -> None:
     folder = Path(__file__).resolve().parent
-    # Python put the folder itself on the path, where its modules could hide others of their names.
+    # Python put the folder itself on the path, where its modules would hide others of their names.
     sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != folder]
     name = "_tfcompress_edge"
     spec = importlib.util.spec_from_file_location(

@@ -1,4 +1,4 @@
-"""Measuring .tflite files: child processes, interleaved rounds, percentiles."""
+"""Measure .tflite files: a process for each, interleaved rounds, percentiles."""
 
 import contextlib
 import dataclasses
@@ -10,19 +10,21 @@ from typing import Any, overload
 
 import numpy as np
 
+from .engines.base import DELEGATES, Placement
 from .errors import ModelFileError
-from .placement import Placement
 from .results import BenchmarkResult
-from .runner import DELEGATES
-from .system import tflite as modelfile
+from .system import tflite
+from .system.child import ChildFailure
 from .system.machine import Machine
-from .targets.local import Child, ChildFailure
+from .targets.base import Session, Target, check_target
+from .targets.local import LOCAL
+from .timings import speedups, statistics
 
 Pathlike = str | os.PathLike[str]
 Progress = Callable[[int, int], None]
 
 
-# A str is itself an iterable of str, which the first of the two takes care of.
+# A str is itself an iterable of str; the first overload takes it.
 @overload
 def benchmark(  # type: ignore[overload-overlap]
     paths: Pathlike,
@@ -37,7 +39,7 @@ def benchmark(  # type: ignore[overload-overlap]
     names: Sequence[str] | None = ...,
     inputs: Any = ...,
     seed: int = ...,
-    emulated: bool | None = ...,
+    target: Target = ...,
     progress: Progress | None = ...,
 ) -> BenchmarkResult: ...
 
@@ -56,7 +58,7 @@ def benchmark(
     names: Sequence[str] | None = ...,
     inputs: Any = ...,
     seed: int = ...,
-    emulated: bool | None = ...,
+    target: Target = ...,
     progress: Progress | None = ...,
 ) -> list[BenchmarkResult]: ...
 
@@ -74,18 +76,19 @@ def benchmark(
     names: Sequence[str] | None = None,
     inputs: Any = None,
     seed: int = 0,
-    emulated: bool | None = None,
+    target: Target = LOCAL,
     progress: Progress | None = None,
 ) -> BenchmarkResult | list[BenchmarkResult]:
-    """Measures the latency, the memory and the size of .tflite files.
+    """Measure the latency, the memory and the size of .tflite files.
 
-    Each file runs in a child process of its own, which stays alive while the files take turns, one
-    round each: what disturbs the machine disturbs all of them, and the ratio between two files is
-    taken within each round. Only the invocation is timed; the inputs are set before. On the GPU, it
-    ends when the outputs have been read back, and the first run is compared with the CPU's.
+    Each file runs in a process of its own on the target. All processes stay alive while the files
+    take turns, one round each, so that a disturbance of the machine disturbs all files. The ratio
+    between two files is taken within each round. Only the run is timed: the inputs are set before.
+    On the GPU, a run ends when its outputs have been read back, and the first run is compared with
+    the CPU's.
 
-    A file that is no model, that the delegate refuses, that crashes its process or hangs in it
-    gives a result that says so. Nothing is raised for it.
+    A file that is no model, that the delegate refuses, that crashes its process or hangs in it has
+    a result that says so. It raises nothing.
 
     >>> from tfcompress import edge
     >>> from tfcompress.edge.system.tflite import PROBE
@@ -95,50 +98,48 @@ def benchmark(
 
     Args:
         paths: One file, or several.
-        delegate: As for `Runner`.
-        threads: As for `Runner`.
-        min_runs: Runs measured of each file, at least.
-        min_seconds: Seconds of measuring for each file, at least.
-        warmup: Runs of each file that are not measured, besides the first.
-        rounds: Turns that each file gets.
-        timeout: Seconds in which a child must load its file, or finish a round; then it is killed.
-        names: What a report calls the files; None takes the file names.
-        inputs: Inputs of one run, for all files, as `Runner` takes them; None makes random ones,
-            with 1 for every free dimension.
-        seed: Seed of the random inputs.
-        emulated: Whether the latencies are an emulator's; None says so for a software GPU.
-        progress: Called with the rounds done and the rounds in all, over all files.
+        delegate: `"xnnpack"`, `"reference"` or `"gpu"`; see `Runner`. Defaults to `"xnnpack"`.
+        threads: Number of CPU threads; None takes the runtime's default, which is one. Defaults to
+            None.
+        min_runs: Smallest number of runs measured of each file. Defaults to 50.
+        min_seconds: Shortest time of measuring for each file, in seconds. Defaults to 1.
+        warmup: Number of runs of each file, after the first, before the measured ones. Defaults to
+            10.
+        rounds: Number of turns that each file gets. Defaults to 10.
+        timeout: Seconds in which a process must load its file, or finish a round; then it is
+            killed. Defaults to 120.
+        names: Names of the files in a report; None takes the file names. Defaults to None.
+        inputs: Inputs of one run, for all files: one array, a sequence of arrays in the order of
+            `Runner.inputs`, or a dict by input name. None makes random ones, with 1 for every free
+            dimension. Defaults to None.
+        seed: Seed of the random inputs. Defaults to 0.
+        target: The machine to run the files on. Defaults to `Local()`, this one.
+        progress: Called with the number of rounds done and of rounds in all, over all files.
+            Defaults to None.
 
     Returns:
-        One result for one path, a list for several, in the order given. Speed-ups are those over
-        the first file.
+        One result for one path, a list for several, in the order given. Speed-ups are over the
+        first file.
 
     Raises:
         ValueError: An argument makes no sense.
+        TypeError: `target` is no target.
     """
     single = isinstance(paths, str | os.PathLike)
     given: list[Pathlike] = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     files = [os.fspath(path) for path in given]
     labels = _labels(files, names)
     _validate(files, delegate, threads, min_runs, min_seconds, warmup, rounds, timeout)
+    check_target(target)
     subjects = [_Subject(name, path) for name, path in zip(labels, files, strict=True)]
     with contextlib.ExitStack() as stack:
         stored = _store(inputs, stack)
+        options = {"delegate": delegate, "threads": threads, "seed": seed, "warmup": warmup}
         for subject in subjects:
-            subject.start(
-                stack,
-                timeout,
-                {
-                    "delegate": delegate,
-                    "threads": threads,
-                    "seed": seed,
-                    "warmup": warmup,
-                    "inputs": stored,
-                },
-            )
+            subject.start(stack, target, timeout, stored, options)
         done = 0
         for turn in range(rounds):
-            # Every other round backwards, so that no file always runs after the same one.
+            # Every second round goes backwards, so that no file always follows the same one.
             for subject in subjects if turn % 2 == 0 else reversed(subjects):
                 subject.round(-(-min_runs // rounds), min_seconds / rounds, timeout)
                 done += 1
@@ -146,39 +147,62 @@ def benchmark(
                     progress(done, rounds * len(subjects))
         for subject in subjects:
             subject.finish(timeout)
-    results = [subject.result(delegate, threads, subjects[0], emulated) for subject in subjects]
+    results = [subject.result(delegate, threads, subjects[0], target) for subject in subjects]
     return results[0] if single else results
 
 
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+    """Inputs in a file, where the names of the arrays are lost, and the names."""
+
+    path: Path
+    names: list[str] | None
+
+
 class _Subject:
-    """A file under measurement, and the child that runs it."""
+    """A file under measurement, and the session that runs it."""
 
     def __init__(self, name: str, path: str) -> None:
         self.name = name
         self.path = path
         self.failure: ChildFailure | None = None
         self.rounds: list[list[int]] = []
-        self._child: Child | None = None
+        self._session: Session | None = None
         self._loaded: dict[str, Any] = {}
-        self._finished: dict[str, Any] = {}
+        self._placement: dict[str, Any] = {}
 
     def _ask(self, command: str, timeout: float, **arguments: Any) -> dict[str, Any]:
-        if self._child is None or self.failure is not None:
+        if self._session is None or self.failure is not None:
             return {}
         try:
-            return self._child.request(command, timeout, **arguments)
+            return self._session.child.request(command, timeout, **arguments)
         except ChildFailure as failure:
             self.failure = failure
             return {}
 
-    def start(self, stack: contextlib.ExitStack, timeout: float, options: dict[str, Any]) -> None:
+    def start(
+        self,
+        stack: contextlib.ExitStack,
+        target: Target,
+        timeout: float,
+        inputs: _Inputs | None,
+        options: dict[str, Any],
+    ) -> None:
         try:
-            modelfile.check(self.path)
+            files = [tflite.check(self.path), *([inputs.path] if inputs else [])]
         except ModelFileError as error:
             self.failure = ChildFailure("refused", str(error))
             return
-        self._child = stack.enter_context(Child())
-        self._loaded = self._ask("load", timeout, path=self.path, **options)
+        try:
+            self._session = stack.enter_context(target.session(files))
+        except (OSError, ChildFailure) as error:
+            self.failure = ChildFailure(
+                "error", f"target {target.name!r} opened no session: {error}"
+            )
+            return
+        path, *stored = self._session.paths
+        given = {"path": stored[0], "names": inputs.names} if inputs else None
+        self._loaded = self._ask("load", timeout, path=path, inputs=given, **options)
 
     def round(self, runs: int, seconds: float, timeout: float) -> None:
         answer = self._ask("round", timeout, runs=runs, seconds=seconds)
@@ -187,17 +211,17 @@ class _Subject:
 
     def finish(self, timeout: float) -> None:
         measured = self.failure is None
-        self._finished = self._ask("finish", timeout)
+        self._placement = self._ask("finish", timeout)
         if measured:
-            # What was measured stands, even if finding out the placement went wrong.
+            # The measured times count, even if the placement could not be found.
             self.failure = None
 
     def result(
-        self, delegate: str, threads: int | None, first: "_Subject", emulated: bool | None
+        self, delegate: str, threads: int | None, first: "_Subject", target: Target
     ) -> BenchmarkResult:
         size: tuple[int | None, int | None] = (None, None)
         with contextlib.suppress(OSError):
-            size = modelfile.sizes(self.path)
+            size = tflite.sizes(self.path)
         result = BenchmarkResult(
             name=self.name,
             path=self.path,
@@ -208,50 +232,24 @@ class _Subject:
             machine=Machine(**self._loaded["machine"]) if self._loaded else None,
             load_ms=self._loaded.get("load_ms"),
             input_shapes=self._loaded.get("input_shapes", {}),
+            target=target.name,
         )
         if self.failure is not None:
             return dataclasses.replace(
                 result, status=self.failure.status, reason=self.failure.reason
             )
-        found = self._finished
-        placement = Placement(**found["placement"]) if found else None
+        placement = Placement(**self._placement) if self._placement else None
         return dataclasses.replace(
             result,
-            **_statistics(self.rounds),
-            **(_ratios(first.rounds, self.rounds) if first.failure is None else {}),
+            **statistics(self.rounds),
+            **(speedups(first.rounds, self.rounds) if first.failure is None else {}),
             speedup_over=first.name if first.failure is None else "",
             placement=placement,
             peak_memory_bytes=self._loaded.get("peak"),
             base_memory_bytes=self._loaded.get("base"),
             memory_method=self._loaded.get("how", ""),
-            emulated=bool(placement and placement.software) if emulated is None else emulated,
+            emulated=target.emulated or bool(placement and placement.software),
         )
-
-
-def _statistics(rounds: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """Percentiles (linear between two runs), mean and standard deviation of all runs, in ms."""
-    times = np.concatenate([np.asarray(times, np.float64) for times in rounds]) / 1e6
-    low, median, high, highest = np.percentile(times, [10, 50, 90, 99])
-    return {
-        "min_ms": float(times.min()),
-        "p10_ms": float(low),
-        "median_ms": float(median),
-        "p90_ms": float(high),
-        "p99_ms": float(highest),
-        "mean_ms": float(times.mean()),
-        "std_ms": float(times.std()),
-        "runs": int(times.size),
-    }
-
-
-def _ratios(first: Sequence[Sequence[int]], own: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """How many times faster than the first file: one ratio a round, and their percentiles."""
-    ratios = [
-        float(np.median(reference) / np.median(times))
-        for reference, times in zip(first, own, strict=True)
-    ]
-    low, median, high = np.percentile(ratios, [10, 50, 90])
-    return {"speedup": float(median), "speedup_p10": float(low), "speedup_p90": float(high)}
 
 
 def _labels(files: list[str], names: Sequence[str] | None) -> list[str]:
@@ -276,8 +274,7 @@ def _validate(
 ) -> None:
     if not files:
         raise ValueError("paths is empty: there is nothing to measure")
-    if delegate not in DELEGATES:
-        raise ValueError(f"delegate must be one of {DELEGATES}. Received: {delegate!r}")
+    DELEGATES.get(delegate)
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be None or at least 1. Received: {threads}")
     for name, value in (("min_runs", min_runs), ("rounds", rounds)):
@@ -293,12 +290,10 @@ def _validate(
         )
 
 
-def _store(inputs: Any, stack: contextlib.ExitStack) -> dict[str, Any] | None:
-    """Puts the inputs into a file that the children read, their names beside it."""
+def _store(inputs: Any, stack: contextlib.ExitStack) -> _Inputs | None:
+    """Write the inputs to a file that the processes read."""
     if inputs is None:
         return None
-    folder = stack.enter_context(tempfile.TemporaryDirectory())
-    path = str(Path(folder) / "inputs.npz")
     names: list[str] | None = None
     if isinstance(inputs, Mapping):
         names = list(inputs)
@@ -307,5 +302,6 @@ def _store(inputs: Any, stack: contextlib.ExitStack) -> dict[str, Any] | None:
         arrays = list(inputs)
     else:
         arrays = [inputs]
+    path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "inputs.npz")
     np.savez(path, *arrays)
-    return {"path": path, "names": names}
+    return _Inputs(path, names)

@@ -1,4 +1,4 @@
-"""What can go wrong between a file and its outputs, one class for each kind of trouble."""
+"""The errors of loading and running a file."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What a measurement found."""
+"""The result of a measurement."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .placement import Placement
+from .engines.base import Placement
 from .system.machine import Machine
 
 Metric = float | int | str
@@ -17,41 +17,42 @@ Metric = float | int | str
 class BenchmarkResult:
     """One file, measured; or the reason why it could not be.
 
-    Everything after `reason` that has no value is None (or empty): a file that crashed has a size,
-    but no latency.
+    A field without a value is None or empty: a file that crashed has a size, but no latency.
 
     Attributes:
-        name: What a report calls it.
+        name: The name in a report.
         path: The file.
-        delegate: The delegate that was asked for; see `placement` for what really ran.
-        status: `"ok"`; `"refused"` (no model, or the delegate cannot run it, or the GPU's outputs
-            were wrong); `"crashed"`; `"timeout"`; `"error"`.
-        reason: Why it is not `"ok"`; empty if it is.
-        threads: Threads that were asked for; None is the runtime's default, one.
+        delegate: The delegate that was asked for; `placement` says what really ran.
+        status: `"ok"`; `"refused"` (the file is no model, the delegate cannot run it, or the GPU's
+            outputs were wrong); `"crashed"`; `"timeout"`; `"error"`.
+        reason: Why the status is not `"ok"`; empty if it is.
+        threads: Number of CPU threads that was asked for; None is the runtime's default, one.
         bytes: Size of the file as it ships.
-        gzip_bytes: Size after `gzip -9`.
-        placement: What ran where.
+        gzip_bytes: Size of the file after `gzip -9`.
+        placement: Which ops ran where.
         load_ms: Milliseconds to construct the interpreter and allocate its tensors.
         min_ms: Fastest run, in milliseconds.
-        p10_ms: 10th percentile of all runs.
-        median_ms: Median of all runs.
-        p90_ms: 90th percentile.
-        p99_ms: 99th percentile.
-        mean_ms: Mean.
-        std_ms: Standard deviation.
-        runs: Runs measured, without the warm-up.
+        p10_ms: 10th percentile of all runs, in milliseconds.
+        median_ms: Median of all runs, in milliseconds.
+        p90_ms: 90th percentile of all runs, in milliseconds.
+        p99_ms: 99th percentile of all runs, in milliseconds.
+        mean_ms: Mean of all runs, in milliseconds.
+        std_ms: Standard deviation of all runs, in milliseconds.
+        runs: Number of runs measured, without the warm-up.
         speedup: How many times faster than the first file of the measurement: the median over
-            rounds of that file's median latency divided by this one's. 1.0 for itself.
+            rounds of that file's median latency divided by this one's. 1.0 for the first file.
         speedup_p10: 10th percentile of that ratio over the rounds.
-        speedup_p90: 90th percentile.
+        speedup_p90: 90th percentile of that ratio over the rounds.
+        speedup_over: Name of that first file.
         peak_memory_bytes: Resident bytes of the whole process at the peak, Python included.
         base_memory_bytes: Resident bytes of the process before it loaded the file.
         memory_method: How the peak was measured.
-        speedup_over: Name of that first file.
         input_shapes: Shape of each input in the runs.
-        machine: What it ran on.
-        emulated: Whether the latency is an emulator's, or a software GPU's, and so means nothing.
+        machine: The machine that the file ran on.
+        emulated: Whether an emulator or a software GPU ran the file, so that its latency means
+            nothing.
         metrics: What others know about the file: accuracy, zeros, parity, ...
+        target: Name of the target that the file ran on.
     """
 
     name: str
@@ -83,14 +84,15 @@ class BenchmarkResult:
     machine: Machine | None = None
     emulated: bool = False
     metrics: dict[str, Metric] = field(default_factory=dict)
+    target: str = "local"
 
     @property
     def ok(self) -> bool:
-        """Whether it was measured."""
+        """Whether the file was measured."""
         return self.status == "ok"
 
     def with_metrics(self, **metrics: Metric) -> "BenchmarkResult":
-        """Adds what is known about the file from elsewhere.
+        """Return a copy with metrics that were found elsewhere.
 
         >>> from tfcompress import edge
         >>> result = edge.BenchmarkResult("int8", "int8.tflite", "xnnpack")
@@ -102,7 +104,7 @@ class BenchmarkResult:
                 0 to 1) as percentages, and any other under its own name.
 
         Returns:
-            A new result.
+            A new result, with the old metrics and these.
         """
         plain = {
             name: value.item() if isinstance(value, np.generic) else value
@@ -111,15 +113,15 @@ class BenchmarkResult:
         return dataclasses.replace(self, metrics={**self.metrics, **plain})
 
     def to_dict(self) -> dict[str, Any]:
-        """Turns the result into plain dicts, lists, numbers and texts."""
+        """Return the result as plain dicts, lists, numbers and texts."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "BenchmarkResult":
-        """Builds a result from what `to_dict` gave.
+        """Build a result from what `to_dict` returned.
 
         Args:
-            data: The dict.
+            data: The dict. Fields that an older version did not have take their defaults.
 
         Returns:
             An equal result.

@@ -1,4 +1,4 @@
-"""Running a .tflite file on NumPy arrays."""
+"""Run a .tflite file on NumPy arrays."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -6,23 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from .engines.cpu import CpuEngine
-from .engines.gpu import GpuEngine
-from .system import tflite as modelfile
+from .engines.base import DELEGATES, Engine
+from .system import tflite
 from .tensors import Array, TensorInfo, dequantize, quantize
-
-DELEGATES = ("xnnpack", "reference", "gpu")
 
 
 class Runner:
-    """Loads a .tflite file once, and runs it on NumPy arrays.
+    """Load a .tflite file once, and run it on NumPy arrays.
 
-    Inputs go in as one array, as a sequence in the order of `runner.inputs`, or as a dict by name.
-    Quantized inputs and outputs are real numbers on the outside: they are turned into the file's
-    integers, and back, at the border. A dynamic batch is resized to what is given; a file with a
-    fixed batch of b runs n = k*b rows in k chunks.
+    Inputs are one array, a sequence in the order of `runner.inputs`, or a dict by name. Quantized
+    inputs and outputs are real numbers outside: the runner converts them to the file's integers and
+    back. A dynamic batch is resized to what is given. A file with a fixed batch of b runs n = k*b
+    rows in k chunks.
 
-    A Runner serves one thread at a time. The runtime's console output is held back while the file
+    A Runner serves one thread at a time. It holds the runtime's console output back while the file
     loads and while it runs for the first time.
 
     >>> import numpy as np
@@ -38,23 +35,26 @@ class Runner:
     Args:
         path: The .tflite file.
         delegate: `"xnnpack"`, LiteRT's default on the CPU; `"reference"`, LiteRT's reference
-            kernels: plain C++ without any delegate, slow, the definition of what each op computes;
-            or `"gpu"`, the GPU delegate, with the ops it lacks on the CPU.
-        threads: Threads on the CPU; None takes the runtime's default, which is one.
-        signature: Name of the signature to run; None takes the first.
-        tolerance: On the GPU, the largest difference from the CPU that is let through, as a share
-            of the largest output; None takes one that suits the file's arithmetic.
-        quiet: False lets the runtime's console output through.
+            kernels: slow, plain C++ that defines what each op computes; or `"gpu"`, the GPU
+            delegate, with the CPU for the ops that it lacks. Defaults to `"xnnpack"`.
+        threads: Number of CPU threads; None takes the runtime's default, which is one. Defaults to
+            None.
+        signature: Name of the signature to run; None takes the first. Defaults to None.
+        tolerance: On the GPU, the largest difference from the CPU that is allowed, as a share of
+            the largest output; None takes one that suits the file's arithmetic. Defaults to None.
+        quiet: Whether to hold the runtime's console output back. Defaults to True.
 
     Attributes:
-        inputs: A `TensorInfo` for each input. A file's own order of several inputs is arbitrary:
-            they are sorted by name, `x_2` before `x_10`; without a signature they stay as they are.
-        outputs: Likewise for the outputs.
+        inputs: A `TensorInfo` for each input, sorted by name, `x_2` before `x_10`, since a file's
+            own order is arbitrary. In a file without signatures, they are in the file's order.
+        outputs: A `TensorInfo` for each output, sorted by name, `y_2` before `y_10`. In a file
+            without signatures, they are in the file's order.
 
     Raises:
         ModelFileError: The file is missing, corrupt, or no .tflite file.
         ModelRefused: The runtime or the delegate cannot run this file.
         DelegateUnavailable: This machine has no such delegate.
+        ValueError: There is no delegate or no signature of this name, or `threads` is below 1.
         ImportError: No LiteRT runtime is installed.
     """
 
@@ -68,26 +68,21 @@ class Runner:
         tolerance: float | None = None,
         quiet: bool = True,
     ) -> None:
-        if delegate not in DELEGATES:
-            raise ValueError(f"delegate must be one of {DELEGATES}. Received: {delegate!r}")
+        self._delegate = DELEGATES.get(delegate)
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise ValueError(f"threads must be None or at least 1. Received: {threads!r}")
-        self.path = modelfile.check(path)
+        self.path = tflite.check(path)
         self.delegate = delegate
         self.threads = threads
         self._tolerance = tolerance
         self._checked: set[tuple[tuple[int, ...], ...]] = set()
-        self._engine: CpuEngine | GpuEngine
-        if delegate == "gpu":
-            self._engine = GpuEngine(self.path, threads, signature, quiet)
-        else:
-            self._engine = CpuEngine(self.path, delegate, threads, signature, quiet)
+        self._engine: Engine = self._delegate.load(self.path, threads, signature, quiet)
         self.inputs: tuple[TensorInfo, ...] = self._engine.inputs
         self.outputs: tuple[TensorInfo, ...] = self._engine.outputs
 
     @property
-    def engine(self) -> CpuEngine | GpuEngine:
-        """The loaded file: `prepare`, `write`, `invoke`, `read`, for those who time the steps."""
+    def engine(self) -> Engine:
+        """The loaded file, whose steps can be timed: `prepare`, `write`, `invoke`, `read`."""
         return self._engine
 
     def __repr__(self) -> str:
@@ -102,25 +97,26 @@ class Runner:
         *,
         batch_size: int | None = None,
     ) -> Any:
-        """Runs the model.
+        """Run the model.
 
         Args:
             inputs: One array, a sequence of arrays in the order of `runner.inputs`, or a dict by
                 input name.
-            raw: True passes the file's own types in and out, without quantizing.
+            raw: True passes the file's own types in and out, without quantizing. Defaults to False.
             batch_size: Rows at a time where the batch is dynamic; None runs all rows at once.
+                Defaults to None.
 
         Returns:
             One array where there is one output, else a list in the order of `runner.outputs`.
-            float32 for quantized outputs, unless `raw`.
+            Quantized outputs are float32, unless `raw` is true.
 
         Raises:
             ValueError: An input is missing, unknown, or has the wrong shape; or holds NaN where the
                 file wants integers.
             TypeError: An input has the wrong type.
             ModelRefused: The runtime failed to run the model.
-            DelegateMismatch: On the GPU, in the first call with inputs of these shapes: the outputs
-                are not the CPU's.
+            DelegateMismatch: On the GPU, the outputs are not the CPU's; checked in the first call
+                with inputs of these shapes.
         """
         values = list(self.named(inputs, raw, batch_size=batch_size).values())
         return values[0] if len(values) == 1 else values
@@ -132,7 +128,26 @@ class Runner:
         *,
         batch_size: int | None = None,
     ) -> dict[str, Array]:
-        """Runs the model and gives the outputs by name; see `__call__`."""
+        """Run the model and return the outputs by name.
+
+        Args:
+            inputs: One array, a sequence of arrays in the order of `runner.inputs`, or a dict by
+                input name.
+            raw: True passes the file's own types in and out, without quantizing. Defaults to False.
+            batch_size: Rows at a time where the batch is dynamic; None runs all rows at once.
+                Defaults to None.
+
+        Returns:
+            Arrays by name of the output. Quantized outputs are float32, unless `raw` is true.
+
+        Raises:
+            ValueError: An input is missing, unknown, or has the wrong shape; or holds NaN where the
+                file wants integers.
+            TypeError: An input has the wrong type.
+            ModelRefused: The runtime failed to run the model.
+            DelegateMismatch: On the GPU, the outputs are not the CPU's; checked in the first call
+                with inputs of these shapes.
+        """
         arrays = self.encode(inputs, raw)
         results = [self._run(part) for part in self.split(arrays, batch_size)]
         joined = {
@@ -149,7 +164,7 @@ class Runner:
         }
 
     def encode(self, inputs: Any, raw: bool = False) -> dict[str, Array]:
-        """Checks inputs and turns them into arrays of the file's own types, by name."""
+        """Check inputs and convert them to arrays of the file's own types, by name."""
         given = self._bind(inputs)
         arrays = {
             info.name: _convert(np.asarray(given[info.name]), info, raw) for info in self.inputs
@@ -183,7 +198,7 @@ class Runner:
     def split(
         self, arrays: dict[str, Array], batch_size: int | None = None
     ) -> list[dict[str, Array]]:
-        """Cuts encoded inputs into what the model takes in one run."""
+        """Cut encoded inputs into parts that the model takes in one run each."""
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be None or at least 1. Received: {batch_size}")
         rows = {info.name: info.shape[0] if info.shape else 0 for info in self.inputs}
@@ -226,10 +241,10 @@ class Runner:
         self._engine.prepare({name: array.shape for name, array in arrays.items()})
         self._engine.write(arrays)
         self._engine.invoke()
-        # Another shape is another compilation, and another chance to be wrong.
+        # The runtime compiles again for other shapes, and that may go wrong for them alone.
         shapes = tuple(array.shape for array in arrays.values())
-        if isinstance(self._engine, GpuEngine) and shapes not in self._checked:
-            self._engine.check(arrays, self._tolerance)
+        if self._delegate.compare is not None and shapes not in self._checked:
+            self._delegate.compare(self._engine, arrays, self._tolerance)
             self._checked.add(shapes)
         return self._engine.read()
 

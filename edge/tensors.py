@@ -1,4 +1,4 @@
-"""Inputs and outputs of a file: names, shapes, types, and crossing the border to integers."""
+"""Inputs and outputs of a file: names, shapes, types, and quantization."""
 
 import re
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ class TensorInfo:
     """One input or output of a .tflite file.
 
     Attributes:
-        name: The signature's name of it, or the tensor's where the file has no signature.
-        shape: Its shape; None where any size is taken.
-        dtype: The type in the file.
-        scale: Real value of one integer step; None where it is not quantized.
-        zero_point: The integer that stands for 0.0; None where it is not quantized.
+        name: Its name in the signature; in a file without signatures, the tensor's name.
+        shape: Its shape; None for a dimension of any size.
+        dtype: Its type in the file.
+        scale: Real value of one integer step; None for a tensor that is not quantized.
+        zero_point: The integer that represents 0.0; None for a tensor that is not quantized.
         index: The tensor's index in its subgraph.
     """
 
@@ -32,7 +32,7 @@ class TensorInfo:
 
     @property
     def quantized(self) -> bool:
-        """Whether the integers in the file stand for real numbers."""
+        """Whether the integers in the file represent real numbers."""
         return self.scale is not None
 
     def __str__(self) -> str:
@@ -41,7 +41,7 @@ class TensorInfo:
 
     @classmethod
     def from_details(cls, name: str, details: dict[str, Any]) -> "TensorInfo":
-        """Reads the dictionary that LiteRT's Interpreter gives for a tensor."""
+        """Read the dictionary that LiteRT's Interpreter gives for a tensor."""
         signature = details.get("shape_signature", details["shape"])
         if len(signature) != len(details["shape"]):
             signature = details["shape"]
@@ -58,16 +58,16 @@ class TensorInfo:
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:
-    """A sort key under which `output_2` comes before `output_10`."""
+    """Return a sort key by which `output_2` comes before `output_10`."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def quantize(values: Array, info: TensorInfo) -> Array:
-    """Turns real numbers into the integers of a quantized tensor.
+    """Convert real numbers to the integers of a quantized tensor.
 
-    `q = clip(round(x / scale) + zero_point)`, halves to the even integer, in float32: what XNNPACK
-    does with a QUANTIZE op (LiteRT's reference kernels round halves away from zero). What lies
-    outside the range saturates.
+    `q = clip(round(x / scale) + zero_point)` in float32, with halves rounded to the even integer,
+    as XNNPACK's QUANTIZE op does it. LiteRT's reference kernels round halves away from zero. Values
+    outside the range saturate.
 
     >>> import numpy as np
     >>> from tfcompress.edge.tensors import TensorInfo, quantize
@@ -76,14 +76,14 @@ def quantize(values: Array, info: TensorInfo) -> Array:
     array([  3,   3,   5,   1, 127], dtype=int8)
 
     Args:
-        values: Real numbers, any shape.
-        info: The tensor, with `scale` and `zero_point`.
+        values: Real numbers of any shape.
+        info: The quantized tensor, with `scale` and `zero_point`.
 
     Returns:
-        An array of `info.dtype`, same shape.
+        An array of `info.dtype`, of the same shape.
 
     Raises:
-        ValueError: A value is NaN, which no integer stands for.
+        ValueError: A value is NaN, which no integer represents.
     """
     real = np.asarray(values, np.float32)
     if np.isnan(real).any():
@@ -96,14 +96,14 @@ def quantize(values: Array, info: TensorInfo) -> Array:
 
 
 def dequantize(values: Array, info: TensorInfo) -> Array:
-    """Turns the integers of a quantized tensor into real numbers: `(q - zero_point) * scale`.
+    """Convert the integers of a quantized tensor to real numbers: `(q - zero_point) * scale`.
 
     Args:
-        values: Integers of `info.dtype`, any shape.
-        info: The tensor, with `scale` and `zero_point`.
+        values: Integers of `info.dtype`, of any shape.
+        info: The quantized tensor, with `scale` and `zero_point`.
 
     Returns:
-        A float32 array, same shape.
+        A float32 array of the same shape.
     """
     steps = values.astype(np.int32) - np.int32(info.zero_point or 0)
     return steps.astype(np.float32) * np.float32(info.scale)

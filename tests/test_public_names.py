@@ -25,9 +25,10 @@ def test_names():
         "register_precision", "sparsify", "verify",
     ]  # fmt: skip
     assert edge.__all__ == [
-        "BenchmarkResult", "Delegate", "DelegateMismatch", "DelegateUnavailable",
-        "ModelFileError", "ModelRefused", "Placement", "Report", "Runner", "TensorInfo",
-        "benchmark", "delegates", "placement",
+        "Availability", "BenchmarkResult", "Child", "DelegateMismatch", "DelegateUnavailable",
+        "Local", "ModelFileError", "ModelRefused", "Placement", "Process", "Report", "Runner",
+        "Session", "Target", "TensorInfo", "benchmark", "delegates", "placement",
+        "register_target",
     ]  # fmt: skip
     for module in (tfcompress, converters, edge):
         assert all(hasattr(module, name) for name in module.__all__)

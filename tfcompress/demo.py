@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tfcompress.edge.reports.report import check_target
+from tfcompress.edge.reports.report import check_report_path
 from tfcompress.edge.system.console import captured
 from tfcompress.pruning.prune import KeepZeros, Prune
 from tfcompress.regularizers.regularize import regularize
@@ -124,7 +124,7 @@ def demo(
     data = load_digits(seed)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    check_target(folder / "report.html")
+    check_report_path(folder / "report.html")
     with _progress(console) as progress:
         with captured():  # the first tensor makes TensorFlow look for a GPU, aloud
             keras.utils.set_random_seed(seed)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from tfcompress.edge.ops import MAC_OPS
+
 from .model import Inspection, Node
-from .ops import MAC_OPS
 
 _MULTIPLIES = re.compile("conv|matmul|depthwise|einsum|dot", re.IGNORECASE)
 

@@ -1,27 +1,41 @@
-"""Child process: `python __main__.py JOB REQUEST`, which writes its reply beside the request.
+"""Child process: answers requests to run a job, in the protocol of `tfcompress.edge.system.child`.
 
-The folder is made a package under a private name, so that neither `tfcompress` nor Keras is
-imported for a job that needs neither. A job is named as it lies below that folder: `jobs.lower`.
+The folder above is made a package under a private name, so that neither `tfcompress` nor Keras is
+imported for a job that needs neither. A command is the name of a job's module below that folder:
+`jobs.lower`. What a job prints goes to stderr, so that it cannot disturb the answers.
 """
 
 import importlib
 import json
+import os
 import sys
+import traceback
 import types
 from pathlib import Path
+from typing import Any
 
 
 def main() -> None:
-    """Run the job named on the command line."""
-    job, request = sys.argv[1], Path(sys.argv[2])
+    """Answer requests until stdin ends."""
     # TensorFlow imports Keras for optimizers that no job has a use for: half of the start-up.
     sys.modules["keras"] = None  # type: ignore[assignment]
     package = types.ModuleType("_converters")
     package.__path__ = [str(Path(__file__).resolve().parents[1])]
     sys.modules[package.__name__] = package
-    module = importlib.import_module(f"{package.__name__}.{job}")
-    reply = module.job(json.loads(request.read_text("utf-8")))
-    request.with_name("reply.json").write_text(json.dumps(reply), "utf-8")
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+        os.dup2(2, 1)
+        for line in sys.stdin:
+            request = json.loads(line)
+            answer: dict[str, Any]
+            try:
+                module = importlib.import_module(f"{package.__name__}.{request['command']}")
+                answer = {"ok": True, "result": module.job(request["arguments"])}
+            except Exception as error:
+                traceback.print_exc()
+                kind, message = type(error).__name__, str(error)
+                answer = {"ok": False, "status": "error", "kind": kind, "message": message}
+            answers.write(json.dumps(answer) + "\n")
+            answers.flush()
 
 
 if __name__ == "__main__":

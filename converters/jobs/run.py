@@ -1,23 +1,21 @@
-"""Running a job where it can crash: in a process of its own, with nothing on the console."""
+"""Run a job where it can crash: in a process of its own, with nothing on the console."""
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from tfcompress.edge.targets.local import ending
+from tfcompress.edge.system.child import Child, ChildFailure, Peer, Process
 
 
 class ChildError(RuntimeError):
-    """The child process gave no reply.
+    """The job gave no reply.
 
     Attributes:
-        reason: "was killed by SIGSEGV", "took longer than 5 s", "ended with exit code 1".
-        log: What it wrote to its console.
+        reason: "was killed by SIGSEGV", "took longer than 5 s", "failed".
+        log: What its process wrote to the console; empty after a timeout.
     """
 
     def __init__(self, reason: str, log: str) -> None:
@@ -32,41 +30,27 @@ def run(job: str, request: dict[str, Any], folder: Path, timeout: float | None) 
 
     Args:
         job: Module with a function `job`, as it lies below `converters`: "jobs.lower".
-        request: JSON values.
-        folder: An empty folder for what goes between the two.
+        request: The job's request, JSON values by name.
+        folder: Folder for the process's log.
         timeout: Seconds; None waits for ever.
 
     Returns:
-        What the job returned.
+        The job's reply.
 
     Raises:
-        ChildError: It crashed, failed or took too long.
+        ChildError: The job raised an exception, crashed or took too long.
     """
-    file = folder / "request.json"
-    file.write_text(json.dumps(request), "utf-8")
-    log = folder / "log.txt"
-    try:
-        code = _exit_code(job, file, log, timeout)
-    except subprocess.TimeoutExpired:
-        raise ChildError(f"took longer than {timeout:g} s", "") from None
-    if code:
-        raise ChildError(ending(code), log.read_text("utf-8", "replace"))
-    reply: dict[str, Any] = json.loads(file.with_name("reply.json").read_text("utf-8"))
-    return reply
+    with Child(_start(folder)) as child:
+        try:
+            return child.request(job, timeout, **request)
+        except ChildFailure as failure:
+            if failure.status == "timeout":
+                raise ChildError(f"took longer than {timeout:g} s", "") from None
+            raise ChildError(failure.ending or "failed", child.log()) from None
 
 
-def _exit_code(job: str, request: Path, log: Path, timeout: float | None) -> int:
-    """Of the child, which writes to the log."""
+def _start(folder: Path) -> Peer:
+    """Start the process that runs jobs."""
     main = Path(__file__).with_name("__main__.py")
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
-    # A file takes any amount of output and needs nobody to read it meanwhile.
-    with log.open("wb") as console:
-        return subprocess.run(
-            [sys.executable, "-P", str(main), job, str(request)],
-            stdin=subprocess.DEVNULL,
-            stdout=console,
-            stderr=console,
-            env=environment,
-            timeout=timeout,
-            check=False,
-        ).returncode
+    return Process([sys.executable, "-P", main], environment, folder)

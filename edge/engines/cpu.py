@@ -1,5 +1,6 @@
 """The CPU: LiteRT's Interpreter, with XNNPACK or with the reference kernels."""
 
+import functools
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,45 +9,56 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelFileError, ModelRefused
+from ..ops import arithmetic
 from ..system.console import attempt
+from ..system.runtime import runtime
+from ..system.tflite import PROBE
 from ..tensors import Array, TensorInfo, natural_order
-from .runtime import runtime
+from .base import DELEGATES, Availability, Delegate, Placement
+from .partitions import placement_of
 
-# "reference": LiteRT's BuiltinRefOpResolver, plain C++ kernels without delegates, slow, and the
-# definition of what an op computes. "none", for `placement`: optimized kernels without delegates.
+# "reference": LiteRT's BuiltinRefOpResolver. "none", to find placements: optimized kernels without
+# delegates.
 _RESOLVERS = {
     "xnnpack": "BUILTIN",
     "reference": "BUILTIN_REF",
     "none": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
 }
 
-MAC_OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "CONV_3D",
-           "CONV_3D_TRANSPOSE", "BATCH_MATMUL")  # fmt: skip
-
 
 class CpuEngine:
-    """A loaded file on the CPU: `prepare` shapes, `write` inputs, `invoke`, `read` outputs.
+    """A file that LiteRT's Interpreter has loaded on the CPU; see `Engine`.
 
     Args:
-        path: A file that `modelfile.check` accepted.
-        delegate: `"xnnpack"`, `"reference"` or `"none"`.
-        threads: Threads, or None for the runtime's default, which is one.
-        signature: Name of the signature; None takes the first.
-        quiet: Whether the runtime's console output is held back.
+        path: A file that `tflite.check` accepted.
+        threads: Number of threads; None takes the runtime's default, which is one. Defaults to
+            None.
+        signature: Name of the signature; None takes the first. Defaults to None.
+        quiet: Whether to hold the runtime's console output back. Defaults to True.
+        delegate: `"xnnpack"`, `"reference"` or `"none"`. Defaults to `"xnnpack"`.
 
     Attributes:
         load_ns: Nanoseconds that loading and allocating took.
+        signature: Name of the signature; None in a file without signatures.
+
+    Raises:
+        ModelFileError: The file is corrupt.
+        ModelRefused: The runtime cannot load the file.
+        ValueError: The file has no such signature.
     """
 
     def __init__(
         self,
         path: Path,
-        delegate: str = "xnnpack",
         threads: int | None = None,
         signature: str | None = None,
         quiet: bool = True,
+        *,
+        delegate: str = "xnnpack",
     ) -> None:
         self.path = path
+        self.delegate = delegate
+        self._threads = threads
         self._quiet = quiet
         module = runtime().interpreter
         resolver = getattr(module.OpResolverType, _RESOLVERS[delegate])
@@ -61,8 +73,8 @@ class CpuEngine:
         )
         if error is not None:
             raise _loading_failed(path, error, said) from error
-        # SignatureRunner's own calls: they take a subgraph, where Interpreter's know only the first
-        # one, and they keep the inputs' copying out of what `invoke` takes.
+        # SignatureRunner's own calls: they take a subgraph, while Interpreter's public ones know
+        # only the first, and they copy the inputs outside of `invoke`.
         self._calls: Any = self.interpreter._interpreter
         self.signature, ins, outs = self._find(signature)
         self._subgraph = (
@@ -92,14 +104,14 @@ class CpuEngine:
         name = signature if signature is not None else next(iter(signatures))
         chosen = signatures[name]
 
-        # The order in the file is that of a hash map; the only one that lasts is by name.
+        # The file has them in the order of a hash map, which changes from file to file.
         def ordered(indices: dict[str, int]) -> dict[str, int]:
             return {key: indices[key] for key in sorted(indices, key=natural_order)}
 
         return name, ordered(chosen["inputs"]), ordered(chosen["outputs"])
 
     def details(self, index: int) -> dict[str, Any]:
-        """The runtime's description of one tensor of this signature's subgraph."""
+        """Return the runtime's description of a tensor of this signature's subgraph."""
         found: dict[str, Any] = self.interpreter._get_tensor_details(int(index), self._subgraph)
         return found
 
@@ -118,32 +130,32 @@ class CpuEngine:
         self._fresh = True
 
     def prepare(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Resizes the inputs, where they have another shape than these, by input name."""
+        """Resize the inputs to these shapes, by input name, if they have others."""
         if dict(shapes) == self._shapes:
             return
         for info in self.inputs:
             self._calls.ResizeInputTensor(
                 info.index, np.array(shapes[info.name], np.int32), False, self._subgraph
             )
-        # Forgotten first: after a failure the next call must resize again.
+        # Cleared first: after a failure, the next call must resize again.
         self._shapes = {}
         self._allocate()
         self._shapes = dict(shapes)
 
     def write(self, arrays: Mapping[str, Array]) -> None:
-        """Copies the inputs in, each with exactly the tensor's type and prepared shape."""
+        """Copy the inputs in, each with exactly the tensor's type and prepared shape."""
         for info in self.inputs:
             self._calls.SetTensor(info.index, arrays[info.name], self._subgraph)
 
     def invoke(self) -> None:
-        """Runs the model once."""
+        """Run the model once."""
         error: Exception | None = None
         said = ""
         if self._fresh:
-            # The first run after an allocation is when delegates still have something to say.
+            # Delegates may still log in the first run after an allocation.
             _, error, said = attempt(lambda: self._calls.Invoke(self._subgraph), self._quiet)
         else:
-            # What is measured: nothing around the call.
+            # Benchmarks measure this: nothing stands around the call.
             try:
                 self._calls.Invoke(self._subgraph)
             except (ValueError, RuntimeError) as raised:
@@ -155,45 +167,42 @@ class CpuEngine:
         self._fresh = False
 
     def read(self) -> dict[str, Array]:
-        """Copies the outputs out, by name, as the file's own types."""
+        """Return copies of the outputs by name, in the file's own types."""
         return {
             info.name: self._calls.GetTensor(info.index, self._subgraph) for info in self.outputs
         }
 
     def ops(self) -> list[dict[str, Any]]:
-        """The nodes of the first subgraph: the file's, then one DELEGATE for each partition."""
+        """Return the first subgraph's nodes: the file's, then a DELEGATE for each partition."""
         found: list[dict[str, Any]] = self.interpreter._get_ops_details()
         return found
 
     def arithmetic(self) -> str:
-        """How the file computes, which is how far a GPU's result may lie from the CPU's.
+        """Tell in which arithmetic the file computes; see `ops.arithmetic`."""
+        return arithmetic(self.ops())
 
-        Returns:
-            `"float32"`, `"float16"`, `"dynamic"` (8-bit weights, float activations), `"int8"` or
-            `"int16"` (the activations).
-        """
-        kinds: set[str] = set()
-        halves = False
-        for op in self.ops():
-            types = [np.dtype(kind) for kind in op["operand_types"]]
-            if op["op_name"] == "DEQUANTIZE" and types[0] == np.float16:
-                halves = True
-            if op["op_name"] in MAC_OPS and len(types) > 1:
-                if types[0] == np.float32 and types[1].kind in "iu":
-                    kinds.add("dynamic")
-                else:
-                    kinds.add({"uint8": "int8"}.get(types[0].name, types[0].name))
-        for kind in ("int16", "int8", "dynamic"):
-            if kind in kinds:
-                return kind
-        return "float16" if halves or "float16" in kinds else "float32"
+    def placement(self) -> Placement:
+        """Tell where the ops of the file run."""
+        plain = CpuEngine(self.path, self._threads, delegate="none")
+        return placement_of(self.delegate, self.ops(), plain.ops())
 
     def output_step(self, info: TensorInfo) -> float | None:
-        """The quantization step behind a float output that a DEQUANTIZE op produces, or None."""
+        """Return the scale behind a float output that a DEQUANTIZE op produces; else None."""
         for op in self.ops():
             if op["op_name"] == "DEQUANTIZE" and info.index in op["outputs"]:
                 return TensorInfo.from_details("", self.details(op["inputs"][0])).scale
         return None
+
+
+def _available(name: str) -> Availability:
+    """Run the probe file on a delegate, in this process."""
+    delegate = DELEGATES.get(name)
+    placed = delegate.place(delegate.load(PROBE, None, None, True))
+    found = runtime()
+    if delegate.takes_ops and not placed.partitions:
+        reason = f"{found.name} {found.version} applies no {delegate.label} on this machine"
+        return Availability(name, False, reason)
+    return Availability(name, True, f"{delegate.description}: {found.name} {found.version}")
 
 
 def _last_line(error: Exception, console: str) -> str:
@@ -211,3 +220,26 @@ def _loading_failed(path: Path, error: Exception, console: str) -> Exception:
         f"{path}: {runtime().name} {runtime().version} cannot load this model: "
         f"{_last_line(error, console).splitlines()[0]} A newer runtime may know its ops"
     )
+
+
+DELEGATES.add(
+    Delegate(
+        name="xnnpack",
+        label="XNNPACK",
+        description="XNNPACK, LiteRT's default on the CPU",
+        load=CpuEngine,
+        available=functools.partial(_available, "xnnpack"),
+        place=CpuEngine.placement,
+    )
+)
+DELEGATES.add(
+    Delegate(
+        name="reference",
+        label="reference kernels",
+        description="LiteRT's reference kernels, plain C++ that defines what each op computes",
+        load=functools.partial(CpuEngine, delegate="reference"),
+        available=functools.partial(_available, "reference"),
+        place=CpuEngine.placement,
+        takes_ops=False,
+    )
+)

@@ -6,10 +6,9 @@ import dataclasses
 import functools
 import gc
 import os
-import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,13 @@ import numpy as np
 
 from ..errors import DelegateUnavailable, ModelRefused
 from ..system.console import attempt, captured
+from ..system.runtime import compiled_model
+from ..system.tflite import PROBE
 from ..tensors import Array
+from .base import DELEGATES, Availability, Delegate, Placement
 from .cpu import CpuEngine
+from .gpu_log import GpuLog
 from .parity import compare
-from .runtime import compiled_model
 
 NO_ADAPTER = (
     "no GPU was found by the WebGPU delegate (No adapters found). With a GPU in this machine, "
@@ -32,47 +34,11 @@ NO_ADAPTER = (
 )
 
 
-@dataclass(frozen=True)
-class GpuLog:
-    """What the runtime's log says about a compilation for the GPU.
-
-    Attributes:
-        adapter: The GPU's name; None where the log does not tell.
-        software: Whether the adapter is a CPU that plays a GPU.
-        kernels: Partitions that were handed to the GPU.
-        unsupported: Op name to the delegate's reason, for ops it leaves to the CPU.
-    """
-
-    adapter: str | None = None
-    software: bool = False
-    kernels: int = 0
-    unsupported: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def parse(cls, text: str) -> "GpuLog":
-        """Reads the log that one compilation wrote."""
-        adapter = re.search(r"Selected adapter: (.*?), arch=.*?adapterType=(.*)", text)
-        unsupported: dict[str, str] = {}
-        found = re.search(r"Following operations are not supported by GPU delegate:\n", text)
-        if found:
-            for line in text[found.end() :].splitlines():
-                entry = re.match(r"([A-Z][A-Z0-9_]*): (.+)", line)
-                if not entry or entry[1] in ("INFO", "WARNING", "ERROR"):
-                    break
-                unsupported.setdefault(entry[1], entry[2])
-        return cls(
-            adapter=adapter[1] if adapter else None,
-            software=bool(adapter and "CPU" in adapter[2]),
-            kernels=len(re.findall(r"delegate_kernel\.cc:\d+\] Initializing", text)),
-            unsupported=unsupported,
-        )
-
-
 @dataclass
 class _Shared:
     """What all models of this process share.
 
-    The runtime names the adapter once a process, as it compiles the first model.
+    The runtime logs the adapter's name once a process, when it compiles the first model.
     """
 
     environment: Any
@@ -82,7 +48,7 @@ class _Shared:
 
 @functools.cache
 def _shared() -> _Shared:
-    # Kept until Python ends: the environment logs when it goes, and that is held back, too.
+    # Kept until Python ends: the environment logs when it is freed, and `_forget` captures that.
     lib = compiled_model()
     options = lib.EnvironmentOptions(runtime_path=str(Path(lib.__file__).parent))
     with captured():
@@ -99,32 +65,39 @@ def _forget() -> None:
 
 @functools.cache
 def _silence_the_end() -> None:
-    # A buffer's first use makes a second environment, which goes, with a word, when the C library's
-    # exit handlers run: after all of Python, so only C can close stderr before its turn comes.
+    # LiteRT creates a second environment on the first use of a buffer. It logs when the C library's
+    # exit handlers run, after all of Python, so another exit handler closes stderr before that.
     if os.name == "posix":
         libc = ctypes.CDLL(None)
         libc.__cxa_atexit(libc.close, ctypes.c_void_p(2), None)
 
 
 class GpuEngine:
-    """A loaded file on the GPU; the same four calls as `CpuEngine`.
+    """A file that LiteRT has compiled for the GPU; see `Engine`.
 
-    It is compiled for the GPU alone. Where that fails because the delegate lacks some ops, it is
-    compiled for the GPU with the CPU behind it. A file of which the GPU would take nothing is
-    refused, since its latency would be the CPU's under another name.
+    The file is compiled for the GPU alone. If that fails because the delegate lacks some ops, the
+    file is compiled for the GPU and the CPU together. A file without any op for the GPU is refused,
+    since its latency would be the CPU's.
 
-    float16 files compute in float16; all others in float32, whatever the GPU would prefer.
+    float16 files compute in float16. All others compute in float32, whatever the GPU would prefer.
 
     Args:
-        path: A file that `modelfile.check` accepted.
-        threads: Threads of the CPU, for the ops that stay there.
-        signature: Name of the signature; None takes the first.
-        quiet: Whether the runtime's console output is held back.
+        path: A file that `tflite.check` accepted.
+        threads: Number of CPU threads for the ops that stay on the CPU; None takes one. Defaults to
+            None.
+        signature: Name of the signature; None takes the first. Defaults to None.
+        quiet: Whether to hold the runtime's console output back. Defaults to True.
 
     Attributes:
-        log: What the runtime said while it compiled.
+        cpu: The same file on the CPU.
+        kind: The arithmetic of the file, as `ops.arithmetic` names it.
+        log: What the runtime logged while it compiled.
         complete: Whether the GPU took every op.
         load_ns: Nanoseconds that compiling took.
+
+    Raises:
+        DelegateUnavailable: This machine has no GPU that the runtime can use.
+        ModelRefused: The GPU delegate cannot run the file.
     """
 
     def __init__(
@@ -137,7 +110,7 @@ class GpuEngine:
         self.path = path
         self._quiet = quiet
         self._lib = compiled_model()
-        self.cpu = CpuEngine(path, "xnnpack", threads, signature, quiet)
+        self.cpu = CpuEngine(path, threads, signature, quiet)
         self.kind = self.cpu.arithmetic()
         self.inputs, self.outputs = self.cpu.inputs, self.cpu.outputs
         _shared()
@@ -185,7 +158,7 @@ class GpuEngine:
         )
 
     def _why(self, log: GpuLog, text: str, error: Exception | None) -> str:
-        # The runtime's own explanation, "only supports static-sized tensors", comes once a process.
+        # The runtime logs its explanation, "only supports static-sized tensors", once a process.
         if "Failed to modify graph" in str(error):
             dynamic = any(None in info.shape for info in self.inputs)
             return "it takes tensors of fixed size only, and this file computes " + (
@@ -220,7 +193,7 @@ class GpuEngine:
         self._results = {name: tuple(details[name]["shape"]) for name in self._buffers[1]}
 
     def prepare(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Resizes the inputs, where they have another shape than these, by input name."""
+        """Resize the inputs to these shapes, by input name, if they have others."""
         if dict(shapes) == self._shapes:
             return
         self._shapes = {}
@@ -238,7 +211,7 @@ class GpuEngine:
         self._bind()
 
     def write(self, arrays: Mapping[str, Array]) -> None:
-        """Copies the inputs in, each with exactly the tensor's type and prepared shape."""
+        """Copy the inputs in, each with exactly the tensor's type and prepared shape."""
         for name, buffer in self._buffers[0].items():
             try:
                 buffer.write(np.ascontiguousarray(arrays[name]))
@@ -248,7 +221,7 @@ class GpuEngine:
                 ) from error
 
     def invoke(self) -> None:
-        """Runs the model once and waits for the outputs: until then, a GPU has only been asked."""
+        """Run the model once and read the outputs back, since a GPU finishes only then."""
         try:
             self._model.run_by_name(self._key, *self._buffers)
         except (RuntimeError, ValueError) as error:
@@ -262,21 +235,54 @@ class GpuEngine:
             self._read[info.name] = flat.reshape(shape)
 
     def read(self) -> dict[str, Array]:
-        """The outputs of the last `invoke`, by name, as the file's own types."""
+        """Return the outputs of the last `invoke` by name, in the file's own types."""
         return dict(self._read)
 
-    def check(self, arrays: Mapping[str, Array], tolerance: float | None = None) -> None:
-        """Compares the outputs in `read` with XNNPACK's on the same inputs.
+    def compare(self, arrays: Mapping[str, Array], tolerance: float | None = None) -> None:
+        """Compare the outputs in `read` with those of XNNPACK on the same inputs.
 
         Args:
-            arrays: The inputs that `write` was given.
-            tolerance: Largest difference allowed, as a share of the largest output of the CPU; None
-                takes the one in `TOLERANCES` for the file's arithmetic.
+            arrays: The inputs that `write` was given, by name.
+            tolerance: Largest difference allowed, as a share of the CPU's largest output; None
+                takes the one in `parity.TOLERANCES` for the file's arithmetic. Defaults to None.
 
         Raises:
-            DelegateMismatch: They differ beyond the tolerance.
+            DelegateMismatch: They differ by more than the tolerance.
         """
         self.cpu.prepare({name: array.shape for name, array in arrays.items()})
         self.cpu.write(arrays)
         self.cpu.invoke()
         compare(self.path, self.cpu, self.kind, self.cpu.read(), self.read(), tolerance)
+
+    def placement(self) -> Placement:
+        """Tell where the ops of the file run, as far as the runtime's log says it."""
+        total = len(CpuEngine(self.path, delegate="none").ops())
+        log = self.log
+        if self.complete:
+            # Compiled for the GPU alone: an op that it lacks would have been an error.
+            kernels = max(1, log.kernels)
+            return Placement("gpu", total, total, kernels, {}, log.adapter, log.software)
+        left: dict[str, int | None] = dict.fromkeys(sorted(log.unsupported))
+        return Placement("gpu", total, None, log.kernels, left, log.adapter, log.software)
+
+
+def _available() -> Availability:
+    """Run the probe file on the GPU, in this process."""
+    log = GpuEngine(PROBE).log
+    reason = f"GPU delegate on {log.adapter or 'unnamed'}"
+    if log.software:
+        reason += ": a software GPU, fit for tests of correctness; its speed means nothing"
+    return Availability("gpu", True, reason)
+
+
+DELEGATES.add(
+    Delegate(
+        name="gpu",
+        label="GPU",
+        description="LiteRT's GPU delegate, with the CPU for the ops that it lacks",
+        load=GpuEngine,
+        available=_available,
+        place=GpuEngine.placement,
+        compare=GpuEngine.compare,
+    )
+)

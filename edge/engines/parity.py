@@ -1,7 +1,7 @@
-"""The check that the GPU computes what the CPU does.
+"""The check that the GPU computes what the CPU computes.
 
-The GPU delegate computes some sequences of ops wrongly and says nothing, so no latency of it is
-worth reporting before its outputs have been compared.
+The GPU delegate computes some sequences of ops wrongly without an error, so its outputs are
+compared before any latency of it is reported.
 """
 
 from collections.abc import Mapping
@@ -17,15 +17,22 @@ from .cpu import CpuEngine
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far the GPU may lie from XNNPACK: a share of the largest output, or output steps."""
+    """How far the GPU may lie from XNNPACK.
+
+    Attributes:
+        share: Largest difference, as a share of the largest output.
+        steps: Largest difference in quantization steps of the output, used instead of the share
+            where the output has steps; None for arithmetics without them.
+        reason: Why so much, and how much was seen.
+    """
 
     share: float
     steps: float | None
     reason: str
 
 
-# "Seen" is on small CNNs and on MobileNetV2, with a software Vulkan driver. A wrong result of the
-# delegate is off by as much as the output is large, so none of these lets one through.
+# "Seen" was on small CNNs and on MobileNetV2, with a software Vulkan driver. A wrong result of the
+# delegate is off by as much as the output is large, far beyond any of these.
 TOLERANCES = {
     "float32": Tolerance(
         1e-4, None, "float32 sums in another order; seen: 1e-6 of the largest output"
@@ -58,7 +65,20 @@ def compare(
     received: Mapping[str, Array],
     tolerance: float | None = None,
 ) -> None:
-    """Compares the GPU's outputs with the CPU's; see `GpuEngine.check`."""
+    """Compare the GPU's outputs with the CPU's.
+
+    Args:
+        path: The file, for messages.
+        cpu: The file on the CPU.
+        kind: The arithmetic of the file, a key of `TOLERANCES`.
+        expected: The CPU's outputs by name.
+        received: The GPU's outputs by name, with the shapes and types of the CPU's.
+        tolerance: Largest difference allowed, as a share of the CPU's largest output; None takes
+            the one in `TOLERANCES`. Defaults to None.
+
+    Raises:
+        DelegateMismatch: An output differs by more than the tolerance.
+    """
     allowed = TOLERANCES[kind]
     for info in cpu.outputs:
         step = info.scale if info.quantized else cpu.output_step(info)

@@ -1,4 +1,4 @@
-"""The columns that every format of a report shows."""
+"""The columns of a report, in every format."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,10 +14,11 @@ class Column:
     """A column of a report.
 
     Attributes:
-        title: Its heading.
-        cell: The text in the row of a result.
-        numeric: Whether the texts are numbers, which stand right and stay on one line.
-        brief: A shorter text, for terminals; None takes `cell`.
+        title: The heading.
+        cell: Returns the text in the row of a result.
+        numeric: Whether the texts are numbers, which are right-aligned and stay on one line.
+            Defaults to True.
+        brief: Returns a shorter text, for terminals; None takes `cell`. Defaults to None.
     """
 
     title: str
@@ -27,7 +28,7 @@ class Column:
 
 
 def columns(results: Sequence[BenchmarkResult]) -> list[Column]:
-    """Chooses the columns for some results; what none of them knows is left out.
+    """Choose the columns for some results: those in which at least one result has a value.
 
     Args:
         results: The results.
@@ -55,13 +56,13 @@ def columns(results: Sequence[BenchmarkResult]) -> list[Column]:
 
 
 def notes(results: Sequence[BenchmarkResult]) -> list[str]:
-    """What a reader must know to read the columns; then the machines.
+    """Explain the columns, and name the machines.
 
     Args:
         results: The results.
 
     Returns:
-        Sentences.
+        Sentences: first on the columns, then on the machines.
     """
     said = ["Sizes are those of the .tflite file as it ships, and after gzip -9."]
     measured = [result for result in results if result.median_ms is not None]
@@ -96,7 +97,7 @@ def _in_order(results: Sequence[BenchmarkResult]) -> list[str]:
 
 
 def one_line(text: str) -> str:
-    """A name or a reason without line breaks and control characters, which a terminal obeys."""
+    """Replace line breaks and control characters, which a terminal would obey, by spaces."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
@@ -105,7 +106,7 @@ def _kib(size: int | None) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """Three significant digits, at most four decimals, no exponent: `0.0011`, `1.23`, `457`."""
+    """Format with three significant digits, at most four decimals: `0.0011`, `1.23`, `457`."""
     if not math.isfinite(value) or value <= 0:
         return str(value)
     return f"{value:.{min(4, max(0, 2 - math.floor(math.log10(value))))}f}"
@@ -139,7 +140,8 @@ def _brief_speedup(result: BenchmarkResult) -> str:
 def _ran_on(result: BenchmarkResult) -> str:
     if not result.ok:
         return one_line(f"{result.status}: {result.reason}")
-    return one_line(str(result.placement)) if result.placement else "unknown"
+    where = str(result.placement) if result.placement else "unknown"
+    return one_line(where if result.target == "local" else f"{where} on {result.target}")
 
 
 def _metric(name: str) -> Column:

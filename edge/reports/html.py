@@ -1,4 +1,4 @@
-"""A report as one HTML page: no script, no font, no picture from anywhere else."""
+"""A report as one HTML page that loads no script, font or picture."""
 
 from collections.abc import Sequence
 from html import escape
@@ -40,11 +40,11 @@ ul { color: var(--dim); font-size: .88rem; padding-left: 1.2rem; }
 
 
 def html_page(title: str, results: Sequence[BenchmarkResult]) -> str:
-    """Builds the page.
+    """Build the page.
 
     Args:
-        title: The heading.
-        results: The rows.
+        title: The heading, as plain text.
+        results: The results, in the order of the rows.
 
     Returns:
         A whole HTML document.

@@ -1,6 +1,6 @@
-"""The plots of a report, as SVG to be put into a page.
+"""The plots of a report, as SVG elements for a page.
 
-Text and lines take the page's text colour, so that they can be read on light and on dark ground.
+Text and lines have the page's text colour, so that they are legible on light and on dark ground.
 """
 
 import io
@@ -17,20 +17,20 @@ from .columns import milliseconds, one_line
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# After Okabe and Ito: told apart with any colour vision and on either ground; then again, with
+# After Okabe and Ito: distinguishable with any colour vision and on either ground. They repeat with
 # other markers.
 _COLOURS = ("#0080d0", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c8c", "#b8ab00")
 _MARKERS = "osD^vPX*"
 
-# A colour that stands for the page's own while matplotlib draws.
+# A placeholder for the page's text colour while matplotlib draws.
 _INK = "#010203"
 
 
 def latency_svg(results: Sequence[BenchmarkResult]) -> str:
-    """Draws a bar for each median latency, with whiskers from the 10th to the 90th percentile.
+    """Draw a bar for each median latency, with whiskers from the 10th to the 90th percentile.
 
     Args:
-        results: The results; those without a latency are left out.
+        results: The results. Those without a latency are left out.
 
     Returns:
         An `<svg>` element, or an empty text where no result has a latency.
@@ -79,10 +79,10 @@ def latency_svg(results: Sequence[BenchmarkResult]) -> str:
 
 
 def accuracy_svg(results: Sequence[BenchmarkResult]) -> str:
-    """Draws size against accuracy: a filled mark for the file, a hollow one for its gzip.
+    """Draw size against accuracy: a filled mark for the file, a hollow one for its gzip.
 
     Args:
-        results: The results; those without the metric `accuracy` are left out.
+        results: The results. Those without the metric `accuracy` are left out.
 
     Returns:
         An `<svg>` element, or an empty text where no result has an accuracy.
@@ -160,7 +160,7 @@ def _svg(figure: "Figure", axes: Any, name: str, description: str) -> str:
         matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"tfcompress-{name}"}),
         warnings.catch_warnings(),
     ):
-        # The browser's fonts draw the text; matplotlib's only measure it.
+        # Browsers draw the text with their own fonts; matplotlib only measures it with its own.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()

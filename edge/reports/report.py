@@ -1,4 +1,4 @@
-"""Results to a table, JSON, Markdown and HTML."""
+"""Results as a table, JSON, Markdown and HTML."""
 
 import dataclasses
 import html
@@ -25,9 +25,9 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Report:
-    """Results side by side, for people and for machines.
+    """Show results side by side: as a table, JSON, Markdown or HTML.
 
-    A column whose figure no result has is left out. A file that could not be measured keeps its
+    A column in which no result has a value is left out. A file that could not be measured keeps its
     row, with the reason in it.
 
     >>> from tfcompress import edge
@@ -41,9 +41,11 @@ class Report:
     ...
 
     Args:
-        results: One result or several, in the order of the rows; the first is what the speed-ups
-            compare with.
-        title: The heading.
+        results: One result or several, in the order of the rows.
+        title: The heading. Defaults to `"Report"`.
+
+    Raises:
+        TypeError: A result is no `BenchmarkResult`.
     """
 
     results: tuple[BenchmarkResult, ...]
@@ -60,7 +62,7 @@ class Report:
         object.__setattr__(self, "title", title)
 
     def rows(self) -> list[list[str]]:
-        """The table as texts: the titles, then a row for each result."""
+        """Return the table as texts: the titles, then a row for each result."""
         chosen = columns(self.results)
         return [
             [column.title for column in chosen],
@@ -68,7 +70,7 @@ class Report:
         ]
 
     def table(self) -> "Table":
-        """Builds a table for the terminal.
+        """Build a table for the terminal.
 
         Returns:
             A `rich.table.Table`.
@@ -118,7 +120,7 @@ class Report:
         return "\n".join([one_line(self.title), "", *lines, "", *notes(self.results)])
 
     def to_dict(self) -> dict[str, Any]:
-        """Turns the report into plain dicts, lists, numbers and texts, with a schema version."""
+        """Return the report as plain dicts, lists, numbers and texts, with a schema version."""
         return {
             "schema_version": SCHEMA_VERSION,
             "title": self.title,
@@ -127,7 +129,7 @@ class Report:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Report":
-        """Builds a report from what `to_dict` gave.
+        """Build a report from what `to_dict` returned.
 
         Args:
             data: The dict.
@@ -136,7 +138,7 @@ class Report:
             An equal report.
 
         Raises:
-            ValueError: It is no report, or one of another schema version.
+            ValueError: The dict is no report, or has another schema version.
         """
         version = data.get("schema_version") if isinstance(data, dict) else None
         if version != SCHEMA_VERSION:
@@ -146,7 +148,7 @@ class Report:
         return cls((BenchmarkResult.from_dict(item) for item in data["results"]), data["title"])
 
     def to_json(self) -> str:
-        """Writes the report as JSON; infinities and NaN among the metrics become texts."""
+        """Return the report as JSON; infinities and NaN among the metrics become texts."""
         results = [
             dataclasses.replace(
                 result,
@@ -163,7 +165,7 @@ class Report:
         return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def to_markdown(self) -> str:
-        """Writes the report as GitHub-flavoured Markdown."""
+        """Return the report as GitHub-flavoured Markdown."""
         rows = [[_markdown(cell) for cell in row] for row in self.rows()]
         rule = ["--:" if column.numeric else ":--" for column in columns(self.results)]
         lines = [f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:])]
@@ -171,7 +173,7 @@ class Report:
         return "\n".join([f"# {_markdown(one_line(self.title))}", "", *lines, "", *said]) + "\n"
 
     def to_html(self) -> str:
-        """Writes the report as one HTML page that loads nothing from anywhere.
+        """Return the report as one HTML page that loads no other file.
 
         Returns:
             The page, with the table and plots: latency, and size against accuracy where the
@@ -183,20 +185,20 @@ class Report:
         return page.html_page(self.title, self.results)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the report to a file, whole or not at all.
+        """Write the report to a file, whole or not at all.
 
         Args:
-            path: The file; its suffix, .json, .md or .html, chooses the format.
+            path: The file. Its suffix, .json, .md or .html, decides the format.
 
         Returns:
             The path.
 
         Raises:
-            ValueError: The suffix is another one.
+            ValueError: The suffix is not .json, .md or .html.
             FileNotFoundError: The folder does not exist.
-            ImportError: .html was asked for, and matplotlib is not installed.
+            ImportError: The suffix is .html, and matplotlib is not installed.
         """
-        target = check_target(path)
+        target = check_report_path(path)
         formats = {".json": self.to_json, ".md": self.to_markdown, ".html": self.to_html}
         text = formats[target.suffix.lower()]()
         write_whole({target: text.encode("utf-8")})
@@ -204,7 +206,7 @@ class Report:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Report":
-        """Reads a report that was saved as JSON.
+        """Read a report that was saved as JSON.
 
         Args:
             path: The .json file.
@@ -213,7 +215,8 @@ class Report:
             An equal report.
 
         Raises:
-            ValueError: The file holds no report, or one of another schema version.
+            ValueError: The file is no JSON, holds no report, or has another schema version.
+            OSError: The file cannot be read.
         """
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -225,19 +228,19 @@ class Report:
             raise ValueError(f"{os.fspath(path)} holds no report: {error}") from error
 
 
-def check_target(path: str | os.PathLike[str]) -> Path:
-    """Checks that `Report.save` can write there: before the work that fills the report.
+def check_report_path(path: str | os.PathLike[str]) -> Path:
+    """Check that `Report.save` can write to a path, before the work that fills the report.
 
     Args:
-        path: As for `Report.save`.
+        path: The file to write.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: As for `Report.save`.
-        FileNotFoundError: As for `Report.save`.
-        ImportError: As for `Report.save`.
+        ValueError: The suffix is not .json, .md or .html.
+        FileNotFoundError: The folder does not exist.
+        ImportError: The suffix is .html, and matplotlib is not installed.
     """
     target = Path(path)
     suffix = target.suffix.lower()

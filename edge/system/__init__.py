@@ -1,1 +1,1 @@
-"""This machine, its console and its files."""
+"""This machine: its console, its files, its processes and its LiteRT runtime."""

@@ -1,4 +1,4 @@
-"""Keeping the runtime's console output away from the user's terminal."""
+"""Hold the runtime's console output back from the user's terminal."""
 
 import contextlib
 import ctypes
@@ -27,12 +27,12 @@ class Captured:
 
 @contextlib.contextmanager
 def captured(enabled: bool = True) -> Iterator[Captured]:
-    """Takes what C++ and Python write to file descriptors 1 and 2.
+    """Capture what C++ and Python write to file descriptors 1 and 2.
 
     TensorFlow Lite logs from C++, below `sys.stderr`, and no environment variable silences it. The
-    two descriptors are pointed at a temporary file for the length of the `with` block and are given
-    back whatever happens in it. They belong to the whole process, so what other threads print
-    meanwhile lands in the same file: keep the block short.
+    two descriptors lead to a temporary file during the `with` block, and are restored after it,
+    also after an exception. They belong to the whole process, so the output of other threads goes
+    to that file, too: keep the block short.
 
     >>> import os
     >>> from tfcompress.edge.system.console import captured
@@ -42,10 +42,10 @@ def captured(enabled: bool = True) -> Iterator[Captured]:
     'from C++'
 
     Args:
-        enabled: False leaves everything as it is.
+        enabled: False captures nothing. Defaults to True.
 
     Yields:
-        A `Captured`, whose `text` is filled in when the block ends.
+        A `Captured`. Its `text` is set when the block ends.
     """
     result = Captured()
     if not enabled:
@@ -72,7 +72,7 @@ def captured(enabled: bool = True) -> Iterator[Captured]:
 
 
 def attempt(call: Callable[[], Any], quiet: bool = True) -> tuple[Any, Exception | None, str]:
-    """Calls a function of the runtime with the console held back, and keeps its error.
+    """Call a function of the runtime with the console captured, and return its error.
 
     >>> from tfcompress.edge.system.console import attempt
     >>> attempt(lambda: 1 + 1)
@@ -80,11 +80,11 @@ def attempt(call: Callable[[], Any], quiet: bool = True) -> tuple[Any, Exception
 
     Args:
         call: The function.
-        quiet: False leaves the console as it is.
+        quiet: False captures nothing. Defaults to True.
 
     Returns:
-        What it returned, None after an error; the ValueError or RuntimeError that it raised, None
-        if it raised none; what it wrote to the console meanwhile, which often says more.
+        What the function returned, or None after an error; the ValueError or RuntimeError that it
+        raised, or None; and what it wrote to the console, which often says more than the error.
     """
     with captured(quiet) as console:
         try:

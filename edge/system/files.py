@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Write files whole or not at all."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,9 +6,10 @@ from uuid import uuid4
 
 
 def write_whole(files: Mapping[Path, bytes]) -> None:
-    """Writes files so that each is there whole, or as it was before.
+    """Write files so that each is there whole, or as it was before.
 
-    All are written beside their targets first, and renamed when every one is complete.
+    All contents are written to temporary files beside the files first. These are renamed when all
+    are complete.
 
     >>> import tempfile
     >>> from tfcompress.edge.system.files import write_whole
@@ -18,17 +19,17 @@ def write_whole(files: Mapping[Path, bytes]) -> None:
     'whole'
 
     Args:
-        files: Path to content.
+        files: Content by path.
 
     Raises:
-        OSError: A file cannot be written; none has changed then, unless a rename itself failed.
+        OSError: A file cannot be written. No file has changed then, unless a rename failed.
     """
     drafts = {path: path.resolve().with_name(f".{uuid4().hex}.tmp") for path in files}
     try:
         for path, content in files.items():
             drafts[path].write_bytes(content)
         for path, draft in drafts.items():
-            # Resolved, so that a link stays one, and what it leads to is replaced.
+            # Resolved, so that a link stays a link, and the file that it leads to is replaced.
             draft.replace(path.resolve())
     finally:
         for draft in drafts.values():

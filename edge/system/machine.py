@@ -1,4 +1,4 @@
-"""What a measurement ran on."""
+"""The machine of a measurement, and the memory of this process."""
 
 import datetime
 import os
@@ -6,7 +6,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..engines.runtime import runtime
+from .runtime import runtime
 
 
 @dataclass(frozen=True)
@@ -14,12 +14,12 @@ class Machine:
     """The machine and the software of a measurement.
 
     Attributes:
-        cpu: The processor's name; "with AMX" if XNNPACK's int8 can use that.
-        cores: Cores that this process may use.
+        cpu: The processor's name, with "with AMX" if XNNPACK can use that for int8.
+        cores: Number of cores that this process may use.
         os: Operating system, its release, and the architecture.
         python: Version of Python.
         runtime: Name and version of the LiteRT runtime.
-        date: When, in ISO 8601, UTC, to the second.
+        date: When the measurement began, in ISO 8601, UTC, to the second.
     """
 
     cpu: str
@@ -37,7 +37,7 @@ class Machine:
 
 
 def machine() -> Machine:
-    """Describes this machine, now."""
+    """Describe this machine, and the time."""
     found = runtime()
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     return Machine(
@@ -60,8 +60,8 @@ def _cpuinfo() -> str:
 
 
 def cpu_name(cpuinfo: str) -> str:
-    """The processor's name, by what Linux says of it."""
-    # A Raspberry Pi names the board under "Model", and its cores not at all.
+    """Return the processor's name from the text of /proc/cpuinfo."""
+    # A Raspberry Pi names the board under "Model", and does not name its cores.
     lines = cpuinfo.splitlines()
     entries = {key.strip(): value.strip() for key, _, value in (li.partition(":") for li in lines)}
     name = (
@@ -76,7 +76,7 @@ def cpu_name(cpuinfo: str) -> str:
 
 
 def reset_peak_memory() -> bool:
-    """Starts the count of the peak memory anew; False where the system cannot."""
+    """Set the peak memory to the current one; return False where the system cannot."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -85,11 +85,12 @@ def reset_peak_memory() -> bool:
 
 
 def memory() -> tuple[int | None, int | None, str]:
-    """Reads this process's memory.
+    """Read the memory of this process.
 
     Returns:
-        Bytes resident now, bytes resident at the peak since `reset_peak_memory` (or, where that is
-        not to be had, since the process began), and how the peak was measured.
+        Bytes resident now; bytes resident at the peak since `reset_peak_memory`, or since the
+        process began where the system cannot reset it; and how the peak was measured. None for
+        bytes that the system does not tell.
     """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""The .tflite file itself: whether it is one, and how large it is."""
+"""The .tflite file: whether it is one, and how large it is."""
 
 import gzip
 import os
@@ -9,13 +9,12 @@ from ..errors import ModelFileError
 # FlatBuffers schema of TensorFlow Lite: the file identifier stands after the root offset.
 _IDENTIFIER = b"TFL3"
 
-# A file of 500 bytes, y = x + 1 on float32 rows of four: to find out what a delegate does with a
-# file that is known to be fine.
+# A file of 516 bytes, y = x + 1 on float32 rows of four: to find out whether a delegate works.
 PROBE = Path(__file__).with_name("probe.tflite")
 
 
 def check(path: str | os.PathLike[str]) -> Path:
-    """Checks that a path leads to something that says it is a .tflite file.
+    """Check that a file exists and starts like a .tflite file.
 
     >>> from tfcompress.edge.system import tflite
     >>> tflite.check("nowhere.tflite")
@@ -30,7 +29,7 @@ def check(path: str | os.PathLike[str]) -> Path:
         The path, as a `Path`.
 
     Raises:
-        ModelFileError: The file is missing, a folder, empty, cut off or something else; the
+        ModelFileError: The file is missing, a folder, empty, cut off or another kind of file; the
             message names it and says what was found.
     """
     file = Path(path)
@@ -67,10 +66,10 @@ def _guess(head: bytes) -> str:
 
 
 def sizes(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Counts the bytes of a file as it ships, and after gzip.
+    """Count the bytes of a file as it ships, and after gzip.
 
-    Zeros in the weights make a file no smaller by themselves; they make it compress better, and
-    that counts where files travel compressed (app stores, HTTP).
+    Zeros in the weights do not make a file smaller by themselves, but they compress well, and app
+    stores and HTTP send files compressed.
 
     Args:
         path: The file.

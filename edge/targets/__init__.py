@@ -1,1 +1,5 @@
-"""Where a file is measured: a process on a device."""
+"""The machines that files are run on, and the worker that runs them there."""
+
+from . import local  # registers itself
+
+__all__ = ["local"]

@@ -1,6 +1,7 @@
-"""What a child process does: one file, loaded and measured where it may die.
+"""The process on a target: loads and measures one file, where it may crash.
 
-Commands, one JSON object a line: `probe`, `placement`, `load`, `round`, `finish`, `modules`.
+Reads requests from stdin and writes answers to stdout, in the protocol of `system.child`. Commands:
+`probe`, `placement`, `load`, `round`, `finish`, `modules`.
 """
 
 import dataclasses
@@ -13,52 +14,63 @@ from typing import Any
 
 import numpy as np
 
-from ..engines.gpu import GpuEngine
-from ..engines.runtime import runtime
-from ..placement import place, place_gpu, probe
+from ..engines.base import DELEGATES
+from ..errors import DelegateMismatch, DelegateUnavailable, ModelFileError, ModelRefused
 from ..runner import Runner
-from ..system import tflite as modelfile
+from ..system import tflite
 from ..system.machine import machine, memory, reset_peak_memory
+from ..system.runtime import runtime
 from ..tensors import Array, TensorInfo
+
+# Errors that the file, the delegate, the inputs or the installation are to blame for.
+REFUSALS = (
+    ModelFileError, ModelRefused, DelegateUnavailable, DelegateMismatch, ImportError, ValueError,
+    TypeError,
+)  # fmt: skip
 
 
 def main() -> None:
-    """Answers requests until stdin ends."""
-    # The runtime logs to file descriptors 1 and 2: the answers get a descriptor of their own.
+    """Answer requests until stdin ends."""
+    # The runtime logs to file descriptors 1 and 2, so the answers get a descriptor of their own.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
-        session = Session()
+        commands = Commands()
         for line in sys.stdin:
             request = json.loads(line)
-            command: Callable[..., dict[str, Any]] = getattr(session, request.pop("command"))
+            answer: dict[str, Any]
             try:
-                answer = {"ok": True, **command(**request)}
+                command: Callable[..., dict[str, Any]] = getattr(commands, request["command"])
+                answer = {"ok": True, "result": command(**request["arguments"])}
             except Exception as error:
-                # The parent turns every error into a result with its reason.
-                answer = {"ok": False, "kind": type(error).__name__, "message": str(error)}
+                answer = {
+                    "ok": False,
+                    "status": "refused" if isinstance(error, REFUSALS) else "error",
+                    "kind": type(error).__name__,
+                    "message": str(error),
+                }
             answers.write(json.dumps(answer) + "\n")
             answers.flush()
 
 
-class Session:
-    """The state of one child: the file it has loaded."""
+class Commands:
+    """What the parent can ask for; the loaded file is the state between two requests."""
 
     def __init__(self) -> None:
         self._runner: Runner | None = None
 
     def modules(self) -> dict[str, Any]:
-        """Names of all imported modules."""
+        """Return the names of all imported modules."""
         return {"modules": sorted(sys.modules)}
 
     def probe(self, delegate: str) -> dict[str, Any]:
-        """Whether a delegate can be used here."""
-        available, reason = probe(delegate)
-        return {"available": available, "reason": reason}
+        """Tell whether a delegate can be used here."""
+        return dataclasses.asdict(DELEGATES.get(delegate).available())
 
     def placement(self, path: str, delegate: str, threads: int | None) -> dict[str, Any]:
-        """Where the ops of a file run."""
-        placed = place(modelfile.check(path), delegate, threads)
-        return {"placement": dataclasses.asdict(placed)}
+        """Tell where the ops of a file run."""
+        chosen = DELEGATES.get(delegate)
+        engine = chosen.load(tflite.check(path), threads, None, True)
+        return dataclasses.asdict(chosen.place(engine))
 
     def load(
         self,
@@ -69,9 +81,9 @@ class Session:
         warmup: int,
         inputs: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Loads a file, sets its inputs, and warms it up.
+        """Load a file, set its inputs, and warm it up.
 
-        On the GPU, the first run is compared with the CPU.
+        The first run is compared with the CPU's, if the delegate needs that.
         """
         runtime()
         fresh = reset_peak_memory()
@@ -82,12 +94,13 @@ class Session:
         for _ in range(warmup):
             runner.engine.invoke()
         self._runner = runner
-        # Now that all is allocated, and before the measured times take memory themselves.
+        # All is allocated by now, and the measured times do not take memory yet.
         _, peak, how = memory()
         if how == "VmHWM" and not fresh:
             how += ", since the process began"
-        if isinstance(runner.engine, GpuEngine):
-            how += ", with the CPU's copy of the model that the GPU was compared with"
+        chosen = DELEGATES.get(delegate)
+        if chosen.compare is not None:
+            how += f", with the CPU's copy of the model that the {chosen.label} was compared with"
         return {
             "load_ms": runner.engine.load_ns / 1e6,
             "input_shapes": {name: list(array.shape) for name, array in arrays.items()},
@@ -98,7 +111,7 @@ class Session:
         }
 
     def round(self, runs: int, seconds: float) -> dict[str, Any]:
-        """Measures runs, at least so many and for at least so long; nanoseconds each."""
+        """Measure at least so many runs for at least so long; return nanoseconds of each."""
         invoke = self._loaded().engine.invoke
         clock = time.perf_counter_ns
         times: list[int] = []
@@ -110,15 +123,9 @@ class Session:
         return {"ns": times}
 
     def finish(self) -> dict[str, Any]:
-        """Where the ops of the loaded file ran."""
+        """Tell where the ops of the loaded file ran."""
         runner = self._loaded()
-        engine = runner.engine
-        placed = (
-            place_gpu(engine)
-            if isinstance(engine, GpuEngine)
-            else place(runner.path, runner.delegate, runner.threads)
-        )
-        return {"placement": dataclasses.asdict(placed)}
+        return dataclasses.asdict(DELEGATES.get(runner.delegate).place(runner.engine))
 
     def _loaded(self) -> Runner:
         if self._runner is None:
@@ -127,7 +134,7 @@ class Session:
 
 
 def random_inputs(runner: Runner, seed: int) -> dict[str, Array]:
-    """Inputs of the file's own types; sizes that are free become 1.
+    """Return inputs of the file's own types by name; free sizes become 1.
 
     Real numbers are standard normal; quantized integers are uniform over their type; other integers
     are 0 or 1, which are valid indices almost everywhere.

@@ -1,7 +1,4 @@
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -14,9 +11,6 @@ from keras import layers
 import tfcompress
 from tfcompress import converters, edge
 from tfcompress.converters import ConversionError
-
-# Before the fixture of all tests replaces it.
-from tfcompress.converters.jobs.run import _exit_code
 from tfcompress.edge.system.tflite import sizes
 
 
@@ -348,42 +342,6 @@ def test_fixed_batch(model, images, tmp_path):
     file = converters.convert(model, tmp_path / "m.tflite", precision, batch_size=16)
     assert edge.Runner(file).inputs[0].shape == (16, 12, 12, 3)
     converters.verify(model, file, images).raise_if_above(lsb=3)
-
-
-def test_a_child_as_users_start_it(files, tmp_path):
-    request, log = tmp_path / "request.json", tmp_path / "log.txt"
-    request.write_text(json.dumps({"path": os.fspath(files["int8"])}))
-    assert _exit_code("jobs.read", request, log, timeout=60) == 0
-    reply = json.loads((tmp_path / "reply.json").read_text())
-    assert (reply["load_error"], reply["bytes"]) == (None, files["int8"].bytes)
-    request.write_text("{}")
-    assert _exit_code("jobs.read", request, log, timeout=60) == 1
-    assert "KeyError: 'path'" in log.read_text()
-    with pytest.raises(subprocess.TimeoutExpired):
-        _exit_code("jobs.read", request, log, timeout=0.001)
-
-
-@pytest.mark.parametrize("job", ["jobs.read", "jobs.lower"])
-def test_children_import_no_more_than_they_need(job, tmp_path):
-    # The child's own entry, with a request that no job can read: it imports, then fails.
-    code = (
-        "import runpy, sys\n"
-        "try:\n"
-        "    runpy.run_path(sys.argv[3], run_name='__main__')\n"
-        "except (KeyError, TypeError):\n"
-        "    names = ('tfcompress', 'keras', 'tensorflow')\n"
-        "    print(*(name for name in names if sys.modules.get(name)))\n"
-    )
-    request = tmp_path / "request.json"
-    request.write_text("{}")
-    main = Path(converters.__file__).with_name("jobs") / "__main__.py"
-    run = subprocess.run(
-        [sys.executable, "-P", "-c", code, job, str(request), str(main)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert run.stdout.split() == (["tensorflow"] if job == "jobs.lower" else [])
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,20 @@ def _convert(weights):
     yield "onehot", convert(image_function(onehot))
     yield "split", convert(image_function(split))
 
+    # More than the 1024 weights below which the converter quantizes none dynamically.
+    wide = kernel(3, 3, 16, 16)
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 8, 8, 16), name="x")])
+    def transposed(x):
+        return {"y": tf.nn.conv2d_transpose(x, wide, (1, 16, 16, 16), 2)}
+
+    def images():
+        return ([generator.normal(size=(1, 8, 8, 16)).astype(np.float32)] for _ in range(8))
+
+    yield "transposed", convert(transposed)
+    yield "transposed_dynamic", convert(transposed, **default)
+    yield "transposed_int8", convert(transposed, **{**for_ints, "representative_dataset": images})
+
     @tf.function(
         input_signature=[
             tf.TensorSpec((2, 3), name="x_10"),

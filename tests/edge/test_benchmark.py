@@ -1,15 +1,13 @@
-import dataclasses
+import contextlib
 import importlib
 import json
 import os
 import signal
-import statistics
 
 import numpy as np
 import pytest
 
 from tfcompress import edge
-from tfcompress.edge.system.machine import cpu_name
 from tfcompress.edge.system.tflite import PROBE
 
 # The package's attribute of this name is the function.
@@ -18,18 +16,19 @@ module = importlib.import_module("tfcompress.edge.benchmark")
 QUICK = {"min_runs": 12, "min_seconds": 0.0, "rounds": 3, "warmup": 2}
 
 
-@pytest.fixture
-def children(monkeypatch):
-    """The children that `benchmark` starts, in the order of its files."""
-    started = []
+class Recorded:
+    """This machine; keeps the children of its sessions, in the order of the files."""
 
-    class Recorded(module.Child):
-        def __init__(self):
-            super().__init__()
-            started.append(self)
+    name, emulated = "recorded", False
 
-    monkeypatch.setattr(module, "Child", Recorded)
-    return started
+    def __init__(self):
+        self.children = []
+
+    @contextlib.contextmanager
+    def session(self, files):
+        with edge.Local().session(files) as session:
+            self.children.append(session.child)
+            yield session
 
 
 def test_what_one_measurement_says(files):
@@ -52,33 +51,22 @@ def test_what_one_measurement_says(files):
     assert edge.BenchmarkResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result
 
 
-@pytest.mark.parametrize(
-    ("cpuinfo", "named"),
-    [
-        ("model name\t: A Server\nflags\t\t: fpu avx512f amx_tile amx_int8\n", "A Server with AMX"),
-        ("model name\t: A Server\nflags\t\t: fpu avx512f\n", "A Server"),
-        ("processor\t: 0\nFeatures\t: fp asimd\n\nModel\t\t: A Raspberry Pi\n", "A Raspberry Pi"),
-    ],
-    ids=["with-amx", "without", "pi"],
-)
-def test_the_machine_is_named_with_what_decides_over_int8(cpuinfo, named):
-    assert cpu_name(cpuinfo) == named
-
-
-def test_files_take_turns(files, children, monkeypatch):
+def test_files_take_turns(files, monkeypatch):
     turns = []
-    request = module.Child.request
+    target = Recorded()
+    request = edge.Child.request
 
     def recorded(self, command, timeout, **arguments):
         if command == "round":
-            turns.append((children.index(self), arguments["runs"]))
+            turns.append((target.children.index(self), arguments["runs"]))
         return request(self, command, timeout, **arguments)
 
-    monkeypatch.setattr(module.Child, "request", recorded)
+    monkeypatch.setattr(edge.Child, "request", recorded)
     seen = []
     results = edge.benchmark(
         [files["fixed"], files["int8_fixed"]],
         names=["a", "b"],
+        target=target,
         progress=lambda done, total: seen.append((done, total)),
         **QUICK,
     )
@@ -93,42 +81,15 @@ def test_at_least_so_many_runs_and_so_long():
     assert edge.benchmark(PROBE, min_runs=1, min_seconds=0.05, rounds=2).runs > 2
 
 
-def test_statistics_equal_the_standard_librarys():
-    times = np.random.default_rng(0).integers(10**5, 10**7, 101).tolist()
-    found = module._statistics([times[:50], times[50:]])
-    cuts = statistics.quantiles((t / 1e6 for t in times), n=100, method="inclusive")
-    expected = {
-        "min_ms": min(times) / 1e6,
-        "p10_ms": cuts[9],
-        "median_ms": statistics.median(times) / 1e6,
-        "p90_ms": cuts[89],
-        "p99_ms": cuts[98],
-        "mean_ms": statistics.fmean(times) / 1e6,
-        "std_ms": statistics.pstdev(times) / 1e6,
-        "runs": 101,
-    }
-    assert found == pytest.approx(expected, rel=1e-12)
+def test_a_crash_is_a_result(files):
+    target = Recorded()
 
-
-def test_ratios_are_taken_within_rounds():
-    """A machine that slows down threefold for both files changes no ratio."""
-    first = [[100, 110, 120], [300, 330, 360]]
-    own = [[50, 55, 60], [150, 165, 180]]
-    assert module._ratios(first, own) == {"speedup": 2, "speedup_p10": 2, "speedup_p90": 2}
-    own = [[110, 110, 110], [110, 110, 110]]
-    # 110 / 110 and 330 / 110.
-    assert module._ratios(first, own) == pytest.approx(
-        {"speedup": 2.0, "speedup_p10": 1.2, "speedup_p90": 2.8}
-    )
-
-
-def test_a_crash_is_a_result(files, children):
     def crash(done, total):
         if done == 3:
-            os.kill(children[1].pid, signal.SIGSEGV)
+            os.kill(target.children[1].peer.pid, signal.SIGSEGV)
 
     first, second, third = edge.benchmark(
-        [files["fixed"], files["int8_fixed"], PROBE], progress=crash, **QUICK
+        [files["fixed"], files["int8_fixed"], PROBE], target=target, progress=crash, **QUICK
     )
     assert (second.status, second.ok) == ("crashed", False)
     assert "SIGSEGV" in second.reason and "'round'" in second.reason
@@ -137,24 +98,30 @@ def test_a_crash_is_a_result(files, children):
     assert first.ok and third.ok and third.speedup > 0
 
 
-def test_without_the_first_file_there_are_no_ratios(files, children):
+def test_without_the_first_file_there_are_no_ratios(files):
+    target = Recorded()
+
     def crash(done, total):
         if done == 1:
-            os.kill(children[0].pid, signal.SIGKILL)
+            os.kill(target.children[0].peer.pid, signal.SIGKILL)
 
-    first, second = edge.benchmark([files["fixed"], PROBE], progress=crash, **QUICK)
+    first, second = edge.benchmark([files["fixed"], PROBE], target=target, progress=crash, **QUICK)
     assert first.status == "crashed"
     assert second.ok and second.speedup is None
 
 
 @pytest.mark.slow
-def test_a_hang_is_a_result(files, children):
+def test_a_hang_is_a_result(files):
+    target = Recorded()
+
     def hang(done, total):
         if done == 1:
-            os.kill(children[0].pid, signal.SIGSTOP)
+            os.kill(target.children[0].peer.pid, signal.SIGSTOP)
 
     # Twenty seconds, so that a busy machine's slow loading is no hang.
-    first, second = edge.benchmark([files["fixed"], PROBE], progress=hang, timeout=20.0, **QUICK)
+    first, second = edge.benchmark(
+        [files["fixed"], PROBE], target=target, progress=hang, timeout=20.0, **QUICK
+    )
     assert first.status == "timeout" and "within 20 s" in first.reason
     assert second.ok
 
@@ -221,13 +188,3 @@ def test_wrong_arguments(options, message):
         edge.benchmark(PROBE, **options)
     with pytest.raises(ValueError, match="nothing to measure"):
         edge.benchmark([])
-
-
-def test_metrics():
-    result = edge.BenchmarkResult("m", "m.tflite", "xnnpack").with_metrics(accuracy=np.float32(0.5))
-    assert result.metrics == {"accuracy": 0.5} and type(result.metrics["accuracy"]) is float
-    assert result.with_metrics(zeros=0.8).metrics == {"accuracy": 0.5, "zeros": 0.8}
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        result.name = "other"
-    with pytest.raises(ValueError, match=r"unknown \['nme'\], missing \['name'\]"):
-        edge.BenchmarkResult.from_dict({"nme": "m", "path": "m", "delegate": "gpu"})

@@ -1,51 +1,79 @@
 """Children of the converters that start at once.
 
-Each is forked off a process that has imported TensorFlow already, which is most of what a small
-conversion takes. Else it is what `converters.child` starts: its `__main__.py`, in a process of its
-own. The notebooks, the demo and the command line start theirs as ever.
+Each is forked off a process that has imported TensorFlow already, which is most of the time that a
+small conversion takes. Apart from that it is the process that `converters.jobs.run` starts: it runs
+the same `__main__.py`. The notebooks, the demo and the command line start theirs as users do.
 """
 
 import contextlib
 import multiprocessing
 import os
 import runpy
-import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
+CONTEXT = multiprocessing.get_context("forkserver")
+
 
 @contextlib.contextmanager
 def warm_children() -> Iterator[None]:
-    """While it is open, `converters.child` starts children so."""
-    from tfcompress.converters.jobs import run as child
+    """Make `converters.jobs.run` start its children so, while the `with` block is open."""
+    from tfcompress.converters.jobs import run
 
-    main = str(Path(child.__file__).with_name("__main__.py"))
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.support.preloaded", __name__])
-
-    def exit_code(job: str, request: Path, log: Path, timeout: float | None) -> int:
-        process = context.Process(target=_run, args=(main, job, str(request), str(log)))
-        process.start()
-        process.join(timeout)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(job, timeout or 0)
-        assert process.exitcode is not None
-        return process.exitcode
-
+    CONTEXT.set_forkserver_preload(["tests.support.preloaded", __name__])
+    main = Path(run.__file__).with_name("__main__.py")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(child, "_exit_code", exit_code)
+        patch.setattr(run, "_start", lambda folder: WarmProcess(main, folder))
         yield
 
 
-def _run(main: str, job: str, request: str, log: str) -> None:
-    """What `python main job request > log 2>&1` does."""
-    console = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(console, 1)
-    os.dup2(console, 2)
-    sys.argv = [main, job, request]
+class WarmProcess:
+    """A forked process as the peer of a `Child`; see `edge.system.child.Process`."""
+
+    def __init__(self, main: Path, folder: Path) -> None:
+        self._log = tempfile.NamedTemporaryFile(dir=folder)  # noqa: SIM115, closed by `close`
+        reads, requests = CONTEXT.Pipe(duplex=False)
+        answers, writes = CONTEXT.Pipe(duplex=False)
+        self._process = CONTEXT.Process(
+            target=_serve, args=(str(main), reads, writes, self._log.name)
+        )
+        self._process.start()
+        # The other process has its own copies; the streams end only when all copies are closed.
+        reads.close()
+        writes.close()
+        self.requests = os.fdopen(os.dup(requests.fileno()), "wb")
+        self.answers = os.fdopen(os.dup(answers.fileno()), "rb")
+        requests.close()
+        answers.close()
+
+    def wait(self, timeout: float) -> int | None:
+        self._process.join(timeout)
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+    def log(self) -> str:
+        return Path(self._log.name).read_text("utf-8", "replace")
+
+    def close(self) -> None:
+        self.answers.close()
+        self._log.close()
+        self._process.close()
+
+
+def _serve(main: str, reads: Connection, writes: Connection, log: str) -> None:
+    """Do what `python main < reads > writes 2> log` does."""
+    os.dup2(reads.fileno(), 0)
+    os.dup2(writes.fileno(), 1)
+    os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), 2)
+    reads.close()
+    writes.close()
+    sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     runpy.run_path(main, run_name="__main__")

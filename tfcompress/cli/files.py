@@ -15,9 +15,11 @@ from .options import (
     Command,
     Registered,
     as_json,
+    importing,
     load,
     loading,
     on_delegate,
+    on_target,
     on_threads,
     print_json,
     show,
@@ -278,6 +280,8 @@ def verify(
     help="Seconds in which a file must load, or finish a tenth of its runs.",
 )
 @click.option("--report", type=OUTPUT, help="Also write a .html, .md or .json report.")
+@on_target
+@importing
 @as_json
 def bench(
     paths: tuple[Path, ...],
@@ -287,6 +291,7 @@ def bench(
     seconds: float,
     timeout: float,
     report: Path | None,
+    target: str,
     as_json: bool,
 ) -> None:
     """Measure size, latency and memory of .tflite files; speed-ups are over the first."""
@@ -294,10 +299,11 @@ def bench(
     from rich.progress import Progress
 
     from tfcompress import edge
-    from tfcompress.edge.reports.report import check_target
+    from tfcompress.edge.reports.report import check_report_path
+    from tfcompress.edge.targets.base import TARGETS
 
     if report is not None:
-        check_target(report)
+        check_report_path(report)
     with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
         task = progress.add_task("Measure", total=None)
         results = edge.benchmark(
@@ -307,6 +313,7 @@ def bench(
             min_runs=runs,
             min_seconds=seconds,
             timeout=timeout,
+            target=TARGETS.get(target),
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     found = edge.Report(results)

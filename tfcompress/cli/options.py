@@ -27,6 +27,7 @@ __all__ = [
     "load",
     "loading",
     "on_delegate",
+    "on_target",
     "on_threads",
     "print_json",
     "show",
@@ -38,14 +39,6 @@ OUTPUT = click.Path(dir_okay=False, path_type=Path)
 Command = Callable[..., Any]
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine to read.")
-on_delegate = click.option(
-    "--delegate",
-    type=click.Choice(["xnnpack", "reference", "gpu"]),
-    default="xnnpack",
-    show_default=True,
-    help="What runs the ops.",
-)
-on_threads = click.option("--threads", type=click.IntRange(1), help="CPU threads; default: one.")
 
 
 class Registered(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases
@@ -55,12 +48,19 @@ class Registered(click.ParamType):  # type: ignore[type-arg]  # generic in newer
 
     Args:
         names: Returns the names that there are.
+        listed: Whether `--help` lists the names, because it is cheap to read them. Defaults to
+            False.
     """
 
     name = "name"
 
-    def __init__(self, names: Callable[[], Iterable[str]]) -> None:
+    def __init__(self, names: Callable[[], Iterable[str]], *, listed: bool = False) -> None:
         self._names = names
+        self._listed = listed
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str | None:
+        """Return the names as `--help` shows them; None shows the type's own name."""
+        return f"[{'|'.join(self._names())}]" if self._listed else None
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the name, or fail with those that there are."""
@@ -74,6 +74,35 @@ class Registered(click.ParamType):  # type: ignore[type-arg]  # generic in newer
     ) -> list[CompletionItem]:
         """Return the names that begin so."""
         return [CompletionItem(name) for name in self._names() if name.startswith(incomplete)]
+
+
+def _delegates() -> Iterable[str]:
+    from tfcompress.edge.engines.base import DELEGATES
+
+    return DELEGATES.names()
+
+
+def _targets() -> Iterable[str]:
+    from tfcompress.edge.targets.base import TARGETS
+
+    return TARGETS.names()
+
+
+on_delegate = click.option(
+    "--delegate",
+    type=Registered(_delegates, listed=True),
+    default="xnnpack",
+    show_default=True,
+    help="What runs the ops.",
+)
+on_threads = click.option("--threads", type=click.IntRange(1), help="CPU threads; default: one.")
+on_target = click.option(
+    "--target",
+    type=Registered(_targets),
+    default="local",
+    show_default=True,
+    help="Machine to run on; a module given with --import may register others.",
+)
 
 
 def _import(ctx: click.Context, param: click.Parameter, modules: tuple[str, ...]) -> None:

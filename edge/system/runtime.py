@@ -1,4 +1,4 @@
-"""Choosing the LiteRT runtime: ai-edge-litert, else tflite-runtime."""
+"""The installed LiteRT runtime: ai-edge-litert, else tflite-runtime."""
 
 import functools
 import importlib
@@ -33,14 +33,14 @@ class Runtime:
 
 @functools.cache
 def runtime() -> Runtime:
-    """Imports the LiteRT runtime of this environment.
+    """Import the LiteRT runtime of this environment.
 
-    >>> from tfcompress.edge.engines.runtime import runtime
+    >>> from tfcompress.edge.system.runtime import runtime
     >>> runtime().name
     'ai-edge-litert'
 
     Returns:
-        ai-edge-litert where it is installed, else tflite-runtime.
+        ai-edge-litert if it is installed, else tflite-runtime.
 
     Raises:
         ImportError: Neither is installed; the message says what to install.
@@ -64,11 +64,10 @@ def runtime() -> Runtime:
 
 
 def compiled_model() -> Any:
-    """Imports LiteRT's CompiledModel API, the only one with a GPU delegate in Python.
+    """Import LiteRT's CompiledModel API, the only one with a GPU delegate in Python.
 
-    Kept apart from `runtime`, because creating a CompiledModel loads a WebGPU library that aborts
-    the process on cores without LSE atomics (Raspberry Pi 3 and 4): nothing but the GPU delegate
-    may touch it.
+    Only the GPU engine may call this. A CompiledModel loads a WebGPU library that aborts the
+    process on cores without LSE atomics (Raspberry Pi 3 and 4).
 
     Returns:
         The module `ai_edge_litert.compiled_model`.
