@@ -1,4 +1,4 @@
-"""What the TensorFlow converter says when it fails -> what a person can do about it."""
+"""Errors of the TensorFlow converter -> what a person can do about them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,26 @@ from collections.abc import Iterator
 
 import keras
 
-from tfcompress.converters.file.layers import layer_at
+from tfcompress.converters.export.layer_names import layer_at
+from tfcompress.converters.file.model import GraphOp
 from tfcompress.converters.jobs.run import ChildError
 from tfcompress.converters.precisions.base import Precision
 from tfcompress.model.layers import all_layers
 
 from .errors import ConversionError
-from .int8_coverage import GraphOp
 
 
 def explain_crash(model: keras.Model, precision: Precision, error: ChildError) -> ConversionError:
-    """The converter's process died or took too long."""
+    """Return the error for a converter process that crashed or took too long.
+
+    Args:
+        model: The model that was converted.
+        precision: The precision that was asked for.
+        error: How the process ended.
+
+    Returns:
+        An error that names the model and says what to do.
+    """
     text = f"The TensorFlow converter {error.reason} on model '{model.name}' to {precision.name}."
     if error.reason.startswith("took"):
         return ConversionError(f"{text} Pass a larger timeout, or fewer calibration samples.")
@@ -26,17 +35,17 @@ def explain_crash(model: keras.Model, precision: Precision, error: ChildError) -
     loops = _loops(model)
     if loops:
         return ConversionError(
-            f"{text} It is known to on recurrent layers with a loop, here {loops}. Unroll them, "
-            "which works on a trained model too: `layer.unroll = True`, then convert again. Or "
-            "choose another precision."
+            f"{text} It is known to crash on recurrent layers with a loop, here {loops}. "
+            "Unroll them, which works on a trained model too: `layer.unroll = True`, then convert "
+            "again. Or choose another precision."
         )
     if "SIGKILL" in error.reason:
         return ConversionError(
-            f"{text} That is what happens when memory runs out: free some, or pass fewer "
+            f"{text} The system does so when memory runs out: free some, or pass fewer "
             "calibration samples."
         )
     last = str(error).removeprefix(error.reason).lstrip(": ")
-    said = f" Its last words: {last}." if last else ""
+    said = f" It said last: {last}." if last else ""
     return ConversionError(
         f"{text}{said} Try another precision or batch_size=1, and convert parts of the model to "
         "find the layer."
@@ -44,7 +53,16 @@ def explain_crash(model: keras.Model, precision: Precision, error: ChildError) -
 
 
 def explain_error(model: keras.Model, precision: Precision, message: str) -> ConversionError:
-    """The converter refused the model."""
+    """Return the error for a model that the converter refused.
+
+    Args:
+        model: The model that was converted.
+        precision: The precision that was asked for.
+        message: What the converter said.
+
+    Returns:
+        An error that names the ops without a TFLite form, with their layers, and says what to do.
+    """
     start = f"Model '{model.name}' cannot be converted to {precision.name}:"
     found = list(dict.fromkeys(_unsupported(model, message)))
     if found:
@@ -64,7 +82,7 @@ def explain_error(model: keras.Model, precision: Precision, message: str) -> Con
 
 
 def _unsupported(model: keras.Model, message: str) -> Iterator[tuple[str, str | None]]:
-    """Ops outside the builtins, with their layers, out of the converter's error text."""
+    """Find the ops without a TFLite form, with their layers, in the text of an error."""
     ops = [
         op.strip()
         for line in re.findall(r"^(?:TF Select|Custom) ops: (.+)$", message, re.MULTILINE)

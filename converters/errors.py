@@ -1,4 +1,4 @@
-"""What goes wrong between a Keras model and a checked .tflite file."""
+"""The errors of the converters."""
 
 from tfcompress.edge.errors import ModelFileError
 
@@ -10,4 +10,4 @@ class ConversionError(ValueError):
 
 
 class VerificationError(AssertionError):
-    """The file's outputs are further from the Keras model's than allowed."""
+    """The file's outputs are further from those of the Keras model than allowed."""

@@ -1,4 +1,4 @@
-"""`sparsify`: zeros -> a smaller file that computes the same."""
+"""`sparsify`: a .tflite file with zeros -> a smaller file that computes the same."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tfcompress.converters.file.read import Inspection, inspect
-from tfcompress.converters.jobs.run import ChildError, run
-from tfcompress.converters.xnnpack.sparse_check import graph_form
+from tfcompress.converters.file.model import Inspection
+from tfcompress.converters.file.read import inspect
+from tfcompress.converters.passes.base import Pass
+from tfcompress.converters.xnnpack.sparse_check import check_sparse_kernels
 from tfcompress.edge.system.files import write_whole
-from tfcompress.edge.system.tflite import sizes
 from tfcompress.model.tables import as_text
 
 from .errors import ConversionError
+from .rewriting import run_pass
 
 
 @dataclass(frozen=True)
@@ -27,21 +28,19 @@ class Sparse:
     Sparse(int8_weights=False, names=False, skip_zeros=False)
 
     Args:
-        int8_weights: Store the weights of float files as int8, symmetric per output channel, and
-            compute in float: the smallest single file. Unlike all else here it changes the
-            results, by what rounding the weights does. An int8 file is as it was. Defaults to
-            False.
-        names: Keep the names of the tensors, which carry the paths of the Keras layers; without
-            them a file is smaller and tells less when inspected. The names of inputs, outputs and
-            signatures are kept anyway. Defaults to True.
-        skip_zeros: Let Dense layers of float32 files run on sparse weights where that is faster:
-            at 85% zeros and more, which come in blocks of 1x4 (`masks.FAST_DENSE`). Sums are
-            then added up in another order, so that outputs may differ by a 10,000th of the
-            largest, and no more. Defaults to False.
+        int8_weights: Whether to store the weights of float files as int8, symmetric per output
+            channel, and to compute in float: the smallest single file. This changes the results,
+            because it rounds the weights. An int8 file is not changed. Defaults to False.
+        names: Whether to keep the names of the tensors, which contain the paths of the Keras
+            layers. Without them the file is smaller and tells less when inspected. The names of
+            inputs, outputs and signatures are kept in any case. Defaults to True.
+        skip_zeros: Whether Dense layers of float32 files may run on sparse weights where that is
+            faster: from 85% zeros on, in blocks of 1x4 (`masks.FAST_DENSE`). This adds up sums in
+            another order: outputs may differ by a 10,000th of the largest. Defaults to False.
 
     Raises:
-        TypeError: A field is no bool.
-        ValueError: `skip_zeros` with `int8_weights`: it takes float32 weights.
+        TypeError: An option is no bool.
+        ValueError: `skip_zeros` and `int8_weights` are both True.
     """
 
     int8_weights: bool = False
@@ -53,22 +52,22 @@ class Sparse:
             if not isinstance(value, bool):
                 raise TypeError(f"{field} must be True or False. Received: {field}={value!r}")
         if self.skip_zeros and self.int8_weights:
-            raise ValueError("skip_zeros takes float32 weights: leave int8_weights out")
+            raise ValueError("skip_zeros takes float32 weights: leave int8_weights out.")
 
 
 @dataclass(frozen=True)
 class SparseWeight:
-    """What became of one constant of two or more dimensions.
+    """How `sparsify` stored one weight: a constant of two or more dimensions.
 
     Attributes:
-        name: Of its tensor.
-        dtype: As it was stored before.
+        name: Name of its tensor.
+        dtype: Type that it was stored in before.
         shape: Its sizes.
-        zeros: Share of its elements that are zero as they are stored; None if that was not asked.
-        bytes_before: Its data.
-        bytes_after: Its data and, about, the tables that a sparse form adds.
-        encoding: The sparse form in words; "" if it is dense.
-        reason: Why it is dense; "" if it is not.
+        zeros: Share of its stored elements that are zero; None for a weight that must stay dense.
+        bytes_before: Size of its data before.
+        bytes_after: Size of its data now, with an estimate of the tables that describe it.
+        encoding: The sparse encoding in words; "" if it is dense.
+        reason: Why it is dense; "" if it is sparse.
     """
 
     name: str
@@ -86,12 +85,12 @@ class Sparsified(os.PathLike[str]):
     """A .tflite file that `sparsify` wrote; usable wherever a path is.
 
     Attributes:
-        path: Where it is.
-        bytes: Its size as it ships.
-        bytes_before: That of the file it was made of.
-        gzip_bytes: Its size in a zip or an app package.
-        gzip_bytes_before: That of the file it was made of.
-        weights: What became of each weight.
+        path: The file.
+        bytes: Size of the file, as it ships.
+        bytes_before: Size of the file that it was made from.
+        gzip_bytes: Size of the file after `gzip -9`, as in an app package.
+        gzip_bytes_before: Size of the file that it was made from, after `gzip -9`.
+        weights: How each weight is stored.
     """
 
     path: Path
@@ -105,7 +104,7 @@ class Sparsified(os.PathLike[str]):
         return str(self.path)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for `json.dumps`."""
+        """Return plain values, ready for `json.dumps`."""
         return {**asdict(self), "path": str(self.path)}
 
     def __str__(self) -> str:
@@ -140,14 +139,14 @@ def sparsify(
 ) -> Sparsified:
     """Write a .tflite file again, smaller, so that it computes the same.
 
-    Weights with enough zeros are stored in TFLite's sparse encoding, the one that is smallest for
-    each, and unpacked once, as the runtime loads the file: this saves bytes of the file, not time.
-    Whatever the file holds twice is stored once. The result is run beside the file that it was
-    made of, on random inputs, with and without XNNPACK, on the Interpreter and on CompiledModel:
-    unless every output is the same, bit for bit, nothing is written. It is never larger.
+    Each weight with enough zeros is stored in the TFLite encoding that is smallest for it. The
+    runtime unpacks it once, when it loads the file: this saves bytes of the file, not time. Equal
+    parts of the file are stored once. The old and the new file then run on random inputs, with and
+    without XNNPACK, on the Interpreter and on CompiledModel. Unless every output is equal, bit for
+    bit, nothing is written. The new file is never larger.
 
-    On Arm, XNNPACK computes some float graphs wrongly when their weights are sparse. In those all
-    weights stay dense, and the report says so.
+    On Arm, XNNPACK computes some float graphs wrongly when their weights are sparse. All weights of
+    these graphs stay dense, and the report says so.
 
     Example:
     >>> import keras, numpy as np, tempfile
@@ -163,33 +162,35 @@ def sparsify(
     (True, True)
 
     Args:
-        path: The file.
-        out: The file to write, in a folder that exists; it may be the same.
-        config: `Sparse()`, with its options. Defaults to `Sparse()`.
-        timeout: Seconds for reading, and for rewriting and comparing; None for no limit. Defaults
-            to 600.
+        path: The file to read.
+        out: The file to write, in a folder that exists; it may be the file to read.
+        config: The options. Defaults to `Sparse()`.
+        timeout: Seconds for each child process; None for no limit. Defaults to 600.
 
     Returns:
-        The file, and what became of each weight.
+        The new file, and how each weight is stored.
 
     Raises:
-        ModelFileError: The file is no readable .tflite model.
-        ConversionError: It has no sparse form that computes the same, such as a dynamic-range
-            file.
+        ModelFileError: There is no readable .tflite file at `path`.
+        ConversionError: The file has no sparse form that computes the same, as no dynamic-range
+            file has.
         TypeError: `config` is no `Sparse`.
-        ValueError: There is no such folder to write in.
+        ValueError: The folder of `out` does not exist.
     """
     config = check_sparse(config) or Sparse()
     target = Path(out).expanduser()
     if not target.parent.is_dir():
-        raise ValueError(f"There is no folder '{target.parent}' to write '{target.name}' in")
-    small, content = sparsified(inspect(path, timeout), target, config, timeout)
+        raise ValueError(
+            f"There is no folder '{target.parent}' to write '{target.name}' in: create it"
+        )
+    found = inspect(path, timeout)
+    small, content = sparsified(found, target, config, timeout, found.path.name)
     write_whole({target: content})
     return small
 
 
 def check_sparse(sparse: bool | Sparse) -> Sparse | None:
-    """The config, or None for none; or an error that says what one looks like."""
+    """Return the options, or None for False; raise a TypeError for anything else."""
     if isinstance(sparse, bool):
         return Sparse() if sparse else None
     if not isinstance(sparse, Sparse):
@@ -201,50 +202,55 @@ def check_sparse(sparse: bool | Sparse) -> Sparse | None:
 
 
 def sparsified(
-    found: Inspection, target: Path, config: Sparse, timeout: float | None
+    found: Inspection, target: Path, config: Sparse, timeout: float | None, label: str
 ) -> tuple[Sparsified, bytes]:
-    """`sparsify` for a file that was inspected, without writing: the report and the content."""
-    refusal = f"'{target}' was not written: "
+    """Make zeros of a file save bytes, without writing the result.
+
+    Args:
+        found: The file.
+        target: Path that the result will have.
+        config: The options.
+        timeout: Seconds for each child process; None for no limit.
+        label: Name of the file in errors.
+
+    Returns:
+        The report, and the content of the new file.
+
+    Raises:
+        ConversionError: The file has no sparse form that computes the same.
+    """
     if found.load_error:
         raise ConversionError(
-            f"{refusal}the runtime does not load {found.path.name}, so that a result could not be "
-            f"checked: {found.load_error}"
+            f"'{target}' was not written: the runtime does not load {label}, so that a "
+            f"result could not be checked: {found.load_error}"
         )
-    with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder:
-        out = Path(folder, "sparse.tflite")
+    with tempfile.TemporaryDirectory(prefix="tfcompress-") as name:
 
-        def rewrite(unsafe: str) -> dict[str, Any]:
-            paths = {"path": str(found.path.resolve()), "out": str(out)}
-            request = {**paths, "unsafe": unsafe, **asdict(config)}
-            try:
-                return run("passes.sparsify", request, Path(folder), timeout)
-            except ChildError as error:
-                raise ConversionError(
-                    f"{refusal}the process that makes the weights of {found.path.name} sparse and "
-                    f"checks the result {error}"
-                ) from error
+        def rewrite(unsafe: str) -> tuple[Inspection, Any]:
+            step = Pass("sparsify", {**asdict(config), "unsafe": unsafe})
+            return run_pass(step, found.path, Path(name), timeout, label)
 
         unsafe = _why_unsafe(found)
-        reply = rewrite(unsafe)
-        if config.int8_weights and not unsafe and "refused" not in reply:
+        small, weights = rewrite(unsafe)
+        if config.int8_weights and not unsafe and _why_unsafe(small):
             # Rounding makes zeros, and with more of them XNNPACK may choose other kernels.
-            unsafe = _why_unsafe(inspect(out, timeout))
-            reply = rewrite(unsafe) if unsafe else reply
-        if "refused" in reply:
-            raise ConversionError(f"{refusal}{found.path.name} {reply['refused']}.")
-        if reply["difference"]:
-            raise ConversionError(
-                f"{refusal}with sparse weights, {found.path.name} does not compute the same: "
-                f"{reply['difference']}. The dense file is fine; please report this."
-            )
-        size, gzip_size = sizes(out)
-        content = out.read_bytes()
-    weights = tuple(SparseWeight(**{**w, "shape": tuple(w["shape"])}) for w in reply["weights"])
-    return Sparsified(target, size, found.bytes, gzip_size, found.gzip_bytes, weights), content
+            small, weights = rewrite(_why_unsafe(small))
+        content = small.path.read_bytes()
+    return (
+        Sparsified(
+            path=target,
+            bytes=small.bytes,
+            bytes_before=found.bytes,
+            gzip_bytes=small.gzip_bytes,
+            gzip_bytes_before=found.gzip_bytes,
+            weights=tuple(SparseWeight(**{**w, "shape": tuple(w["shape"])}) for w in weights),
+        ),
+        content,
+    )
 
 
 def _why_unsafe(found: Inspection) -> str:
-    """Why the weights must stay dense; "" if they need not."""
-    if graph_form(found).kind == "unsafe":
-        return "XNNPACK on Arm may get this graph wrong when it is sparse: see tfcompress lint"
+    """Return why the weights must stay dense; "" if they need not."""
+    if check_sparse_kernels(found).kind == "unsafe":
+        return "XNNPACK on Arm may compute this graph wrongly: see tfcompress check-sparse"
     return ""

@@ -1,4 +1,4 @@
-"""`verify`: a Keras model and its .tflite file on the same samples, per output."""
+"""`verify`: a Keras model and its .tflite file on the same samples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any, Self
 import keras
 import numpy as np
 
-from tfcompress.converters.file.read import Inspection, inspect
+from tfcompress.converters.file.model import Inspection
+from tfcompress.converters.file.read import inspect
 from tfcompress.edge import Runner
 from tfcompress.model.checks import check_built
 from tfcompress.model.samples import Array, load_samples, whole_batches
@@ -20,51 +21,21 @@ from tfcompress.model.signature import Signature, signature
 from tfcompress.model.tables import as_text
 
 from .errors import VerificationError
+from .output_error import OutputError, compare
 
-# Enough to keep a CPU busy, few enough for the activations of a large model to fit in memory.
+# Enough to keep a CPU busy; few enough for the activations of a large model to fit in memory.
 _BATCH = 64
 
 
 @dataclass(frozen=True)
-class OutputError:
-    """How far one output of the file is from Keras'.
-
-    Attributes:
-        name: Of the output.
-        max_error: Largest absolute difference; infinite if one side is NaN or infinite alone.
-        mean_error: Mean absolute difference.
-        max_lsb: `max_error` in steps of the quantized output; None if it is not quantized.
-        mean_lsb: `mean_error` likewise.
-        scale: That step.
-        snr_db: 10 log10 of signal power over error power, in dB; infinite if all is equal.
-        cosine: Of the angle between the two outputs, taken as one vector each.
-        top1: Share of rows (along the last axis) whose largest element is at the same place; None
-            for outputs without such an axis.
-        nonfinite: Elements that are NaN or infinite on one side, and not the same on the other.
-            Where both agree they are left out of all figures.
-    """
-
-    name: str
-    max_error: float
-    mean_error: float
-    max_lsb: float | None
-    mean_lsb: float | None
-    scale: float | None
-    snr_db: float
-    cosine: float
-    top1: float | None
-    nonfinite: int = 0
-
-
-@dataclass(frozen=True)
 class Verification:
-    """A .tflite file compared with the Keras model that it was made of.
+    """How a .tflite file compares with the Keras model that it was made from.
 
     Attributes:
         path: The file.
-        delegate: What ran it.
-        samples: How many samples were compared.
-        outputs: One entry per output, in Keras' order.
+        delegate: The delegate that ran the file.
+        samples: Number of samples compared.
+        outputs: The errors of each output, in Keras' order.
     """
 
     path: Path
@@ -88,9 +59,9 @@ class Verification:
         cosine_below: float | None = None,
         top1_below: float | None = None,
     ) -> Self:
-        """Raise if any output is further off than allowed.
+        """Raise if an output is further from Keras than allowed.
 
-        A bound that an output has no figure for is an error too: it would check nothing.
+        A bound on a figure that an output does not have is an error too: it would check nothing.
 
         Args:
             lsb: Largest allowed `max_lsb`, in steps of the quantized output.
@@ -101,10 +72,10 @@ class Verification:
             top1_below: Smallest allowed `top1`, from 0 to 1.
 
         Returns:
-            Itself.
+            The verification itself.
 
         Raises:
-            VerificationError: Names every output that is beyond a bound, with its figures.
+            VerificationError: An output is beyond a bound; the message names every such output.
             ValueError: No bound was given, or an output has no such figure.
         """
         upper = {"max_lsb": lsb, "max_error": max_error, "mean_error": mean_error}
@@ -118,7 +89,7 @@ class Verification:
                 value = getattr(output, figure)
                 if value is None:
                     raise ValueError(_missing_figure(output, figure))
-                # Written so that NaN fails.
+                # In this form, NaN fails.
                 if not (value <= bound if figure in upper else value >= bound):
                     word = "above" if figure in upper else "below"
                     failed.append(
@@ -137,7 +108,7 @@ class Verification:
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; infinities become None, which JSON can hold."""
+        """Return plain values; infinities become None, which JSON can hold."""
         outputs = [
             {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in o.items()}
             for o in map(asdict, self.outputs)
@@ -184,9 +155,9 @@ def verify(
     delegate: str = "xnnpack",
     threads: int | None = None,
 ) -> Verification:
-    """Compare what a .tflite file computes with what the Keras model computes.
+    """Compare the outputs of a .tflite file with those of its Keras model.
 
-    Keras runs in inference mode and in the model's own precision; outputs are matched by name.
+    Keras runs in inference mode and in the precision of the model. Outputs are matched by name.
 
     Example:
     >>> import keras, numpy as np, tempfile
@@ -199,18 +170,19 @@ def verify(
     1.0
 
     Args:
-        model: The model that the file was made of.
-        path: The file, or the `Converted`.
-        samples: In any form that `Int8(calibration=)` takes; all of them are used.
+        model: The model that the file was made from.
+        path: The file.
+        samples: An array (for one input), a dict of arrays by input name, a generator or
+            `tf.data.Dataset` of either, or the path of an .npz file. All samples are used.
         delegate: "xnnpack", "reference" or "gpu". Defaults to "xnnpack".
-        threads: For the runtime; None leaves it to it.
+        threads: CPU threads. Defaults to None, the choice of the runtime.
 
     Returns:
-        Figures per output.
+        The errors of each output.
 
     Raises:
-        ModelFileError: The file is not a readable .tflite model.
-        ValueError: The samples do not fit the model, or the file is not this model's.
+        ModelFileError: There is no readable .tflite file at `path`.
+        ValueError: The samples do not fit the model, or the file was made from another model.
     """
     model = check_built(model)
     call = signature(model)
@@ -237,62 +209,6 @@ def verify(
     )
 
 
-def compare(name: str, expected: Array, actual: Array, scale: float | None) -> OutputError:
-    """The figures for one output.
-
-    Example:
-    >>> compare("y", np.array([[1.0, 2.0]]), np.array([[1.0, 2.5]]), scale=0.25).max_lsb
-    2.0
-
-    Args:
-        name: Of the output.
-        expected: What Keras computes, any shape.
-        actual: What the file computes, the same shape, as real numbers.
-        scale: Step of a quantized output.
-
-    Returns:
-        The figures.
-
-    Raises:
-        ValueError: The shapes differ.
-    """
-    if expected.shape != actual.shape:
-        raise ValueError(
-            f"Output '{name}' has shape {actual.shape} in the file, {expected.shape} in Keras"
-        )
-    a, b = expected.astype(np.float64), actual.astype(np.float64)
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    nonfinite = int((~same & ~(np.isfinite(a) & np.isfinite(b))).sum())
-    finite = np.isfinite(a) & np.isfinite(b)
-    x, error = a[finite], np.abs(b[finite] - a[finite])
-    y = b[finite]
-    largest = math.inf if nonfinite else float(error.max(initial=0.0))
-    mean = math.inf if nonfinite else float(error.mean()) if error.size else 0.0
-    noise, signal = float(np.sum(error**2)), float(np.sum(x**2))
-    if nonfinite:
-        snr = -math.inf
-    elif noise == 0:
-        snr = math.inf
-    else:
-        snr = 10 * math.log10(signal / noise) if signal else -math.inf
-    norm = math.sqrt(signal) * float(np.linalg.norm(y))
-    top1 = None
-    if a.ndim >= 2 and a.shape[-1] > 1:
-        top1 = float(np.mean(a.argmax(-1) == b.argmax(-1)))
-    return OutputError(
-        name=name,
-        max_error=largest,
-        mean_error=mean,
-        max_lsb=None if scale is None else largest / scale,
-        mean_lsb=None if scale is None else mean / scale,
-        scale=scale,
-        snr_db=snr,
-        cosine=float(x @ y) / norm if norm else float(noise == 0),
-        top1=top1,
-        nonfinite=nonfinite,
-    )
-
-
 def _check_inputs(call: Signature, runner: Runner, path: Path) -> None:
     wanted, given = {s.name for s in call.inputs}, {info.name for info in runner.inputs}
     if wanted != given:
@@ -303,7 +219,7 @@ def _check_inputs(call: Signature, runner: Runner, path: Path) -> None:
 
 
 def _keras_outputs(call: Signature, arrays: Mapping[str, Array], count: int) -> dict[str, Array]:
-    # A model that fixes its batch is given whole ones.
+    # A model with a fixed batch runs whole batches only.
     batch = call.inputs[0].shape[0] or _BATCH
     filled = whole_batches(arrays, call.inputs[0].shape[0] or 1)
     parts: dict[str, list[Array]] = {}
@@ -326,7 +242,7 @@ def _to_numpy(value: Any) -> Array:
 def _file_outputs(runner: Runner, arrays: Mapping[str, Array], count: int) -> dict[str, Array]:
     fixed = {info.shape[0] for info in runner.inputs}.pop()
     filled = whole_batches(arrays, fixed or 1)
-    # uint8 pixels of a float model went through load_samples; quantized inputs take real numbers.
+    # Quantized inputs take real numbers.
     real = {
         info.name: filled[info.name].astype("float32") if info.quantized else filled[info.name]
         for info in runner.inputs
@@ -336,7 +252,7 @@ def _file_outputs(runner: Runner, arrays: Mapping[str, Array], count: int) -> di
 
 
 def _output_scales(found: Inspection) -> dict[str, float]:
-    """Step of every quantized output, also of one that the file itself turns into float."""
+    """Return the step of every quantized output, also of one that the file dequantizes."""
     producers = {node.outputs[0]: node for node in found.nodes if node.op == "DEQUANTIZE"}
     scales = {}
     for name, place in found.signatures[0].outputs.items() if found.signatures else ():

@@ -48,7 +48,7 @@ def test_help_of_every_command_shows_an_example():
         text = run(name, "--help").output
         assert f"Example: tfcompress {name}" in text
     assert list(main.commands) == [
-        "demo", "convert", "sparsify", "inspect", "lint", "verify", "bench", "summary",
+        "demo", "convert", "sparsify", "inspect", "check-sparse", "verify", "bench", "summary",
         "channels", "prune-channels", "low-rank", "qat-report",
     ]  # fmt: skip
 
@@ -66,7 +66,7 @@ def test_convert_to_int8_from_an_npz(folder):
         "path": str(path),
         "bytes": path.stat().st_size,
         "gzip_bytes": sizes(path)[1],
-        "not_int8": [],
+        "float_ops": [],
     }
 
 
@@ -78,10 +78,30 @@ def test_convert_needs_calibration_for_int8(folder):
     assert not path.exists()
 
 
-def test_options_that_do_not_go_together_are_bad_usage(folder):
-    done = run("convert", folder / "model.keras", folder / "never.tflite", "--io", "int8")
+@pytest.mark.parametrize(
+    "options", [["--io", "int8"], ["--calibration", "samples.npz"], ["--strict"]]
+)
+def test_options_that_a_precision_does_not_have_are_bad_usage(folder, options):
+    options = [folder / option if option.endswith(".npz") else option for option in options]
+    done = run(
+        "convert", folder / "model.keras", folder / "never.tflite", "-p", "dynamic_int8", *options
+    )
     assert done.exit_code == 2
-    assert "--precision int8" in done.output
+    assert f"{options[0]} goes with --precision int8." in done.output
+    assert not (folder / "never.tflite").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-p", "int7"], "'int7' is none of"),
+        (["-p", "int8", "--io", "int7"], "io must be one of float32, int8, uint8"),
+    ],
+)
+def test_precisions_that_do_not_exist_are_bad_usage(folder, options, message):
+    done = run("convert", folder / "model.keras", folder / "never.tflite", *options)
+    assert done.exit_code == 2
+    assert message in done.output
 
 
 def test_sparsify(folder, tmp_path):
@@ -109,23 +129,32 @@ def test_inspect(folder):
     assert "FULLY_CONNECTED" in run("inspect", folder / "float.tflite").output
     found = json.loads(run("inspect", folder / "float.tflite", "--json").stdout)
     assert found["ops"] == {"FULLY_CONNECTED": 2}
+    assert found["sparse_kernels"] == "safe"
 
 
-def test_lint_passes_only_what_engages_and_says_why_else(tmp_path):
+def test_inspect_shows_what_sparse_weights_would_do_on_arm(folder, tmp_path):
+    (tmp_path / "plain.tflite").write_bytes(converted("plain"))
+    path = tmp_path / "plain.tflite"
+    assert "With sparse weights on Arm: sparse kernels" in run("inspect", path).output
+    assert json.loads(run("inspect", path, "--json").stdout)["sparse_kernels"] == "sparse kernels"
+    assert "on Arm" not in run("inspect", folder / "float.tflite").output
+
+
+def test_check_sparse_passes_only_what_engages_and_says_why_else(tmp_path):
     for name in ("plain", "max pooling"):
         (tmp_path / f"{name}.tflite").write_bytes(converted(name))
-    done = run("lint", tmp_path / "plain.tflite")
+    done = run("check-sparse", tmp_path / "plain.tflite")
     assert done.exit_code == 0
     assert done.output.startswith("sparse kernels: ")
 
-    done = run("lint", tmp_path / "max pooling.tflite")
+    done = run("check-sparse", tmp_path / "max pooling.tflite")
     assert done.exit_code == 1
     assert "MAX_POOL_2D of layer 'odd'" in done.output
-    done = run("lint", tmp_path / "max pooling.tflite", "--json")
+    done = run("check-sparse", tmp_path / "max pooling.tflite", "--json")
     assert done.exit_code == 1
     found = json.loads(done.stdout)
     assert found["kind"] == "unsafe"
-    assert found["findings"][0]["layer"] == "odd"
+    assert found["violations"][0]["layer"] == "odd"
 
 
 @pytest.mark.parametrize("command", ["inspect", "bench"])
@@ -395,7 +424,7 @@ def test_convert_of_a_quantization_aware_model_needs_no_calibration(qat, folder)
     done = run("convert", qat, path, "-p", "int8", "--json")
 
     assert done.exit_code == 0, done.output
-    (macs, border) = json.loads(done.stdout)["not_int8"]
+    (macs, border) = json.loads(done.stdout)["float_ops"]
     assert macs.startswith("FULLY_CONNECTED of layer")
     assert border.startswith("DEQUANTIZE")
     # Float all through from the last int8 tensor: it differs by float's own rounding.

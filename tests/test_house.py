@@ -40,10 +40,18 @@ def lint_imports(folder: Path) -> "subprocess.CompletedProcess[str]":
         ("pruning/masks.py", "from tfcompress.channels import prune", "tfcompress.channels"),
         ("model/layers.py", "from tfcompress.cost import macs", "tfcompress.cost"),
         ("converters/errors.py", "from tfcompress.pruning import masks", "tfcompress.pruning"),
+        ("converters/file/model.py", "import keras", "tfcompress.converters.xnnpack"),
         ("edge/errors.py", "import rich", "rich"),
         ("newcomer.py", "import keras", "tfcompress.newcomer"),
     ],
-    ids=["method to method", "model to cost", "converters to pruning", "edge to rich", "no layer"],
+    ids=[
+        "method to method",
+        "model to cost",
+        "converters to pruning",
+        "file to keras",
+        "edge to rich",
+        "no layer",
+    ],
 )
 def test_an_import_that_breaks_the_rule_fails_the_linter(file, statement, broken, tmp_path):
     shutil.copytree(

@@ -18,10 +18,11 @@ def test_names():
         "schedules", "self_distiller", "separable_net", "strip", "summary",
     ]  # fmt: skip
     assert converters.__all__ == [
-        "ConversionError", "Converted", "DynamicInt8", "Finding", "Float16", "Float32",
-        "GraphForm", "GraphOp", "Inspection", "Int8", "ModelFileError", "OutputError", "Precision",
-        "Sparse", "SparseWeight", "Sparsified", "Verification", "VerificationError", "convert",
-        "convert_all", "graph_form", "inspect", "sparsify", "verify",
+        "ConversionError", "Converted", "ConverterOptions", "DynamicInt8", "Float16", "Float32",
+        "GraphOp", "Inspection", "Int8", "ModelFileError", "OutputError", "Pass", "Precision",
+        "RuleViolation", "Sparse", "SparseCheck", "SparseWeight", "Sparsified", "Verification",
+        "VerificationError", "check_sparse_kernels", "convert", "convert_all", "inspect",
+        "register_precision", "sparsify", "verify",
     ]  # fmt: skip
     assert edge.__all__ == [
         "Availability", "BenchmarkResult", "Child", "DelegateMismatch", "DelegateUnavailable",

@@ -1,4 +1,4 @@
-"""A model in mixed or half precision -> the same one in float32: what the converter can read."""
+"""A model in mixed or half precision -> a float32 copy, which the converter can read."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _NARROW = ("float16", "bfloat16", "float64")
 
 
 def as_float32(model: keras.Model) -> keras.Model:
-    """The model itself when it computes in float32, else a float32 copy with the same weights.
+    """Return a model that computes in float32: the model itself, or a copy with its weights.
 
-    Nested models are rebuilt too; the original and Keras' global dtype policy stay as they are.
+    Nested models are rebuilt too. The model and Keras' global dtype policy are not changed.
 
     Example:
     >>> mixed = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, dtype="mixed_float16")])
@@ -26,7 +26,7 @@ def as_float32(model: keras.Model) -> keras.Model:
         model: A built model.
 
     Returns:
-        The same object, or a new model.
+        The model if it computes in float32, else a float32 copy.
 
     Raises:
         ConversionError: A subclassed model cannot be rebuilt from its config.
@@ -39,7 +39,7 @@ def as_float32(model: keras.Model) -> keras.Model:
         custom[keras.saving.get_registered_name(type(layer))] = type(layer)
     policy = keras.config.dtype_policy()
     try:
-        # Containers and layers without a dtype in their config take the global policy.
+        # Layers without a dtype in their config take the global policy.
         keras.config.set_dtype_policy("float32")
         with keras.saving.custom_object_scope(custom):
             if hasattr(model, "_inputs_struct") or isinstance(model, keras.Sequential):
@@ -71,13 +71,13 @@ def _first_line(error: Exception) -> str:
 def _clone(layer: keras.Layer) -> keras.Layer:
     config = _widen(layer.get_config())
     if isinstance(layer, keras.layers.Lambda):
-        # The function is already in this process: nothing foreign is loaded.
+        # The function is in this process already: no foreign code is loaded.
         return keras.layers.Lambda.from_config(config, safe_mode=False)
     return type(layer).from_config(config)
 
 
 def _widen(config: Any) -> Any:
-    """The config with every half-precision dtype and policy in it made float32."""
+    """Return the config with float32 for every half-precision dtype and policy."""
     if isinstance(config, dict):
         if config.get("class_name") == "DTypePolicy":
             name = str(config["config"]["name"])

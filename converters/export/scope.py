@@ -1,4 +1,4 @@
-"""A scope in which a model is traced for conversion, so that its layers can know."""
+"""The scope in which a model is traced for conversion."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _EXPORTING: ContextVar[bool] = ContextVar("exporting", default=False)
 
 @contextlib.contextmanager
 def exporting() -> Iterator[None]:
-    """While it is open, quantization-aware layers trace what the converter should see.
+    """Make quantization-aware layers trace what the converter must see.
 
-    Kernels then are constants that lie on the int8 grid already, with batch normalization folded
-    into them, and only activations carry fake-quantization. In this thread only.
+    While the scope is open in this thread, kernels are constants on the int8 grid, with batch
+    normalization folded into them, and only activations are fake-quantized.
 
     Example:
     >>> with exporting():
@@ -31,5 +31,5 @@ def exporting() -> Iterator[None]:
 
 
 def is_exporting() -> bool:
-    """Whether an `exporting` scope is open in this thread."""
+    """Return whether an `exporting` scope is open in this thread."""
     return _EXPORTING.get()

@@ -1,1 +1,1 @@
-"""What stands in a .tflite file, and which Keras layer it came from."""
+"""The content of a .tflite file."""

@@ -1,1 +1,1 @@
-"""What runs in a child process, and the call that starts one."""
+"""What runs in a child process, and the function that starts one."""

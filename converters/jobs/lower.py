@@ -15,13 +15,13 @@ Json = dict[str, Any]
 
 
 def job(request: Json) -> Json:
-    """Convert the SavedModel to each precision asked for, up to the first that fails."""
+    """Convert the SavedModel to each file of the request, up to the first that fails."""
     files: list[Json] = []
     progress = Path(request["progress"])
     for index, file in enumerate(request["files"]):
         progress.write_text(str(index), "utf-8")
         try:
-            content = lower(request["saved_model"], file)
+            content = lower(request["saved_model"], file["options"], file["samples"])
         except Exception as error:
             return {"error": f"{type(error).__name__}: {error}", "index": index}
         path = Path(file["path"])
@@ -30,19 +30,29 @@ def job(request: Json) -> Json:
     return {"files": files}
 
 
-def lower(saved_model: str, file: Json) -> bytes:
-    """Run the converter once, with TFLite's builtin ops only."""
+def lower(saved_model: str, options: Json, samples: Json | None) -> bytes:
+    """Run the converter once.
+
+    Args:
+        saved_model: Folder of the SavedModel.
+        options: The fields of `ConverterOptions`.
+        samples: The .npz file of calibration samples ("path"), the input name of each of its
+            arrays ("names") and the rows to a batch ("batch_size"); None for no samples.
+
+    Returns:
+        The .tflite file.
+    """
     converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    if file["precision"] != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if file["precision"] == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    if file["precision"] == "int8":
-        io = getattr(tf, file["io"])
-        converter.inference_input_type = converter.inference_output_type = io
-        if file["samples"]:
-            converter.representative_dataset = _representative(**file["samples"])
+    target = converter.target_spec
+    converter.optimizations = [getattr(tf.lite.Optimize, o) for o in options["optimizations"]]
+    target.supported_ops = [getattr(tf.lite.OpsSet, name) for name in options["supported_ops"]]
+    target.supported_types = [tf.as_dtype(name) for name in options["supported_types"]]
+    if options["input_type"]:
+        converter.inference_input_type = tf.as_dtype(options["input_type"])
+    if options["output_type"]:
+        converter.inference_output_type = tf.as_dtype(options["output_type"])
+    if samples:
+        converter.representative_dataset = _representative(**samples)
     content: bytes = converter.convert()
     return content
 

@@ -1,4 +1,4 @@
-"""Bytes of a .tflite file -> plain Python values. Runs in child processes, without TensorFlow.
+"""The bytes of a .tflite file -> plain Python values. Runs in child processes, without TensorFlow.
 
 Schema: https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs
 """
@@ -37,7 +37,7 @@ _NUMPY = {
 
 
 def job(request: Json) -> Json:
-    """Child process: describe the file at `request["path"]`, or say in "invalid" why not."""
+    """Describe the file at `request["path"]`, or say in "invalid" why it cannot be read."""
     path = Path(request["path"])
     error = load_error(path)
     if error is not None and ("flatbuffer" in error.lower() or "identifier" in error.lower()):
@@ -46,7 +46,7 @@ def job(request: Json) -> Json:
 
 
 def load_error(path: Path) -> str | None:
-    """Why the runtime, which checks every offset first, does not load the file; else None."""
+    """Return why the runtime, which checks every offset, does not load a file; None if it does."""
     from ai_edge_litert.interpreter import Interpreter
 
     try:
@@ -57,13 +57,13 @@ def load_error(path: Path) -> str | None:
 
 
 def describe(content: bytes) -> Json:
-    """Everything about a file but the values of its weights.
+    """Describe a file: everything except the values of its weights.
 
     Args:
         content: The whole file.
 
     Returns:
-        What `Inspection` is made of.
+        The fields of `Inspection`, except `path` and `load_error`.
     """
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     buffers = [_data(buffer, content) for buffer in _each(model.buffers)]
@@ -120,7 +120,7 @@ def _text(value: bytes | str | None) -> str:
 def _data(buffer: Any, content: bytes) -> Bytes:
     if buffer.data is not None and len(buffer.data):
         return np.asarray(buffer.data, np.uint8)
-    # A file over 2 GB keeps its buffers behind the flatbuffer: 0 and 1 mean that there is none.
+    # A file over 2 GB keeps its buffers after the flatbuffer. Offsets 0 and 1 mean no data.
     start = buffer.offset if buffer.offset > 1 else 0
     size = buffer.size if start else 0
     return np.frombuffer(content[start : start + size], np.uint8)
@@ -129,13 +129,13 @@ def _data(buffer: Any, content: bytes) -> Bytes:
 def _op_name(code: Any, names: dict[int, str]) -> str:
     if code.customCode:
         return _text(code.customCode)
-    # Files written before there were 128 ops have the number in the older, one-byte field.
+    # Files from the time of fewer than 128 ops use the older, one-byte field.
     number = max(code.builtinCode, code.deprecatedBuiltinCode)
     return names.get(number, f"UNKNOWN_{number}")
 
 
 def _options(options: Any) -> Json:
-    """The op's settings by their names in the schema; padding and activation as words."""
+    """Return the options of an op by their names in the schema; enumerations as words."""
     words = {"padding": schema.Padding, "fusedActivationFunction": schema.ActivationFunctionType}
     found: Json = {}
     for name, value in ({} if options is None else vars(options)).items():
@@ -181,7 +181,7 @@ def _tensor(tensor: Any, buffers: list[Bytes], subgraph: int) -> Json:
 
 
 def _small(data: Bytes, kind: str) -> list[int] | None:
-    """Axes, paddings, shapes: two numbers for each of at most 6 dimensions."""
+    """Return the elements of axes, paddings and shapes: at most two for each of 6 dimensions."""
     values = _values(data, kind) if kind in ("INT32", "INT64") else None
     return None if values is None or not 0 < len(values) <= 12 else [int(v) for v in values]
 
@@ -195,7 +195,7 @@ def _bytes(kind: str, shape: list[int]) -> int:
 def _sparsity(
     data: Bytes, kind: str, shape: list[int], zeros: list[int], axis: int | None, sparse: bool
 ) -> float | None:
-    """Share of a constant's elements that are exactly zero; None where that means nothing."""
+    """Return the share of a constant's elements that are zero; None if that has no meaning."""
     size = math.prod(shape)
     values = _values(data, kind)
     if values is None or not size or not len(data):

@@ -1,7 +1,7 @@
-"""Two .tflite files on the same inputs, on every CPU path of the runtime. Runs in child processes.
+"""Compare two .tflite files on the same inputs, on every CPU path of the runtime.
 
-The files compute the same if their outputs are equal bit for bit (zeros of either sign, and NaNs of
-any kind, are one).
+Runs in child processes. The files compute the same if their outputs are equal bit for bit, where
+0.0 equals -0.0 and every NaN equals every other.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Feed = dict[str, dict[str, Array]]
 """Signature -> input -> values."""
 
-# Where ops that look rows up have the table: no index may be larger than it.
+# Input that holds the table of an op that looks up rows: no index may exceed its length.
 _ROWS = {"GATHER": 0, "EMBEDDING_LOOKUP": 1}
 
 
 def difference(expected: Path, actual: Path, tolerance: float = 0.0) -> str:
-    """Where two files differ.
+    """Say where two files compute different outputs.
 
     Args:
-        expected: A file.
-        actual: One with the same signatures.
-        tolerance: Difference that is let pass, as a share of the largest output. Defaults to 0.
+        expected: The file that is right.
+        actual: A file with the same signatures.
+        tolerance: Largest difference allowed, as a share of the largest output. Defaults to 0.0.
 
     Returns:
-        In words; "" if they are equal wherever the first one runs.
+        A sentence; "" if the outputs are equal on every path that runs the first file.
 
     Raises:
-        ValueError: The first one runs nowhere.
+        ValueError: No path runs the first file.
     """
     ran = 0
     for name, run in _engines().items():
@@ -65,7 +65,7 @@ def difference(expected: Path, actual: Path, tolerance: float = 0.0) -> str:
 
 
 def _feeds(path: Path, spreads: tuple[float, ...]) -> Iterator[Feed]:
-    """Random inputs in range, for one row, and for three where that is free."""
+    """Yield random inputs in range: one row, and three if the batch is free."""
     model = unpack(path.read_bytes())
     rows = [
         graph[int(node.inputs[_ROWS[graph.op(node)]])].shape[0]
@@ -155,12 +155,12 @@ def _compile(path: Path, feed: Feed, mode: Any) -> dict[str, Array]:
     model = compiled.CompiledModel.from_file(str(path), options=options)
     outputs: dict[str, Array] = {}
     for key, names in model.get_signature_list().items():
-        # A file without signatures has a made-up one here.
+        # CompiledModel makes up a signature for a file without any.
         inputs = feed[key] if key in feed else feed[""]
         details = model.get_input_tensor_details(key)
         if any(list(value.shape) != list(details[name]["shape"]) for name, value in inputs.items()):
-            # It dies of some files that it resizes, dense ones too.
-            raise ValueError("CompiledModel is run on inputs of the shape in the file alone")
+            # CompiledModel crashes on some files when it resizes their inputs.
+            raise ValueError("CompiledModel runs inputs of the shape in the file only")
         sources = {n: model.create_input_buffer_by_name(key, n) for n in names["inputs"]}
         targets = {n: model.create_output_buffer_by_name(key, n) for n in names["outputs"]}
         for name, value in inputs.items():

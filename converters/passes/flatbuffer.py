@@ -1,7 +1,7 @@
-"""A .tflite file's tables <-> its bytes, without what is in it twice. Runs in child processes.
+"""The bytes of a .tflite file <-> its tables, each stored once. Runs in child processes.
 
-FlatBuffers are trees by intention only: two references may lead to the same place, and readers do
-not mind. https://flatbuffers.dev/internals/
+Two references in a FlatBuffer may point to the same place, so equal tables need not be repeated:
+https://flatbuffers.dev/internals/
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from .base import Refused
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 IDENTIFIER = b"TFL3"
@@ -20,41 +22,42 @@ IDENTIFIER = b"TFL3"
 # The runtime reads buffers in place, with loads of this width.
 ALIGNMENT = 16
 
-# What the converter notes about itself, and no runtime reads.
+# Metadata that the converter writes about itself and that no runtime reads.
 _NOTES = (b"CONVERSION_METADATA", b"min_runtime_version")
 
 
 def unpack(content: bytes) -> Any:
-    """The tables of a file, as the schema's `ModelT`.
+    """Read the tables of a file.
 
     Args:
         content: The whole file.
 
     Returns:
-        The tables, whose fields may be changed.
+        The tables, as the schema's `ModelT`; their fields may be changed.
 
     Raises:
-        ValueError: The file keeps data behind the tables, as files over 2 GB do; `pack` would lose
-            it.
+        Refused: The file keeps data after the tables, as files over 2 GB do. `pack` would lose it.
     """
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     nodes = [node for graph in model.subgraphs for node in graph.operators or ()]
     if any(b.offset > 1 for b in model.buffers) or any(n.largeCustomOptionsOffset for n in nodes):
-        raise ValueError("it keeps data outside its tables, as files of over 2 GB do")
+        raise Refused(
+            "keeps data outside its tables, as files of over 2 GB do: no pass can rewrite it"
+        )
     return model
 
 
 def pack(model: Any, names: bool = True) -> bytes:
-    """The bytes of a file: equal tables, vectors, texts and buffers are stored once.
+    """Write the tables of a file, each of several equal tables, vectors, texts and buffers once.
 
-    The converter stores a vector of zero points for each tensor, 8 bytes a channel, and a buffer
-    for each activation, which has no data: a good part of a small int8 file.
+    The converter stores a vector of zero points for each tensor, 8 bytes a channel, and an empty
+    buffer for each activation. Together they are a large part of a small int8 file.
 
     Args:
-        model: A `ModelT`. It is changed: buffers that nothing refers to go, the rest is numbered
-            anew.
-        names: False leaves out what no runtime needs: the names of all tensors but inputs and
-            outputs, the file's description, and the converter's notes about itself.
+        model: A `ModelT`. It is changed: unused buffers are removed, the others numbered anew.
+        names: Whether to keep what no runtime needs: the names of tensors that are no inputs or
+            outputs, the description of the file, and metadata that the converter writes about
+            itself. Defaults to True.
 
     Returns:
         The whole file; every buffer begins at a multiple of 16 bytes.
@@ -79,13 +82,13 @@ def _drop_names(model: Any) -> None:
 
 
 def _share_buffers(model: Any) -> None:
-    """Number the buffers anew: 0 is the one without data, as ever, and no two others are equal."""
+    """Number the buffers anew: 0 is the one without data, and no two others are equal."""
     old = model.buffers
     numbers: dict[bytes | None, int] = {None: 0}
     model.buffers = [schema.BufferT()]
     for owner in (*(t for g in model.subgraphs for t in g.tensors or ()), *(model.metadata or ())):
         data = old[owner.buffer].data
-        # None and empty differ: with the latter, the runtime takes an empty tensor for a constant.
+        # None and empty differ: a tensor with an empty buffer is a constant for the runtime.
         content = None if data is None else np.asarray(data, np.uint8).tobytes()
         if content is not None and content not in numbers:
             numbers[content] = len(model.buffers)
@@ -115,7 +118,7 @@ class _Builder(flatbuffers.Builder):  # type: ignore[misc]
 
 
 class _Buffer:
-    """A `BufferT` whose data is aligned, which the generated one's is not."""
+    """A `BufferT` whose data is aligned; the generated class does not align it."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content
@@ -133,7 +136,7 @@ class _Buffer:
 
 
 class _Once:
-    """A table that writes itself once, and then says where it is."""
+    """A table that is written once and then returns its place."""
 
     def __init__(self, table: Any) -> None:
         self.table = table
@@ -146,7 +149,7 @@ class _Once:
 
 
 def _once(table: Any, seen: dict[Any, _Once]) -> _Once:
-    """The table, with equal ones among all that it refers to replaced by one."""
+    """Return the table, in which all equal tables are replaced by one object."""
     if isinstance(table, _Once):
         return table
     for name, value in vars(table).items():
@@ -167,5 +170,5 @@ def _key(value: Any) -> Any:
         return value.dtype.str, value.tobytes()
     if isinstance(value, list):
         return tuple(map(_key, value))
-    # Text tells -0.0 from 0.0; tables are themselves by now.
+    # The text of -0.0 differs from that of 0.0. Equal tables are one object by now.
     return value if hasattr(value, "Pack") else repr(value)

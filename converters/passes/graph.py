@@ -1,4 +1,4 @@
-"""One subgraph of a .tflite file, to be read and changed. Runs in child processes."""
+"""A subgraph of a .tflite file that can be read and changed. Runs in child processes."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ OPS = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, in
 
 
 class Graph:
-    """A subgraph and the model around it.
+    """A subgraph and the model that it belongs to.
 
-    Tensors are called by their index; what is added goes to the end, so that indices stay.
+    Methods take tensors by their index. New tensors are added at the end, so that indices stay.
 
     Attributes:
         model: The `ModelT`.
@@ -45,18 +45,18 @@ class Graph:
 
     @property
     def border(self) -> set[int]:
-        """Inputs and outputs."""
+        """Indices of the inputs and outputs of the subgraph."""
         return {*map(int, self.tables.inputs), *map(int, self.tables.outputs)}
 
     def op(self, node: Any) -> str:
-        """Its name; "CUSTOM" for one outside TFLite."""
+        """Return the name of an op; "CUSTOM" for a custom op."""
         code = self.model.operatorCodes[node.opcodeIndex]
         # Files written before there were 128 ops have the number in the older field.
         name: str = OPS.get(max(code.builtinCode, code.deprecatedBuiltinCode), "UNKNOWN")
         return name
 
     def readers(self, index: int) -> list[tuple[Any, int]]:
-        """The ops that take a tensor, each with the place among its inputs."""
+        """Return the ops that read a tensor, each with the position among its inputs."""
         return [
             (node, place)
             for node in self.tables.operators or ()
@@ -65,17 +65,17 @@ class Graph:
         ]
 
     def constant(self, index: int) -> bool:
-        """Whether the file stores the tensor's values."""
+        """Return whether the file stores the values of a tensor."""
         data = self.model.buffers[self[index].buffer].data
         return data is not None and len(data) > 0
 
     def array(self, index: int) -> Array:
-        """A dense constant of one of `DTYPES`."""
+        """Return the values of a dense constant whose type is in `DTYPES`."""
         data = np.asarray(self.model.buffers[self[index].buffer].data, np.uint8)
         return data.view(DTYPES[self[index].type]).reshape(self[index].shape)
 
     def set_array(self, index: int, array: Array | None) -> None:
-        """Give a tensor other values and, with them, type and shape; None: it is computed."""
+        """Store values, with their type and shape, for a tensor; None makes it a computed one."""
         tensor = self[index]
         tensor.buffer = 0
         if array is not None:
@@ -86,7 +86,7 @@ class Graph:
             tensor.shape = np.array(array.shape, np.int32)
 
     def add(self, like: int | None = None, array: Array | None = None) -> int:
-        """A new tensor: a copy of the fields of `like`, with the values of `array`."""
+        """Add a tensor with the fields of `like` and the values of `array`; return its index."""
         tensor = schema.TensorT() if like is None else copy.copy(self[like])
         self.tables.tensors.append(tensor)
         index = len(self.tables.tensors) - 1
@@ -94,7 +94,7 @@ class Graph:
         return index
 
     def insert(self, before: Any, name: str, inputs: list[int], output: int, version: int) -> Any:
-        """A new op in front of another."""
+        """Insert an op before another op, and return it."""
         node = schema.OperatorT(
             opcodeIndex=self.code(name, version),
             inputs=np.array(inputs, np.int32),
@@ -104,13 +104,13 @@ class Graph:
         return node
 
     def compute(self, index: int, name: str, source: int, version: int) -> None:
-        """Let an op make a tensor, which was a constant, from another."""
+        """Make a constant the output of a new op that reads another tensor."""
         first, _ = self.readers(index)[0]
         self.insert(first, name, [source], index, version)
         self.set_array(index, None)
 
     def fold_float16(self) -> set[int]:
-        """Store float16 constants as what DEQUANTIZE makes of them; returns these float32 ones."""
+        """Store float16 constants as the float32 output of their DEQUANTIZE; return those."""
         folded = set()
         for node in list(self.tables.operators or ()):
             source, target = int(node.inputs[0]), int(node.outputs[0])
@@ -125,11 +125,11 @@ class Graph:
         return folded
 
     def remove(self, node: Any) -> None:
-        """Take an op out."""
+        """Remove an op."""
         self.tables.operators.remove(node)
 
     def code(self, name: str, version: int) -> int:
-        """Number of an op in the table of those that the file uses, at this version or later."""
+        """Return the index of an operator code of at least this version, added if it is missing."""
         number = getattr(schema.BuiltinOperator, name)
         codes = self.model.operatorCodes
         for index, code in enumerate(codes):
@@ -144,5 +144,5 @@ class Graph:
 
 
 def graphs(model: Any) -> list[Graph]:
-    """The subgraphs of a model."""
+    """Return the subgraphs of a model."""
     return [Graph(model, number) for number in range(len(model.subgraphs))]

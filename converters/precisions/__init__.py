@@ -1,1 +1,8 @@
 """What weights and activations are stored and computed in: one file each."""
+
+from .dynamic_int8 import DynamicInt8
+from .float16 import Float16
+from .float32 import Float32
+from .int8 import Int8
+
+__all__ = ["DynamicInt8", "Float16", "Float32", "Int8"]

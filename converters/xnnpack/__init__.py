@@ -1,1 +1,1 @@
-"""What XNNPACK makes of a file."""
+"""What XNNPACK does with the ops of a file."""

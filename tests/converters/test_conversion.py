@@ -41,7 +41,7 @@ def test_files_are_what_was_asked_for(files):
     for name, file in files.items():
         assert file.path.is_file()
         assert (file.bytes, file.gzip_bytes) == sizes(file)
-        assert file.float_macs == file.leftover == ()
+        assert file.float_macs == file.float_casts == ()
         assert Path(file).stem == name
     weights = 40 * 27 + 30 * 40
     # Each file is its kernels and a graph of a few kilobytes.
@@ -330,7 +330,7 @@ def test_int8_lists_what_stayed_float_and_strict_refuses_it(tmp_path):
     precision = converters.Int8(calibration=samples)
     file = converters.convert(model, tmp_path / "m.tflite", precision)
     assert [str(op) for op in file.float_macs] == ["CONV_3D of layer 'stays_float'"]
-    assert [op.op for op in file.leftover] == ["QUANTIZE"]
+    assert [op.op for op in file.float_casts] == ["QUANTIZE"]
     with pytest.raises(ConversionError, match="CONV_3D of layer 'stays_float'"):
         converters.convert(model, tmp_path / "strict.tflite", precision, strict=True)
     assert names(tmp_path) == ["m.tflite"]
@@ -347,9 +347,9 @@ def test_fixed_batch(model, images, tmp_path):
 @pytest.mark.parametrize(
     ("precision", "message"),
     [
-        (converters.Float32(), r"float32 is not to be had. Use Int8\(\), or .*strip"),
-        (converters.Float16(), "float16 is not to be had"),
-        (converters.DynamicInt8(), "dynamic_int8 is not to be had"),
+        (converters.Float32(), r"a float32 file cannot have. Use Int8\(\), or .*strip"),
+        (converters.Float16(), "a float16 file cannot have"),
+        (converters.DynamicInt8(), "a dynamic_int8 file cannot have"),
         # They would make int8 of the layers that were to stay float.
         (converters.Int8(calibration=np.zeros((1, 4), "float32")), "Leave them out.*calibrate"),
     ],

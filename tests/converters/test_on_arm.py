@@ -17,9 +17,9 @@ from tests.zoo.sparse_nets import (
     NETS,
     SAFE,
     UNSAFE,
+    check,
     convert_here,
     converted,
-    form,
     net,
     read,
 )
@@ -55,9 +55,9 @@ pytestmark = pytest.mark.slow
 
 
 def stored_sparse(content):
-    """Past the check of the graph's form."""
+    """All weights sparse, also of graphs that `sparsify` leaves dense."""
     model = packing.unpack(content)
-    rewriting.rewrite(model, {}, unsafe="")
+    rewriting.rewrite_weights(model, {}, unsafe="")
     return packing.pack(model)
 
 
@@ -99,7 +99,7 @@ def results(tmp_path_factory):
         converters.sparsify(file(f"{name} dense"), file(f"{name} sparse"))
     smallest = converters.Sparse(int8_weights=True)
     converters.sparsify(file("float32 dense"), file("int8 weights sparse"), smallest)
-    converters.sparsify(file("max pooling dense"), file("gate sparse"))
+    converters.sparsify(file("max pooling dense"), file("kept sparse"))
     files = sorted(path.name for path in folder.iterdir())
     subprocess.run(
         [PYTHON.resolve(), "-c", PROGRAM, "results.npz", *files],
@@ -117,11 +117,11 @@ def error(found, wanted):
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_kind_is_the_same_of_the_dense_and_of_the_sparse_file(name):
+def test_check_sparse_kernels_agrees_on_the_dense_and_the_sparse_file(name):
     dense = converted(name)
     sparse = stored_sparse(dense)
-    assert form(dense).kind == KINDS[name]
-    assert form(sparse) == form(dense)
+    assert check(dense).kind == KINDS[name]
+    assert check(sparse) == check(dense)
     assert "DENSIFY" in read(sparse)["ops"]
 
 
@@ -164,7 +164,7 @@ def test_unsafe_is_wrong_or_fails(results, name):
         assert error(reference, dense) < ROUNDING  # the file is right: XNNPACK is not
 
 
-def test_the_gate_keeps_it_dense(results):
+def test_sparsify_keeps_an_unsafe_graph_dense(results):
     np.testing.assert_array_equal(
-        results["gate sparse", "xnnpack"], results["max pooling dense", "xnnpack"]
+        results["kept sparse", "xnnpack"], results["max pooling dense", "xnnpack"]
     )

@@ -153,7 +153,7 @@ def test_unsafe_graphs_stay_dense(tmp_path):
     file = converters.convert(model, tmp_path / "x.tflite", sparse=True)
     assert "DENSIFY" not in converters.inspect(file).ops
     assert {w.reason for w in file.sparse.weights} == {
-        "XNNPACK on Arm may get this graph wrong when it is sparse: see tfcompress lint"
+        "XNNPACK on Arm may compute this graph wrongly: see tfcompress check-sparse"
     }
     small = sparsify(file, tmp_path / "int8.tflite", Sparse(int8_weights=True))
     assert "DENSIFY" not in converters.inspect(small).ops

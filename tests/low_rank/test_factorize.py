@@ -630,7 +630,7 @@ def test_the_files_are_smaller_and_agree(factorized):
     # 4 bytes a weight less. (A flatbuffer has some hundred bytes per tensor.)
     saved = 4 * (plan.parameters - plan.parameters_after)
     assert dense.bytes - float32.bytes > 0.5 * saved
-    assert not int8.leftover
+    assert not int8.float_casts
     converters.verify(small, float32, images).raise_if_above(max_error=1e-5)
     # Probabilities near 1/20: steps of 1/256.
     converters.verify(small, int8, images).raise_if_above(lsb=3)

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from tfcompress.converters import GraphForm, Inspection, graph_form
+from tfcompress.converters import Inspection, SparseCheck, check_sparse_kernels
 from tfcompress.converters.jobs import read as flatbuffer
 
 PIXELS = 16
@@ -184,6 +184,6 @@ def read(content: bytes) -> dict[str, Any]:
     return {**flatbuffer.describe(content), "load_error": None}
 
 
-def form(content: bytes) -> GraphForm:
-    """The class of a file's graph."""
-    return graph_form(Inspection.from_description(Path("net.tflite"), read(content)))
+def check(content: bytes) -> SparseCheck:
+    """What `check_sparse_kernels` says of a file, without the child process."""
+    return check_sparse_kernels(Inspection.from_description(Path("net.tflite"), read(content)))

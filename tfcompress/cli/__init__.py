@@ -1,4 +1,4 @@
-"""The command line: `tfcompress demo | convert | inspect | lint | verify | bench | summary | ...`.
+"""The command line: `tfcompress demo | convert | inspect | verify | bench | summary | ...`.
 
 Exit codes: 0 fine, 1 the check failed, 2 bad usage or bad input.
 """
@@ -6,7 +6,7 @@ Exit codes: 0 fine, 1 the check failed, 2 bad usage or bad input.
 import click
 
 from .errors import Commands
-from .files import bench, convert, demo, inspect, lint, sparsify, verify
+from .files import bench, check_sparse, convert, demo, inspect, sparsify, verify
 from .models import channels, low_rank, prune_channels, report_qat, summary
 
 __all__ = ["main"]
@@ -24,7 +24,7 @@ def main() -> None:
 
 
 for command in (
-    demo, convert, sparsify, inspect, lint, verify, bench, summary, channels, prune_channels,
-    low_rank, report_qat,
+    demo, convert, sparsify, inspect, check_sparse, verify, bench, summary, channels,
+    prune_channels, low_rank, report_qat,
 ):  # fmt: skip
     main.add_command(command)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,7 @@ from .options import (
     FILE,
     OUTPUT,
     Command,
+    Registered,
     as_json,
     importing,
     load,
@@ -25,11 +26,10 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from tfcompress import edge
+    from tfcompress import converters, edge
 
-__all__ = ["bench", "convert", "demo", "inspect", "lint", "sparsify", "verify"]
+__all__ = ["bench", "check_sparse", "convert", "demo", "inspect", "sparsify", "verify"]
 
-PRECISIONS = ("float32", "float16", "dynamic", "int8")
 BOUNDS = {
     "lsb": "Largest error, in steps of a quantized output.",
     "max_error": "Largest absolute error.",
@@ -38,6 +38,32 @@ BOUNDS = {
     "cosine_below": "Smallest cosine between the outputs.",
     "top1_below": "Smallest share of samples with the same best class, 0 to 1.",
 }
+
+
+def precisions() -> dict[str, type[converters.Precision]]:
+    """Return the registered precisions by name."""
+    from tfcompress.converters.precisions.registry import registered_precisions
+
+    return registered_precisions()
+
+
+def make_precision(name: str, strict: bool, **options: Any) -> converters.Precision:
+    """Return a precision with the options that were given, or fail if it does not have them."""
+    registered = precisions()
+    given = {option: value for option, value in options.items() if value is not None}
+    takers = {
+        option: [n for n, cls in registered.items() if option in _fields(cls)] for option in given
+    }
+    if strict:
+        takers["strict"] = [n for n, cls in registered.items() if cls.integer]
+    for option, names in takers.items():
+        if name not in names:
+            raise click.UsageError(f"--{option} goes with --precision {' or '.join(names)}.")
+    return registered[name](**given)
+
+
+def _fields(precision: type[converters.Precision]) -> set[str]:
+    return {field.name for field in dataclasses.fields(precision)}
 
 
 def bounded(command: Command) -> Command:
@@ -79,25 +105,28 @@ def demo(out: Path, seed: int) -> None:
 @click.option(
     "-p",
     "--precision",
-    type=click.Choice(PRECISIONS),
+    type=Registered(precisions),
     default="float32",
     show_default=True,
-    help="What weights and activations are stored and computed in.",
+    help="What weights and activations are stored and computed in: float32, float16, dynamic_int8, "
+    "int8, or one that a module given with --import registers.",
 )
 @click.option(
     "-c",
     "--calibration",
     type=FILE,
-    help=".npz of samples by input name, for -p int8; a quantization-aware model needs none.",
+    help=".npz of samples by input name, such as for -p int8; a quantization-aware model needs "
+    "none.",
 )
 @click.option(
     "--io",
-    type=click.Choice(["float32", "int8", "uint8"]),
-    help="What an int8 file takes and gives; default: float32.",
+    help="Type that an int8 file takes and gives: float32, int8 or uint8; default: float32.",
 )
 @click.option("--batch-size", type=click.IntRange(1), help="Fixed batch; default: any.")
-@click.option("--strict", is_flag=True, help="Fail if an int8 file keeps float ops inside.")
-@click.option("--sparse", is_flag=True, help="Make zeros save bytes, as `tfcompress sparsify`.")
+@click.option("--strict", is_flag=True, help="Fail if an integer file keeps float ops inside.")
+@click.option(
+    "--sparse", is_flag=True, help="Store zeros in fewer bytes, as `tfcompress sparsify` does."
+)
 @as_json
 @loading
 def convert(
@@ -115,15 +144,7 @@ def convert(
     """Write the .keras file MODEL as the .tflite file PATH."""
     from tfcompress import converters
 
-    if precision != "int8" and (calibration or io or strict):
-        raise click.UsageError("--calibration, --io and --strict go with --precision int8.")
-    choices: dict[str, Callable[[], converters.Precision]] = {
-        "float32": converters.Float32,
-        "float16": converters.Float16,
-        "dynamic": converters.DynamicInt8,
-        "int8": lambda: converters.Int8(calibration=calibration, io=io or "float32"),
-    }
-    chosen = choices[precision]()
+    chosen = make_precision(precision, strict, calibration=calibration, io=io)
     loaded = load(model, unsafe)
     try:
         written = converters.convert(
@@ -131,13 +152,13 @@ def convert(
         )
     except converters.ConversionError as error:
         raise CheckFailed(str(error)) from error
-    left = [str(op) for op in (*written.float_macs, *written.leftover)]
+    left = [str(op) for op in (*written.float_macs, *written.float_casts)]
     if as_json:
         found = {
             "path": str(path),
             "bytes": written.bytes,
             "gzip_bytes": written.gzip_bytes,
-            "not_int8": left,
+            "float_ops": left,
         }
         print_json({**found, "sparse": written.sparse.to_dict()} if written.sparse else found)
         return
@@ -145,7 +166,7 @@ def convert(
     if written.sparse:
         show(written.sparse, as_json)
     if left:
-        click.echo(f"Not int8: {', '.join(left)}.")
+        click.echo(f"Still in float: {', '.join(left)}.")
 
 
 @click.command(epilog="Example: tfcompress inspect model.tflite")
@@ -155,7 +176,14 @@ def inspect(path: Path, as_json: bool) -> None:
     """Show the ops, tensors, types, scales, zeros and bytes of the .tflite file PATH."""
     from tfcompress import converters
 
-    show(converters.inspect(path), as_json)
+    found = converters.inspect(path)
+    kind = converters.check_sparse_kernels(found).kind
+    if as_json:
+        print_json({**found.to_dict(), "sparse_kernels": kind})
+        return
+    show(found, as_json)
+    if kind != "safe":
+        click.echo(f"With sparse weights on Arm: {kind} (tfcompress check-sparse explains).")
 
 
 @click.command(epilog="Example: tfcompress sparsify pruned.tflite small.tflite")
@@ -169,7 +197,8 @@ def inspect(path: Path, as_json: bool) -> None:
 def sparsify(path: Path, out: Path, int8_weights: bool, no_names: bool, as_json: bool) -> None:
     """Write the .tflite file PATH again, as OUT: smaller, above all if it was pruned.
 
-    OUT computes the same, bit for bit, or is not written; --int8-weights rounds weights first.
+    OUT computes the same, bit for bit, or is not written. With --int8-weights, it computes the same
+    as PATH with rounded weights.
     """
     from tfcompress import converters
 
@@ -181,24 +210,22 @@ def sparsify(path: Path, out: Path, int8_weights: bool, no_names: bool, as_json:
     show(found, as_json)
 
 
-@click.command(epilog="Example: tfcompress lint pruned.tflite")
+@click.command("check-sparse", epilog="Example: tfcompress check-sparse pruned.tflite")
 @click.argument("path", type=FILE)
 @as_json
-def lint(path: Path, as_json: bool) -> None:
+def check_sparse(path: Path, as_json: bool) -> None:
     """Tell whether the zeros of the .tflite file PATH make it faster on Arm, and why not.
 
-    XNNPACK has kernels that skip zeros, for float graphs of a certain form; in graphs that come
-    close to it they can be silently wrong. Each rule that the graph breaks is named with its Keras
-    layer and with what to change. Fails unless the sparse kernels would engage.
+    XNNPACK has kernels that skip zeros in certain float graphs. In similar graphs they can compute
+    wrong results without an error. Each rule that the graph breaks is shown with its Keras layer
+    and with what to change. Fails unless XNNPACK would run the sparse kernels.
     """
     from tfcompress import converters
 
-    form = converters.inspect(path).form
-    show(form, as_json)
-    if form.kind != "sparse kernels":
-        raise CheckFailed(
-            f"{path}: no sparse kernels on Arm; its graph is of the kind {form.kind!r}."
-        )
+    found = converters.check_sparse_kernels(path)
+    show(found, as_json)
+    if found.kind != "sparse kernels":
+        raise CheckFailed(f"{path}: no sparse kernels on Arm; the graph is {found.kind!r}.")
 
 
 @click.command(epilog="Example: tfcompress verify model.keras model.tflite --samples x.npz --lsb 4")

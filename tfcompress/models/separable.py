@@ -23,7 +23,7 @@ def separable_net(
     XNNPACK's sparse kernels want both. Here `ZeroPadding2D` and padding='valid' do it. Prune its
     1x1 convolutions to more than 2/3 zeros and store the file sparse
     (`converters.convert(..., sparse=True)`): on Arm they then skip the zeros, which
-    `tfcompress lint` confirms.
+    `tfcompress check-sparse` confirms.
 
     Example:
     >>> model = separable_net((32, 32, 3), classes=10)

@@ -1,1 +1,1 @@
-"""Constants of a .tflite file in its sparse encoding."""
+"""The sparse encoding of constants."""

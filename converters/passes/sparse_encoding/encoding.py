@@ -1,8 +1,8 @@
-"""TFLite's sparse encoding of an array: which there are, what each costs, which is the smallest.
+"""TFLite's sparse encodings of an array: which exist, what each costs, which is the smallest.
 
-The array is walked in `traversal_order`: some axes are dense, one is compressed (its nonzero places
-are listed, as in compressed sparse rows), and what follows it is stored whole. A block cuts an axis
-into pieces, of which the elements within follow last of all.
+The axes are traversed in `traversal_order`. Some are dense, one is compressed (the indices of its
+nonzero entries are listed, as in compressed sparse rows), and the axes after it are stored whole. A
+block splits an axis into pieces; the elements inside a piece come last in the order.
 
 https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs
 (SparsityParameters) follows Chou, Kjolstad and Amarasinghe 2018, Format Abstraction for Sparse
@@ -29,9 +29,9 @@ class Level:
     """One axis, or the inside of a block, in the order of traversal.
 
     Attributes:
-        size: How many places a dense one has; 0 for a compressed one.
+        size: Length of a dense axis; 0 for a compressed one.
         segments: Where in `indices` each run begins, and where the last one ends; None if dense.
-        indices: Places along a compressed axis that are stored; None if dense.
+        indices: Indices along a compressed axis that are stored; None if dense.
     """
 
     size: int
@@ -44,10 +44,10 @@ class Encoding:
     """An array in the sparse encoding.
 
     Attributes:
-        traversal_order: The axes, outermost first; then, if there is a block, its number: the rank.
-        block_map: The axis that the block cuts, or none.
-        levels: One for each entry of `traversal_order`.
-        values: What is stored, flat.
+        traversal_order: The axes, outermost first. The inside of a block has the number `rank`.
+        block_map: The axis that the block splits; empty without a block.
+        levels: One level for each entry of `traversal_order`.
+        values: The stored elements, flat.
     """
 
     traversal_order: tuple[int, ...]
@@ -57,7 +57,7 @@ class Encoding:
 
     @property
     def bytes(self) -> int:
-        """Of the values and what says where they belong, without the tables around them."""
+        """Size of the values, segments and indices, without the tables around them."""
         parts = [part for level in self.levels for part in (level.segments, level.indices)]
         return sum(int(part.nbytes) for part in (self.values, *parts) if part is not None)
 
@@ -75,12 +75,12 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which encoding, before it is carried out.
+    """Which encoding to use for an array.
 
     Attributes:
-        axis: The compressed one.
+        axis: The compressed axis.
         whole: Axes that are stored whole wherever one of their elements is not zero.
-        block: (axis, size) that is cut into blocks; None for no block.
+        block: (axis, size) of the blocks; None for no blocks.
     """
 
     axis: int
@@ -89,11 +89,11 @@ class Plan:
 
 
 def candidates(array: Array) -> Iterator[tuple[Plan, int]]:
-    """The encodings worth a try, each with its exact size.
+    """Yield the encodings worth trying, each with its exact size.
 
-    Every axis may be the compressed one. The rest is dense around it, but for one of: nothing,
-    a set of whole axes (channels that are zero altogether), or a block of 2, 4, 8 or 16 elements
-    along any axis that divides into such.
+    Every axis can be the compressed one. The other axes are dense, except for one of: a set of
+    whole axes (for channels that are all zero), or a block of 2, 4, 8 or 16 elements along an axis
+    whose length the block divides.
 
     Example:
     >>> kernel = np.zeros((8, 64), np.int8)
@@ -107,10 +107,10 @@ def candidates(array: Array) -> Iterator[tuple[Plan, int]]:
     Plan(axis=1, whole=(), block=(0, 8)) 11
 
     Args:
-        array: Any shape but a scalar; zeros of either sign count as zeros.
+        array: Any shape except a scalar; -0.0 counts as zero.
 
     Yields:
-        Plans, and bytes as of `Encoding.bytes`.
+        A plan, and the `Encoding.bytes` that it leads to.
     """
     axes = range(array.ndim)
     filled = array != 0
@@ -141,7 +141,7 @@ def candidates(array: Array) -> Iterator[tuple[Plan, int]]:
 def _split(
     shape: tuple[int, ...], whole: tuple[int, ...], block: tuple[int, int] | None
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The shape with the block's axis cut in two, and which axes are stored together."""
+    """Return the shape with the axis of the block split, and the axes stored together."""
     if block is None:
         return shape, whole
     axis, size = block
@@ -156,17 +156,16 @@ def _cost(stored: int, size: int, outer: int, inner: int, itemsize: int) -> int:
 
 
 def _narrow(largest: int) -> type:
-    """The narrowest type that the format has for numbers up to `largest`."""
+    """Return the narrowest type of the format for numbers up to `largest`."""
     if largest < 2**8:
         return np.uint8
     return np.uint16 if largest < 2**16 else np.int32
 
 
 def encode(array: Array, plan: Plan | None = None) -> Encoding:
-    """Store only what is not zero.
+    """Encode an array so that only nonzero elements are stored.
 
-    An array of zeros stores one of them: the runtime takes a tensor without data for one that is
-    computed.
+    Of an array of zeros one zero is stored: for the runtime, a tensor without data is no constant.
 
     Example:
     >>> found = encode(np.array([[0, 0, 7, 0], [0, 0, 0, 0], [5, 0, 0, 6]], np.int8))
@@ -176,14 +175,14 @@ def encode(array: Array, plan: Plan | None = None) -> Encoding:
     10
 
     Args:
-        array: Any shape but a scalar or an empty one.
-        plan: Which encoding; None takes the smallest.
+        array: Any shape except a scalar; not empty.
+        plan: Which encoding to use. Defaults to None, the smallest.
 
     Returns:
         The encoding.
 
     Raises:
-        ValueError: There is nothing to encode.
+        ValueError: The array is a scalar or empty.
     """
     if not array.ndim or not array.size:
         raise ValueError(f"A scalar or empty array has no sparse encoding. Shape: {array.shape}")
@@ -196,7 +195,7 @@ def encode(array: Array, plan: Plan | None = None) -> Encoding:
     if plan.block is None:
         cut = array.transpose(order)
     else:
-        # The block's inside stands behind its axis, and goes last.
+        # The inside of the block is the axis after the split one; it moves to the end.
         at = plan.block[0]
         places = [a + (a > at) for a in order]
         cut = array.reshape(shape).transpose((*places, at + 1))

@@ -1,7 +1,8 @@
-"""FULLY_CONNECTED with sparse weights, where DENSIFY does not do. Runs in child processes.
+"""FULLY_CONNECTED with sparse weights that DENSIFY cannot unpack. Runs in child processes.
 
-int8: the runtime does not load one whose weights come from DENSIFY, but a convolution over an image
-of one row computes the same. float32: one that takes sparse weights as they are skips the zeros.
+int8: the runtime does not load FULLY_CONNECTED with weights from DENSIFY. A convolution over an
+image of one row computes the same. float32: FULLY_CONNECTED can read sparse weights, and then skips
+the zeros.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from ai_edge_litert import schema_py_generated as schema
 from ..graph import Graph
 from .encoding import Plan
 
-# The encoding of which the kernel has a fast form, and the share of zero blocks from which on it
-# beats the dense one: see benchmarks/sparse_files.py.
+# The encoding that has a fast kernel, and the share of zero blocks above which that is faster than
+# the dense kernel: see benchmarks/sparse_files.py.
 SKIPPING = Plan(axis=1, block=(1, 4))
 _ENOUGH_ZEROS = 0.85
 
-# Bytes of the tables of two RESHAPEs and their outputs; measured.
+# Bytes of the tables of two RESHAPE ops and their outputs; measured.
 _TABLES = 300
 
 
 def skips_zeros(graph: Graph, index: int) -> bool:
-    """Whether a float32 constant is one that all its readers are faster with when it is sparse."""
+    """Return whether all readers of a float32 constant are faster when it is sparse."""
     ops = {graph.op(node) for node, _ in graph.readers(index)}
     if ops != {"FULLY_CONNECTED"} or graph[index].type != schema.TensorType.FLOAT32:
         return False
@@ -38,19 +39,19 @@ def skips_zeros(graph: Graph, index: int) -> bool:
 
 
 def skip_zeros(graph: Graph) -> None:
-    """Say that the file's FULLY_CONNECTED takes sparse weights."""
+    """Declare the version of FULLY_CONNECTED that reads sparse weights."""
     graph.code("FULLY_CONNECTED", version=8)
 
 
 def int8_readers(graph: Graph, index: int) -> list[Any]:
-    """The FULLY_CONNECTED ops that multiply with an int8 constant."""
+    """Return the FULLY_CONNECTED ops that multiply with an int8 constant."""
     if graph[index].type != schema.TensorType.INT8:
         return []
     return [node for node, _ in graph.readers(index) if graph.op(node) == "FULLY_CONNECTED"]
 
 
 def why_dense(graph: Graph, node: Any) -> str:
-    """Why an int8 FULLY_CONNECTED cannot be a convolution; "" if it can."""
+    """Return why an int8 FULLY_CONNECTED cannot be a convolution; "" if it can."""
     source, target = graph[int(node.inputs[0])], graph[int(node.outputs[0])]
     int8 = source.type == target.type == schema.TensorType.INT8
     if not int8 or node.builtinOptions.weightsFormat:
@@ -61,9 +62,10 @@ def why_dense(graph: Graph, node: Any) -> str:
 
 
 def kernel_shape(outputs: int, inputs: int) -> tuple[int, int, int, int]:
-    """The convolution's kernel: a row of pixels with at most 256 channels, if that can be.
+    """Return the shape of the kernel of the convolution.
 
-    For these, one byte an index is enough.
+    It is a row of pixels with at most 256 channels if the inputs divide into such: an index then
+    takes one byte.
 
     Example:
     >>> kernel_shape(10, 96), kernel_shape(10, 784), kernel_shape(10, 509)
@@ -75,13 +77,13 @@ def kernel_shape(outputs: int, inputs: int) -> tuple[int, int, int, int]:
 
 
 def extra_bytes(graph: Graph, node: Any) -> int:
-    """What the convolution takes in the file beyond its weights, about."""
+    """Return about how many bytes the convolution adds to the file, beside its weights."""
     outputs = int(graph[int(node.inputs[1])].shape[0])
     return _TABLES + (8 * outputs if _bias(node) is None else 0)
 
 
 def to_convolution(graph: Graph, node: Any, kernel: tuple[int, ...]) -> None:
-    """FULLY_CONNECTED -> RESHAPE, CONV_2D over the one row that there is, RESHAPE."""
+    """Replace FULLY_CONNECTED by RESHAPE, CONV_2D over one row, RESHAPE."""
     source, weights, target = int(node.inputs[0]), int(node.inputs[1]), int(node.outputs[0])
     outputs, _, width, channels = kernel
     rows = math.prod(graph[target].shape) // outputs
@@ -94,7 +96,7 @@ def to_convolution(graph: Graph, node: Any, kernel: tuple[int, ...]) -> None:
         return index
 
     def reshape(source: int, target: int) -> None:
-        """With the sizes in its options, not in a constant."""
+        """Insert a RESHAPE whose sizes are in its options, not in a constant."""
         inserted = graph.insert(node, "RESHAPE", [source], target, version=1)
         inserted.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
         sizes = np.array(_sizes(graph[target]), np.int32)
@@ -105,7 +107,7 @@ def to_convolution(graph: Graph, node: Any, kernel: tuple[int, ...]) -> None:
     reshape(source, pixels)
     bias = _bias(node)
     if bias is None:
-        # CONV_2D wants one.
+        # CONV_2D requires one.
         bias = graph.add(array=np.zeros(outputs, np.int32))
         scale = graph[source].quantization.scale * graph[weights].quantization.scale
         graph[bias].quantization = schema.QuantizationParametersT(
@@ -128,6 +130,6 @@ def _bias(node: Any) -> int | None:
 
 
 def _sizes(tensor: Any) -> list[int]:
-    """The shape, -1 where it is free."""
+    """Return the shape, -1 for a free dimension."""
     shape = tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature
     return [int(size) for size in shape]

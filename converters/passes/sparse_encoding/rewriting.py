@@ -1,6 +1,6 @@
-"""Dense weights -> sparse ones, the computation the same. Runs in child processes.
+"""Dense weights -> sparse weights with the same results. Runs in child processes.
 
-A sparse constant goes through DENSIFY, which the runtime carries out once, as it loads the file.
+DENSIFY unpacks a sparse constant; the runtime runs it once, when it loads the file.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from .rounding import Grid
 Json = dict[str, Any]
 Grids = dict[tuple[int, int], Grid]
 
-# Ops that compute the same from DENSIFY's output, on every kernel: where they take their weights,
-# and along which axis of these the channels lie.
+# Ops that compute the same from the output of DENSIFY, on every kernel -> which input holds the
+# weights, and which axis of the weights is that of the channels.
 WEIGHTS = {"CONV_2D": (1, 0), "CONV_3D": (1, 4), "DEPTHWISE_CONV_2D": (1, 3),
            "FULLY_CONNECTED": (1, 0), "GATHER": (0, 0), "TRANSPOSE_CONV": (1, 0)}  # fmt: skip
-# Of these, the ones that XNNPACK leaves alone, but takes DENSIFY -> DEQUANTIZE before them: they
-# read memory that nobody wrote.
+# XNNPACK does not run these, but runs DENSIFY -> DEQUANTIZE before them: they would then read
+# memory that was not written.
 _NOT_DEQUANTIZED = {"CONV_3D", "GATHER", "TRANSPOSE_CONV"}
 # Bytes of the tables around a sparse tensor: DENSIFY, its output, the levels. Measured.
 _TABLES = 200
@@ -36,7 +36,7 @@ _VECTORS = {
 
 
 def dynamic_range(model: Any) -> str:
-    """A tensor of integer weights that an op computes floats with; "" if there is none."""
+    """Return the name of integer weights that an op computes floats with; "" if there are none."""
     for graph in graphs(model):
         for node in graph.tables.operators or ():
             inputs = () if node.inputs is None else [int(i) for i in node.inputs if i >= 0]
@@ -50,17 +50,17 @@ def dynamic_range(model: Any) -> str:
 
 
 def round_weights(model: Any) -> Grids:
-    """Move the float weights that ops multiply with onto int8 grids; they stay float32 for now.
+    """Round the float weights of multiplying ops to int8 grids; they stay stored as float32.
 
     Args:
-        model: A `ModelT`, which is changed. A float16 weight becomes float32, its DEQUANTIZE goes.
+        model: A `ModelT`, which is changed. Float16 weights become float32, without DEQUANTIZE.
 
     Returns:
-        (subgraph, tensor) -> its grid.
+        (index of subgraph, index of tensor) -> grid.
     """
     grids: Grids = {}
     for number, graph in enumerate(graphs(model)):
-        # All of them: XNNPACK miscomputes an op with a bias from float16 and weights from int8.
+        # All of them: XNNPACK computes an op with a float16 bias and int8 weights wrongly.
         halves = graph.fold_float16()
         for index in range(len(graph.tables.tensors)):
             if not _is_weight(graph, index) or _why_dense(graph, index):
@@ -77,17 +77,17 @@ def round_weights(model: Any) -> Grids:
     return grids
 
 
-def rewrite(model: Any, grids: Grids, unsafe: str, skip_zeros: bool = False) -> list[Json]:
-    """Make every weight sparse for which that pays.
+def rewrite_weights(model: Any, grids: Grids, unsafe: str, skip_zeros: bool = False) -> list[Json]:
+    """Store every weight sparse that is smaller so.
 
     Args:
         model: A `ModelT`, which is changed.
-        grids: What `round_weights` gave: weights to be stored as int8.
-        unsafe: Why nothing may go through DENSIFY; "" if it may.
-        skip_zeros: Whether FULLY_CONNECTED may take sparse weights as they are. Defaults to False.
+        grids: The result of `round_weights`: weights to be stored as int8.
+        unsafe: Why no weight may be unpacked by DENSIFY; "" if they may.
+        skip_zeros: Whether FULLY_CONNECTED may compute with sparse weights. Defaults to False.
 
     Returns:
-        The weights of all subgraphs, and what became of each: the fields of `SparseWeight`.
+        One entry for each weight of all subgraphs: the fields of `SparseWeight`.
     """
     return [
         _rewrite(graph, index, grids.get((number, index)), unsafe, skip_zeros)
@@ -150,7 +150,7 @@ def _is_weight(graph: Graph, index: int) -> bool:
 
 
 def _why_dense(graph: Graph, index: int) -> str:
-    """What stands in the way of a sparse form; "" for nothing."""
+    """Return why a weight must stay dense; "" if it need not."""
     tensor = graph[index]
     if tensor.sparsity is not None:
         return "it is sparse already"
@@ -167,7 +167,7 @@ def _why_dense(graph: Graph, index: int) -> str:
             if graph.op(node) in _NOT_DEQUANTIZED:
                 return f"{graph.op(node)} takes float16 dense only"
     if not readers:
-        return "no op takes it"
+        return "no op reads it"
     for node, place in readers:
         op = graph.op(node)
         if op not in WEIGHTS or place != WEIGHTS[op][0]:
@@ -180,7 +180,7 @@ def _why_dense(graph: Graph, index: int) -> str:
 
 
 def _dequantize(graph: Graph, index: int, grid: Grid) -> int:
-    """Let a constant be computed from int8; returns the int8 constant."""
+    """Compute a constant from int8 by DEQUANTIZE; return the int8 constant."""
     stored = graph.add(like=index, array=grid.values)
     graph[stored].quantization = schema.QuantizationParametersT(
         scale=grid.scale,
@@ -192,7 +192,7 @@ def _dequantize(graph: Graph, index: int, grid: Grid) -> int:
 
 
 def _store(graph: Graph, index: int, encoding: Encoding) -> None:
-    """Give a tensor a sparse constant of its shape."""
+    """Store the values of a tensor in a sparse encoding."""
     shape = graph[index].shape
     graph.set_array(index, encoding.values)
     graph[index].shape = shape

@@ -1,4 +1,4 @@
-"""Float weights -> int8 and a step per channel. Runs in child processes."""
+"""Float weights -> int8 values and a step per channel. Runs in child processes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Grid:
     Attributes:
         values: int8, -127 to 127.
         scale: float32, one step per channel.
-        axis: Of the channels.
-        dtype: What the weights were stored as before.
+        axis: Axis of the channels.
+        dtype: Type that the weights were stored in before.
     """
 
     values: Array
@@ -28,7 +28,7 @@ class Grid:
 
     @classmethod
     def of(cls, weights: Array, axis: int) -> Grid:
-        """The nearest grid points; zeros stay zeros.
+        """Round weights to the nearest grid points; zeros stay zeros.
 
         Example:
         >>> import numpy as np
@@ -37,11 +37,11 @@ class Grid:
         ([[127, -64, 0], [0, 0, 0]], 1.0)
 
         Args:
-            weights: float32 or float16.
-            axis: Of the channels.
+            weights: float32 or float16, any shape.
+            axis: Axis of the channels.
 
         Returns:
-            Values and steps; a channel of zeros has the step 1.
+            The grid; a channel of zeros has the step 1.
         """
         others = tuple(a for a in range(weights.ndim) if a != axis)
         wide = weights.astype(np.float32)
@@ -53,7 +53,7 @@ class Grid:
         return cls(values.astype(np.int8), scale, axis, weights.dtype)
 
     def weights(self) -> Array:
-        """float32, as DEQUANTIZE computes them."""
+        """Return the float32 weights that DEQUANTIZE computes."""
         return self.values.astype(np.float32) * _along(self.scale, self.axis, self.values.ndim)
 
 

@@ -123,7 +123,7 @@ def test_a_difference_is_found_on_the_path_that_has_it(tmp_path):
     assert difference(before, after, tolerance=1e-4) == ""
 
 
-def test_zeros_that_rounding_makes_count_for_the_gate(tmp_path):
+def test_zeros_that_rounding_makes_count_for_the_sparse_check(tmp_path):
     model = sparse_nets.net("max pooling", zeros=0.6)
     for layer in model.layers:
         if layer.name in ("first", "second"):
@@ -131,10 +131,10 @@ def test_zeros_that_rounding_makes_count_for_the_gate(tmp_path):
             kernel[:, :, 0] *= 200  # next to which many others round to zero
             layer.kernel.assign(kernel)
     file = converters.convert(model, tmp_path / "a.tflite", batch_size=1)
-    assert converters.inspect(file).form.kind == "safe"
+    assert converters.check_sparse_kernels(file).kind == "safe"
     assert any(w.encoding for w in sparsify(file, tmp_path / "b.tflite").weights)
     rounded = sparsify(file, tmp_path / "b.tflite", Sparse(int8_weights=True))
-    assert converters.inspect(rounded).form.kind == "unsafe"
+    assert converters.check_sparse_kernels(rounded).kind == "unsafe"
     assert [w.encoding for w in rounded.weights] == [""] * 4
     assert all("XNNPACK on Arm" in w.reason for w in rounded.weights)
 

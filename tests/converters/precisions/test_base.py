@@ -1,38 +1,92 @@
-import dataclasses
+"""A precision of the user's own, in one file: as docs/extending.md tells it."""
 
+import json
+import os
+import subprocess
+import sys
+
+import keras
 import numpy as np
 import pytest
 
-from tfcompress.converters import DynamicInt8, Float16, Float32, Int8
-from tfcompress.converters.precisions.base import check_precision
+from tfcompress import converters
+
+INT16X8 = '''
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from tfcompress.converters import ConverterOptions, Precision, register_precision
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"io": "int16"}, "io='int16'"),
-        ({"max_samples": 0}, "max_samples=0"),
-        ({"max_samples": 2.5}, "max_samples=2.5"),
-        ({"calibration": "nowhere.npz"}, "nowhere.npz"),
-    ],
-)
-def test_int8_refuses(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        Int8(**arguments)
+@register_precision
+@dataclass(frozen=True)
+class Int16x8(Precision):
+    """Weights are int8, activations int16: closer to float32 than int8, and slower."""
+
+    calibration: Any = field(default=None, repr=False, compare=False)
+
+    name: ClassVar[str] = "int16x8"
+    needs_ranges: ClassVar[bool] = True
+    integer: ClassVar[bool] = True
+
+    def converter_options(self):
+        ops = "EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8"
+        return ConverterOptions(optimizations=("DEFAULT",), supported_ops=(ops,))
+
+    def calibration_data(self):
+        return None if self.calibration is None else (self.calibration, 500)
+'''
 
 
-def test_are_values_without_their_data():
-    assert Float32() == Float32()
-    assert Int8(calibration=np.ones(3)) == Int8(calibration=np.zeros(5))
-    assert "calibration" not in repr(Int8(calibration=np.ones(3)))
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Int8().io = "int8"
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own")
+    keras.utils.set_random_seed(0)
+    dense = keras.layers.Dense
+    model = keras.Sequential([keras.Input((16,), name="x"), dense(32, "relu"), dense(4, name="y")])
+    model.save(folder / "model.keras")
+    x = np.random.default_rng(0).normal(size=(64, 16)).astype("float32")
+    np.savez(folder / "samples.npz", x=x)
+    (folder / "int16x8.py").write_text(INT16X8)
+    return folder
 
 
-def test_a_class_is_no_precision():
-    for config in (Float32(), Float16(), DynamicInt8(), Int8()):
-        assert check_precision(config) is config
-    with pytest.raises(TypeError, match=r"add parentheses, Float16\(\)"):
-        check_precision(Float16)
-    with pytest.raises(TypeError, match="Received: precision='int8'"):
-        check_precision("int8")
+def tfcompress(folder, *arguments):
+    code = "from tfcompress.cli import main; main()"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def test_a_precision_of_one_file_works_on_the_command_line(folder):
+    command = ["convert", "model.keras", "own.tflite", "-p", "int16x8"]
+    done = tfcompress(
+        folder, *command, "--import", "int16x8", "-c", "samples.npz", "--strict", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["float_ops"] == []
+
+    found = converters.inspect(folder / "own.tflite")
+    kernels = {tensor.dtype for tensor in found.constants if len(tensor.shape) == 2}
+    activations = {found.tensors[n.outputs[0]].dtype for n in found.nodes if n.op != "DEQUANTIZE"}
+    assert (kernels, activations) == ({"int8"}, {"int16"})
+    # Weights of 8 bits hold 50 dB; rounding activations to 16 bits takes nothing off.
+    model = keras.models.load_model(folder / "model.keras")
+    verified = converters.verify(model, folder / "own.tflite", folder / "samples.npz")
+    verified.raise_if_above(snr_below=40)
+
+
+def test_options_of_the_precision_are_checked_on_the_command_line(folder):
+    command = ["convert", "model.keras", "never.tflite", "--import", "int16x8", "-p", "int16x8"]
+    done = tfcompress(folder, *command, "--io", "int8")
+    assert done.returncode == 2
+    assert "--io goes with --precision int8." in done.stderr
+    done = tfcompress(folder, *command)
+    assert done.returncode == 1
+    assert "Int16x8 needs samples" in done.stderr
+    done = tfcompress(folder, "convert", "model.keras", "never.tflite", "-p", "int16x8")
+    assert done.returncode == 2
+    assert "'int16x8' is none of" in done.stderr
+    assert not (folder / "never.tflite").exists()

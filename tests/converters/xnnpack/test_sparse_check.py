@@ -2,60 +2,63 @@
 
 import pytest
 
-from tests.zoo.sparse_nets import KINDS, converted, form, read
+from tests.zoo.sparse_nets import KINDS, check, converted, read
 from tfcompress import converters, prune_weights, separable_net
-from tfcompress.converters import graph_form
+from tfcompress.converters import check_sparse_kernels
 
 
 @pytest.mark.parametrize(
     ("name", "op", "layer", "rule", "change"),
     [
         ("same stem", "CONV_2D", "stem", "stem", "ZeroPadding2D(1)"),
-        ("max pooling", "MAX_POOL_2D", "odd", "do not go with it", "depthwise"),
+        ("max pooling", "MAX_POOL_2D", "odd", "do not support it", "depthwise"),
         ("3x3", "CONV_2D", "odd", "must be 1x1", "DepthwiseConv2D"),
         ("same stride 2", "DEPTHWISE_CONV_2D", "odd", "padded by 1", "ZeroPadding2D(1)"),
-        ("7x7", "DEPTHWISE_CONV_2D", "odd", "3x3 or 5x5", "those"),
+        ("7x7", "DEPTHWISE_CONV_2D", "odd", "3x3 or 5x5", "one of these"),
         ("multiplied channels", "DEPTHWISE_CONV_2D", "odd", "number of channels", "multiplier"),
         ("1x1 stride 2", "CONV_2D", "odd", "1x1 with stride 2", "Conv2D(filters, 1)"),
         ("norm behind relu", "MUL", "odd/batchnorm", "no constants", "BatchNormalization right"),
-        ("squeeze and excite", "MUL", "odd", "same size", "without"),
+        ("squeeze and excite", "MUL", "odd", "same size", "squeeze-and-excite"),
         ("two outputs", "CONV_2D", "first", "output of the model", "GlobalAveragePooling2D"),
-        ("two inputs", "CONCATENATION", "join", "do not go with it", "Add"),
-        ("convolution of a mean", "SHAPE", "flat", "do not go with it", "Pooling"),
+        ("two inputs", "CONCATENATION", "join", "do not support it", "Add"),
+        ("convolution of a mean", "SHAPE", "flat", "do not support it", "Pooling"),
         ("flat", "", None, "must end in a mean", "GlobalAveragePooling2D"),
     ],
 )
-def test_a_finding_names_op_and_layer_and_says_what_to_change(name, op, layer, rule, change):
-    found = form(converted(name))
+def test_a_violation_names_op_and_layer_and_says_what_to_change(name, op, layer, rule, change):
+    found = check(converted(name))
     assert found.kind == KINDS[name]
-    [told, *_] = [f for f in found.findings if (f.op, f.layer) == (op, layer)]
+    [told, *_] = [f for f in found.violations if (f.op, f.layer) == (op, layer)]
     assert rule in told.rule
     assert change in told.change
     assert f"{op} of layer '{layer}'" in str(found) or layer is None
 
 
-def test_what_engages_has_no_findings():
-    found = form(converted("residual"))
-    assert (found.kind, found.findings) == ("sparse kernels", ())
+def test_what_engages_has_no_violations():
+    found = check(converted("residual"))
+    assert (found.kind, found.violations) == ("sparse kernels", ())
 
 
 @pytest.mark.parametrize("name", ["plain", "max pooling"])
 def test_with_two_thirds_of_zeros_or_fewer_dense_kernels_run(name):
-    found = form(converted(name, zeros=0.65))
+    found = check(converted(name, zeros=0.65))
     assert found.kind == "safe"
-    assert "more than 2/3" in found.findings[-1].rule
+    assert "more than 2/3" in found.violations[-1].rule
 
 
 @pytest.mark.parametrize("change", [{"dtype": "int8"}, {"constant": False}])
 def test_weights_that_xnnpack_would_misread_are_unsafe(change):
     """It counts the zeros of every kernel of a graph with a mean, whatever they are stored in."""
     description = read(converted("no stem"))
-    assert graph_form(converters.Inspection.from_description("x", description)).kind == "safe"
+    assert (
+        check_sparse_kernels(converters.Inspection.from_description("x", description)).kind
+        == "safe"
+    )
     [scores] = [node for node in description["nodes"] if node["op"] == "FULLY_CONNECTED"]
     description["tensors"][scores["inputs"][1]].update(change)
-    found = graph_form(converters.Inspection.from_description("x", description))
+    found = check_sparse_kernels(converters.Inspection.from_description("x", description))
     assert found.kind == "unsafe"
-    assert found.findings[0].layer == "scores"
+    assert found.violations[0].layer == "scores"
 
 
 @pytest.mark.slow
@@ -70,14 +73,11 @@ def test_separable_net_has_the_form_in_float(tmp_path, images):
             tmp_path / "int8.tflite": converters.Int8(calibration=calibration),
         },
     )
-    found = converters.inspect(float32)
-    assert found.form.kind == "sparse kernels", found.form
-    assert found.to_dict()["form"] == "sparse kernels"
-    assert "Form of the graph: sparse kernels" in str(found)
-    found = converters.inspect(int8)
-    assert found.form.kind == "safe"
-    assert "convolutions in float" in found.form.findings[0].rule
-    assert "Form of the graph" not in str(found)
+    found = check_sparse_kernels(float32)
+    assert found.kind == "sparse kernels", found
+    found = check_sparse_kernels(int8)
+    assert found.kind == "safe"
+    assert "convolutions in float" in found.violations[0].rule
 
 
 @pytest.mark.parametrize(

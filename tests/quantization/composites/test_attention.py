@@ -140,7 +140,7 @@ def test_saved_and_stripped(trained, model, arrays, tmp_path):
 @pytest.mark.parametrize("delegate", ["xnnpack", "reference"])
 def test_the_file_is_int8_and_agrees(file, trained, arrays, delegate):
     assert not file.float_macs
-    assert not file.leftover
+    assert not file.float_casts
     # TFLite's BATCH_MATMUL rounds twice and is a step off in 1 % of the scores; such a step is up
     # to three of a weight; the projection carries it on. Weights that are given out are rounded
     # once more in training, to the range they reach, where the file has the softmax's: 0.3 steps.

@@ -204,7 +204,7 @@ def file(trained, tmp_path_factory):
 @pytest.mark.parametrize(("delegate", "steps"), [("xnnpack", 1), ("reference", 3)])
 def test_the_file_is_int8_and_agrees(file, trained, delegate, steps):
     assert not file.float_macs
-    assert not file.leftover
+    assert not file.float_casts
     # The reference kernels of LOGISTIC and TANH are fixed-point and a step off now and then, which
     # the state carries on.
     found = converters.verify(trained, file, _sequences(), delegate=delegate)

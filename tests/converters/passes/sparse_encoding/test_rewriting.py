@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.zoo.random_graphs import Net
 from tfcompress.converters.passes.equality import difference
 from tfcompress.converters.passes.flatbuffer import pack, unpack
-from tfcompress.converters.passes.sparse_encoding.rewriting import rewrite, round_weights
+from tfcompress.converters.passes.sparse_encoding.rewriting import rewrite_weights, round_weights
 
 RELU = st.sampled_from([0, 1, 3])
 PATTERN = st.tuples(
@@ -49,7 +49,7 @@ def check(content, int8_weights):
         grids = round_weights(model) if int8_weights else {}
         reference.write_bytes(pack(model))
         model = unpack(reference.read_bytes())
-        weights = rewrite(model, grids, unsafe="")
+        weights = rewrite_weights(model, grids, unsafe="")
         result.write_bytes(pack(model))
         assert difference(reference, result) == ""
         # What the tables add is an estimate, and the file of `sparsify` is the smaller of the two.

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from tfcompress.converters.file.layers import layer_at
+from tfcompress.converters.export.layer_names import layer_at
 
 
 @pytest.fixture(scope="module")

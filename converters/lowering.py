@@ -1,0 +1,83 @@
+"""A SavedModel -> .tflite files, by the TensorFlow converter in a child process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfcompress.converters.file.model import Inspection
+from tfcompress.converters.jobs.run import ChildError, run
+from tfcompress.converters.precisions.base import Precision
+from tfcompress.model.samples import whole_batches
+
+from .diagnostics import explain_crash, explain_error
+from .errors import ConversionError
+from .preparation import Prepared
+
+
+def lower(
+    prepared: Prepared,
+    precisions: Mapping[Path, Precision],
+    saved_model: Path,
+    timeout: float | None,
+) -> list[Inspection]:
+    """Run the converter once for each precision.
+
+    Args:
+        prepared: The model that was saved, and its calibration samples.
+        precisions: The precisions by path.
+        saved_model: Folder of the SavedModel. The files are written beside it.
+        timeout: Seconds for the child process; None for no limit.
+
+    Returns:
+        The files, which the runtime loads, in the order of the precisions.
+
+    Raises:
+        ConversionError: The converter refuses the model, crashes, or makes a file that the runtime
+            does not load.
+    """
+    folder, chosen, model = saved_model.parent, list(precisions.values()), prepared.model
+    progress = folder / "progress"
+    samples = _save_samples(prepared, folder)
+    files = [
+        {
+            "path": str(folder / f"{index}.tflite"),
+            "options": precision.converter_options().to_dict(),
+            "samples": samples[index],
+        }
+        for index, precision in enumerate(chosen)
+    ]
+    request = {"saved_model": str(saved_model), "progress": str(progress), "files": files}
+    try:
+        reply = run("jobs.lower", request, folder, timeout)
+    except ChildError as error:
+        index = int(progress.read_text("utf-8")) if progress.exists() else 0
+        raise explain_crash(model, chosen[index], error) from error
+    if "error" in reply:
+        raise explain_error(model, chosen[reply["index"]], reply["error"])
+    found = [
+        Inspection.from_description(Path(str(file["path"])), read)
+        for file, read in zip(files, reply["files"], strict=True)
+    ]
+    for precision, file in zip(chosen, found, strict=True):
+        if file.load_error:
+            raise ConversionError(
+                f"Model '{model.name}' was converted to {precision.name}, but the runtime does not "
+                f"load the result: {file.load_error}"
+            )
+    return found
+
+
+def _save_samples(prepared: Prepared, folder: Path) -> list[dict[str, Any] | None]:
+    """Write the samples of each file for the child process, in whole batches, each array once."""
+    batch = prepared.call.inputs[0].shape[0] or 1
+    saved: dict[int, dict[str, Any]] = {}
+    for arrays in prepared.samples:
+        if arrays is not None and id(arrays) not in saved:
+            file = folder / f"samples_{len(saved)}.npz"
+            np.savez(file, *whole_batches(arrays, batch).values())
+            saved[id(arrays)] = {"path": str(file), "names": list(arrays), "batch_size": batch}
+    return [None if arrays is None else saved[id(arrays)] for arrays in prepared.samples]

@@ -1,0 +1,98 @@
+"""How far an output of a .tflite file is from the output of the Keras model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfcompress.model.samples import Array
+
+
+@dataclass(frozen=True)
+class OutputError:
+    """How far one output of a file is from the output in Keras.
+
+    Attributes:
+        name: Name of the output.
+        max_error: Largest absolute difference; infinite if one side alone is NaN or infinite.
+        mean_error: Mean absolute difference.
+        max_lsb: `max_error` in steps of the quantized output; None if it is not quantized.
+        mean_lsb: `mean_error` in steps of the quantized output; None if it is not quantized.
+        scale: Step of the quantized output; None if it is not quantized.
+        snr_db: Signal-to-noise ratio: 10 log10 of signal power over error power, in dB; infinite
+            if the outputs are equal.
+        cosine: Cosine of the angle between the two outputs, each taken as one vector.
+        top1: Share of rows (along the last axis) whose largest element is at the same index; None
+            for an output without such an axis.
+        nonfinite: Number of elements that are NaN or infinite on one side and something else on
+            the other. Elements that are equally so on both sides are left out of all figures.
+    """
+
+    name: str
+    max_error: float
+    mean_error: float
+    max_lsb: float | None
+    mean_lsb: float | None
+    scale: float | None
+    snr_db: float
+    cosine: float
+    top1: float | None
+    nonfinite: int = 0
+
+
+def compare(name: str, expected: Array, actual: Array, scale: float | None) -> OutputError:
+    """Compute the figures for one output.
+
+    Example:
+    >>> compare("y", np.array([[1.0, 2.0]]), np.array([[1.0, 2.5]]), scale=0.25).max_lsb
+    2.0
+
+    Args:
+        name: Name of the output.
+        expected: Output of Keras, any shape.
+        actual: Output of the file, of equal shape, in real numbers.
+        scale: Step of the quantized output; None if it is not quantized.
+
+    Returns:
+        The figures.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    if expected.shape != actual.shape:
+        raise ValueError(
+            f"Output '{name}' has shape {actual.shape} in the file, {expected.shape} in Keras"
+        )
+    a, b = expected.astype(np.float64), actual.astype(np.float64)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    nonfinite = int((~same & ~(np.isfinite(a) & np.isfinite(b))).sum())
+    finite = np.isfinite(a) & np.isfinite(b)
+    x, error = a[finite], np.abs(b[finite] - a[finite])
+    y = b[finite]
+    largest = math.inf if nonfinite else float(error.max(initial=0.0))
+    mean = math.inf if nonfinite else float(error.mean()) if error.size else 0.0
+    noise, signal = float(np.sum(error**2)), float(np.sum(x**2))
+    if nonfinite:
+        snr = -math.inf
+    elif noise == 0:
+        snr = math.inf
+    else:
+        snr = 10 * math.log10(signal / noise) if signal else -math.inf
+    norm = math.sqrt(signal) * float(np.linalg.norm(y))
+    top1 = None
+    if a.ndim >= 2 and a.shape[-1] > 1:
+        top1 = float(np.mean(a.argmax(-1) == b.argmax(-1)))
+    return OutputError(
+        name=name,
+        max_error=largest,
+        mean_error=mean,
+        max_lsb=None if scale is None else largest / scale,
+        mean_lsb=None if scale is None else mean / scale,
+        scale=scale,
+        snr_db=snr,
+        cosine=float(x @ y) / norm if norm else float(noise == 0),
+        top1=top1,
+        nonfinite=nonfinite,
+    )

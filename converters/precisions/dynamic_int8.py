@@ -1,0 +1,33 @@
+"""Weights in int8, activations quantized at run time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .base import ConverterOptions, Precision
+from .registry import register_precision
+
+
+@register_precision
+@dataclass(frozen=True)
+class DynamicInt8(Precision):
+    """Weights are int8, a quarter of the bytes; activations are quantized in each run.
+
+    Needs no data. The converter leaves a kernel of less than 1024 elements in float32.
+
+    Example:
+    >>> DynamicInt8().name
+    'dynamic_int8'
+    """
+
+    name: ClassVar[str] = "dynamic_int8"
+    why_not_sparse: ClassVar[str] = (
+        "the runtime computes wrong results from sparse int8 weights and float activations. Use "
+        "Float32(), Float16() or Int8(); for int8 weights and float activations, Float32() with "
+        "sparse=Sparse(int8_weights=True)"
+    )
+
+    def converter_options(self) -> ConverterOptions:
+        """Return the options for int8 weights without calibration."""
+        return ConverterOptions(optimizations=("DEFAULT",))

@@ -1,0 +1,74 @@
+"""Weights and activations in int8."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from .base import ConverterOptions, Precision
+from .registry import register_precision
+
+IO_TYPES = ("float32", "int8", "uint8")
+
+
+@register_precision
+@dataclass(frozen=True)
+class Int8(Precision):
+    """Weights and activations are int8: the smallest and, on most CPUs, the fastest.
+
+    Weights are symmetric per output channel, activations asymmetric per tensor, after Jacob et
+    al. 2018 (https://arxiv.org/abs/1712.05877) and the TFLite 8-bit specification. The ranges of
+    the activations are measured on `calibration`, samples like those that the model will see.
+
+    Example:
+    >>> import numpy as np
+    >>> Int8(calibration=np.zeros((8, 4), "float32"), io="int8")
+    Int8(io='int8', max_samples=500)
+
+    Args:
+        calibration: An array (for one input), a dict of arrays by input name, a generator or
+            `tf.data.Dataset` of either (with or without targets), or the path of an .npz file
+            with such arrays. The first axis is the batch, as for `model.predict`. Defaults to
+            None, which is for a model from `tfcompress.quantize_aware` only: it holds its ranges.
+        io: Type that the file takes and gives: "float32" (quantized inside), "int8" or "uint8".
+            Integer inputs, such as token ids, keep their type. Defaults to "float32".
+        max_samples: Number of samples to use at most: evenly spaced ones of an array, the first
+            ones of a generator or dataset. Defaults to 500.
+
+    Raises:
+        ValueError: `io` is not one of the three, `max_samples` is not positive, or there is no
+            file at the path given as `calibration`.
+    """
+
+    calibration: Any = field(default=None, repr=False, compare=False)
+    io: str = "float32"
+    max_samples: int = 500
+
+    name: ClassVar[str] = "int8"
+    needs_ranges: ClassVar[bool] = True
+    takes_fake_quantization: ClassVar[bool] = True
+    integer: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.io not in IO_TYPES:
+            raise ValueError(f"io must be one of {', '.join(IO_TYPES)}. Received: io={self.io!r}")
+        if not isinstance(self.max_samples, int) or self.max_samples < 1:
+            raise ValueError(
+                "max_samples must be a positive whole number. "
+                f"Received: max_samples={self.max_samples!r}"
+            )
+        if isinstance(self.calibration, str | os.PathLike) and not Path(self.calibration).is_file():
+            raise ValueError(
+                "There is no file with calibration samples. "
+                f"Received: calibration={os.fspath(self.calibration)!r}"
+            )
+
+    def converter_options(self) -> ConverterOptions:
+        """Return the options for int8 throughout."""
+        return ConverterOptions(optimizations=("DEFAULT",), input_type=self.io, output_type=self.io)
+
+    def calibration_data(self) -> tuple[Any, int | None] | None:
+        """Return the calibration samples, if there are any."""
+        return None if self.calibration is None else (self.calibration, self.max_samples)

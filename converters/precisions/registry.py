@@ -1,0 +1,73 @@
+"""The precisions that there are, by name."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from .base import Precision
+
+P = TypeVar("P", bound=type[Precision])
+
+_PRECISIONS: dict[str, type[Precision]] = {}
+
+
+def register_precision(precision: P) -> P:
+    """Make a precision known by its name: `tfcompress convert -p NAME` finds it then.
+
+    A class decorator. `convert` takes an instance of any subclass of `Precision`, registered or
+    not. On the command line, the module that registers the precision is given with `--import`.
+
+    Example:
+    >>> from dataclasses import dataclass
+    >>> from typing import ClassVar
+    >>> from tfcompress import converters
+    >>> @dataclass(frozen=True)
+    ... class Another(converters.Precision):
+    ...     name: ClassVar[str] = "int8"
+    >>> converters.register_precision(Another)
+    Traceback (most recent call last):
+    ...
+    ValueError: The precision name 'int8' is taken by Int8. Give Another another name.
+
+    Args:
+        precision: A frozen dataclass that subclasses `Precision` and has a `name`.
+
+    Returns:
+        The same class.
+
+    Raises:
+        TypeError: It is no subclass of `Precision`, or has no name.
+        ValueError: Another class has the name.
+    """
+    if not (isinstance(precision, type) and issubclass(precision, Precision)):
+        raise TypeError(f"Expected a subclass of Precision. Received: {precision!r}")
+    if not isinstance(getattr(precision, "name", None), str):
+        raise TypeError(f"{precision.__name__} has no name: add `name: ClassVar[str] = ...`")
+    taken = _PRECISIONS.get(precision.name)
+    # A module that is imported again defines its class again.
+    if taken is not None and taken.__qualname__ != precision.__qualname__:
+        raise ValueError(
+            f"The precision name '{precision.name}' is taken by {taken.__name__}. "
+            f"Give {precision.__name__} another name."
+        )
+    _PRECISIONS[precision.name] = precision
+    return precision
+
+
+def registered_precisions() -> dict[str, type[Precision]]:
+    """Return the registered precisions by name, in the order of registration."""
+    return dict(_PRECISIONS)
+
+
+def check_precision(precision: object) -> Precision:
+    """Return the precision, or raise a TypeError that shows how one is written."""
+    if isinstance(precision, Precision):
+        return precision
+    choices = ", ".join(
+        f"{cls.__name__}({'calibration=samples' if cls.needs_ranges else ''})"
+        for cls in _PRECISIONS.values()
+    )
+    hint = ""
+    if isinstance(precision, type) and issubclass(precision, Precision):
+        hint = f" That is the class: add parentheses, {precision.__name__}()."
+    raise TypeError(f"precision must be one of {choices}. Received: precision={precision!r}.{hint}")

@@ -1,0 +1,126 @@
+"""What `convert` checks and makes ready before it traces the model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from tfcompress.converters.export.float32 import as_float32
+from tfcompress.converters.precisions.base import Precision
+from tfcompress.converters.precisions.registry import check_precision
+from tfcompress.model.checks import check_built, check_finite
+from tfcompress.model.errors import ModelError
+from tfcompress.model.samples import Array, load_samples
+from tfcompress.model.signature import Signature, signature
+
+from .errors import ConversionError
+from .sparse import Sparse
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model that is ready to be traced.
+
+    Attributes:
+        model: The model in float32.
+        call: Its inputs, and how to call it.
+        samples: For each file the calibration samples by input name; None for no samples.
+    """
+
+    model: keras.Model
+    call: Signature
+    samples: tuple[dict[str, Array] | None, ...]
+
+
+def check_files(
+    files: Mapping[PathLike, Precision], sparse: Sparse | None
+) -> dict[Path, Precision]:
+    """Check the files that are asked for, before anything else happens.
+
+    Args:
+        files: Path -> precision.
+        sparse: How to store zeros; None for dense files.
+
+    Returns:
+        The precisions by path.
+
+    Raises:
+        TypeError: A precision is no `Precision`.
+        ValueError: A path cannot be written, two are the same, or there is none.
+        ConversionError: `sparse` is given, and a precision has no sparse form.
+    """
+    precisions = {_check_path(path): check_precision(p) for path, p in files.items()}
+    if len(precisions) < len(files) or not files:
+        raise ValueError(f"files must be one or more different paths. Received: {list(files)}")
+    for precision in precisions.values():
+        if sparse is not None and precision.why_not_sparse:
+            raise ConversionError(
+                f"A {precision.name} file has no sparse form: {precision.why_not_sparse}."
+            )
+    return precisions
+
+
+def prepare(
+    model: keras.Model, precisions: Mapping[Path, Precision], batch_size: int | None
+) -> Prepared:
+    """Make a float32 model with a signature and checked calibration samples.
+
+    Args:
+        model: A built Keras model.
+        precisions: The precisions by path.
+        batch_size: Batch of the file; None for a free one.
+
+    Returns:
+        What is to be traced.
+
+    Raises:
+        TypeError: `model` is no Keras 3 model.
+        ValueError: `batch_size` or the samples cannot be used.
+        ConversionError: The model is not built, holds NaN, or has no float32 form.
+    """
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise ValueError(f"batch_size must be a positive whole number. Received: {batch_size!r}")
+    try:
+        check_built(model)
+        check_finite(model)
+        wide = as_float32(model)
+        call = signature(wide, batch_size)
+    except ModelError as error:
+        raise ConversionError(str(error)) from error
+    return Prepared(wide, call, _calibration_samples(call, list(precisions.values())))
+
+
+def _check_path(path: PathLike) -> Path:
+    file = Path(path).expanduser()
+    if file.suffix != ".tflite":
+        raise ValueError(f"The path must end in '.tflite'. Received: path='{file}'")
+    if file.is_dir():
+        raise ValueError(f"The path is a folder. Received: path='{file}'")
+    if not file.parent.is_dir():
+        raise ValueError(f"There is no folder '{file.parent}' to write '{file.name}' in: create it")
+    return file
+
+
+def _calibration_samples(
+    call: Signature, precisions: list[Precision]
+) -> tuple[dict[str, Array] | None, ...]:
+    """Load the samples of each file. A generator that two files share is read once."""
+    loaded: dict[tuple[int, int | None], dict[str, Array]] = {}
+    result: list[dict[str, Array] | None] = []
+    for precision in precisions:
+        data = precision.calibration_data()
+        if data is None:
+            result.append(None)
+            continue
+        samples, max_samples = data
+        key = (id(samples), max_samples)
+        if key not in loaded:
+            loaded[key] = load_samples(samples, call.inputs, max_samples=max_samples)
+        result.append(loaded[key])
+    return tuple(result)
