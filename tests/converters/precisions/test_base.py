@@ -9,33 +9,8 @@ import keras
 import numpy as np
 import pytest
 
+from tests.support.examples import example
 from tfcompress import converters
-
-INT16X8 = '''
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
-
-from tfcompress.converters import ConverterOptions, Precision, register_precision
-
-
-@register_precision
-@dataclass(frozen=True)
-class Int16x8(Precision):
-    """Weights are int8, activations int16: closer to float32 than int8, and slower."""
-
-    calibration: Any = field(default=None, repr=False, compare=False)
-
-    name: ClassVar[str] = "int16x8"
-    needs_ranges: ClassVar[bool] = True
-    integer: ClassVar[bool] = True
-
-    def converter_options(self):
-        ops = "EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8"
-        return ConverterOptions(optimizations=("DEFAULT",), supported_ops=(ops,))
-
-    def calibration_data(self):
-        return None if self.calibration is None else (self.calibration, 500)
-'''
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +22,7 @@ def folder(tmp_path_factory):
     model.save(folder / "model.keras")
     x = np.random.default_rng(0).normal(size=(64, 16)).astype("float32")
     np.savez(folder / "samples.npz", x=x)
-    (folder / "int16x8.py").write_text(INT16X8)
+    (folder / "int16x8.py").write_text(example("int16x8.py"))
     return folder
 
 

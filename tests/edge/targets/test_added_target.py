@@ -7,41 +7,13 @@ import sys
 
 import pytest
 
+from tests.support.examples import example
 from tfcompress.edge.system.tflite import PROBE
-
-# A real device differs in how files get there, and in the command that starts Python there.
-DEVICE = '''
-"""A device: another folder of this machine, with a copy of tfcompress/edge and nothing else."""
-
-import contextlib
-import shutil
-import sys
-import tempfile
-from pathlib import Path
-
-from tfcompress import edge
-
-
-class OtherFolder:
-    name = "other-folder"
-    emulated = False
-
-    @contextlib.contextmanager
-    def session(self, files):
-        with tempfile.TemporaryDirectory() as device:
-            worker = shutil.copytree(Path(edge.__file__).parent, Path(device, "edge"))
-            paths = [shutil.copy(file, device) for file in files]
-            with edge.Child(edge.Process([sys.executable, "-I", worker])) as child:
-                yield edge.Session(child, paths)
-
-
-edge.register_target(OtherFolder())
-'''
 
 
 @pytest.fixture
 def device(tmp_path):
-    (tmp_path / "my_device.py").write_text(DEVICE)
+    (tmp_path / "my_device.py").write_text(example("my_device.py"))
     return tmp_path
 
 

@@ -1,0 +1,57 @@
+"""The worked examples of docs/extending.md do what the page says, through the command line."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.examples import BLOCK, PAGE
+
+SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE.read_text("utf-8"), re.M | re.S))
+FIRST, *EXAMPLES = SECTIONS
+
+
+def follow(section: str, folder: Path) -> None:
+    """Do what a section says: write its Python files, run its commands, compare what they print.
+
+    The first line of a Python block names its file. A `text` block holds lines of the output of
+    the commands before it.
+    """
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    printed = ""
+    for kind, block in BLOCK.findall(SECTIONS[section]):
+        if kind == "python":
+            (folder / block.splitlines()[0].removeprefix("# ")).write_text(block, "utf-8")
+        elif kind == "sh":
+            done = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", block],
+                cwd=folder, env={**os.environ, "PATH": programs, "COLUMNS": "120"},
+                capture_output=True, text=True, timeout=300, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stdout + done.stderr
+            printed = done.stdout
+        elif kind == "text":
+            for line in block.splitlines():
+                assert line.strip() in " ".join(printed.split()), printed
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A folder with the model and the samples that the examples work on."""
+    folder = tmp_path_factory.mktemp("extending")
+    follow(FIRST, folder)
+    return folder
+
+
+# Each starts a process or two that import TensorFlow.
+@pytest.mark.slow
+@pytest.mark.parametrize("section", EXAMPLES)
+def test_the_example_works_as_the_page_says(section, prepared):
+    follow(section, prepared)
+
+
+def test_the_page_shows_the_four_additions():
+    assert EXAMPLES == ["An importance", "A precision", "An observer", "A device"]
