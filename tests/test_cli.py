@@ -13,6 +13,7 @@ import tfcompress
 from tests.zoo.sparse_nets import converted
 from tfcompress import budgets, converters
 from tfcompress.cli import main
+from tfcompress.cost import latency
 from tfcompress.edge.system.tflite import sizes
 
 
@@ -316,8 +317,8 @@ def test_prune_channels_to_a_latency_on_the_delegate_that_is_named(folder, tmp_p
     def measured(stopwatch, candidate):
         return candidate.get_layer("y").kernel.shape[0] / 32
 
-    monkeypatch.setattr(budgets.Stopwatch, "__init__", lambda _, *args: asked.append(args[0]))
-    monkeypatch.setattr(budgets.Stopwatch, "__call__", measured)
+    monkeypatch.setattr(latency.Stopwatch, "__init__", lambda _, *args: asked.append(args[0]))
+    monkeypatch.setattr(latency.Stopwatch, "__call__", measured)
     path = tmp_path / "smaller.keras"
     options = ["--latency", "0.5", "--delegate", "reference", "--threads", "2"]
     done = run("prune-channels", folder / "model.keras", path, *options)

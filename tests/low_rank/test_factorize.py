@@ -8,7 +8,8 @@ import pytest
 from keras import layers
 
 import tfcompress as tfc
-from tfcompress import converters
+from tfcompress import budgets, converters
+from tfcompress.cost import latency
 
 RNG = np.random.default_rng(0)
 
@@ -230,7 +231,7 @@ def convnet():
 def test_shared_and_nested_layers_are_replaced_once():
     model = convnet()
     before, config = model.get_weights(), json.dumps(model.get_config())
-    plan = tfc.low_rank_plan(model, ratio=0.5)
+    plan = tfc.low_rank_plan(model, 0.5)
     small = tfc.factorize(model, plan)
     assert [part.name for part in small.layers] == [
         "image", "stem_1", "stem_2", "stem_3", "bn", "twice_1", "twice_2", "twice_3", "sum",
@@ -260,7 +261,7 @@ def test_an_output_keeps_its_name_and_names_do_not_clash():
     h = layers.Dense(32, name="hidden")(x)
     h = layers.Dense(32, name="hidden_1")(h)
     model = keras.Model(x, {"a": layers.Dense(32, name="head")(h)})
-    small = tfc.factorize(model, ratio=0.25)
+    small = tfc.factorize(model, 0.75)
     assert [part.name for part in small.layers[1:]] == [
         "hidden_factor_1", "hidden_factor_2", "hidden_1_1", "hidden_1_2", "head_1", "head",
     ]  # fmt: skip
@@ -281,7 +282,7 @@ def test_regularizers_dtype_policy_and_trainable_are_carried_over():
     frozen = layers.Conv2D(32, 1, name="frozen", trainable=False)
     x = keras.Input((2, 2, 32))
     model = keras.Model(x, layers.ReLU()(frozen(hidden(x))))
-    small = tfc.factorize(model, ratio=0.25)
+    small = tfc.factorize(model, 0.75)
     first, last = small.get_layer("hidden_1"), small.get_layer("hidden_2")
     for part in (first, last):
         assert part.dtype_policy.name == "mixed_float16"
@@ -381,7 +382,7 @@ LEFT_ALONE = {
 def test_left_alone_and_why(name):
     make, reason = LEFT_ALONE[name]
     model = make()
-    plan = tfc.low_rank_plan(model, ratio=0.1)
+    plan = tfc.low_rank_plan(model, 0.9)
     assert not plan.factorized
     assert reason in plan.left_alone[0].reason
     assert (plan.parameters_after, plan.macs_after) == (plan.parameters, plan.macs)
@@ -397,11 +398,14 @@ def test_with_nothing_to_do_the_copy_is_equal_and_a_warning_says_so():
     assert tfc.low_rank_plan(model, energy=1.0).layers[0].reason == "not cheaper at rank 16"
 
 
-@pytest.mark.parametrize("cost", ["parameters", "macs"])
+BUDGETS = {"parameters": budgets.Parameters, "macs": budgets.Macs}
+
+
+@pytest.mark.parametrize("cost", BUDGETS)
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_a_budget_is_kept_by_equal_energy(cost, share):
     model = convnet()
-    plan = tfc.low_rank_plan(model, **{cost: share})
+    plan = tfc.low_rank_plan(model, BUDGETS[cost](share))
     after, before = getattr(plan, f"{cost}_after"), getattr(plan, cost)
     assert after <= share * before
     check_costs(tfc.factorize(model, plan), plan)
@@ -411,18 +415,57 @@ def test_a_budget_is_kept_by_equal_energy(cost, share):
         assert tfc.low_rank_plan(model, energy=least + 1e-6).parameters_after > share * before
 
 
+@pytest.mark.parametrize("cost", BUDGETS)
+def test_a_budget_as_a_number_plans_as_the_share_does(cost):
+    model = convnet()
+    before = getattr(tfc.low_rank_plan(model, 0.5), cost)
+    by_share = tfc.low_rank_plan(model, BUDGETS[cost](0.5))
+    by_number = tfc.low_rank_plan(model, BUDGETS[cost](before // 2))
+    assert by_number.layers == by_share.layers
+    with pytest.raises(
+        ValueError, match=rf"smallest possible is {BUDGETS[cost].__name__}"
+    ) as error:
+        tfc.low_rank_plan(model, BUDGETS[cost](10))
+    smallest = int(str(error.value).split("possible is ")[1].split("=")[1].split(")")[0])
+    assert getattr(tfc.low_rank_plan(model, BUDGETS[cost](smallest)), f"{cost}_after") == smallest
+    with pytest.raises(ValueError, match="smallest possible"):
+        tfc.low_rank_plan(model, BUDGETS[cost](smallest - 1))
+
+
+def test_a_latency_budget_is_searched_by_measurements(monkeypatch):
+    """The search itself, with a clock that counts multiply-accumulates."""
+    model = convnet()
+    macs = budgets.cost(budgets.Macs(1.0), model)
+    seen = []
+
+    def measured(self, candidate):
+        seen.append(budgets.cost(budgets.Macs(1.0), candidate) / macs)
+        return seen[-1]
+
+    monkeypatch.setattr(latency.Stopwatch, "__init__", lambda *args: None)
+    monkeypatch.setattr(latency.Stopwatch, "__call__", measured)
+    plan = tfc.low_rank_plan(model, budgets.Latency(0.5))
+    assert 0.4 < plan.macs_after / plan.macs <= 0.5
+    assert len(seen) == 1 + latency.MEASUREMENTS
+    check_costs(tfc.factorize(model, plan), plan)
+    with pytest.raises(ValueError, match=r"smallest possible takes 0\.\d+ times its own latency"):
+        tfc.low_rank_plan(model, budgets.Latency(0.001))
+
+
 def test_a_budget_that_all_is_within_changes_nothing():
-    plan = tfc.low_rank_plan(convnet(), parameters=1.0)
+    plan = tfc.low_rank_plan(convnet(), budgets.Parameters(1.0))
     assert plan.parameters_after <= plan.parameters
 
 
-@pytest.mark.parametrize("cost", ["parameters", "macs"])
+@pytest.mark.parametrize("cost", BUDGETS)
 def test_an_impossible_budget_says_what_is_possible(cost):
     model = convnet()
-    with pytest.raises(ValueError, match=rf"The smallest possible is {cost}=0\.\d+") as caught:
-        tfc.low_rank_plan(model, **{cost: 0.001})
-    smallest = float(str(caught.value).split(f"possible is {cost}=")[1].split(". ")[0])
-    plan = tfc.low_rank_plan(model, **{cost: smallest})
+    budget = BUDGETS[cost]
+    possible = rf"The smallest possible is {budget.__name__}\(most=0\.\d+\)"
+    with pytest.raises(ValueError, match=possible) as caught:
+        tfc.low_rank_plan(model, budget(0.001))
+    smallest = float(str(caught.value).split("possible is ")[1].split("=")[1].split(")")[0])
+    plan = tfc.low_rank_plan(model, budget(smallest))
     share = getattr(plan, f"{cost}_after") / getattr(plan, cost)
     assert share <= smallest < share + 2e-4
     assert all(min(p.rank) == 1 for p in plan.factorized)
@@ -437,14 +480,14 @@ def test_macs_of_free_sizes():
     assert plan.macs_after is None
     assert tfc.factorize(model, plan).count_params() == plan.parameters_after
     with pytest.raises(ValueError, match="inputs of fixed sizes"):
-        tfc.low_rank_plan(model, macs=0.5)
+        tfc.low_rank_plan(model, budgets.Macs(0.5))
 
 
 def test_embeddings_have_no_macs_to_save():
     words = keras.Input((6,), dtype="int32")
     h = layers.Embedding(50, 20, name="table")(words)
     model = keras.Model(words, layers.Dense(20, name="dense")(h))
-    plan = tfc.low_rank_plan(model, macs=0.5)
+    plan = tfc.low_rank_plan(model, budgets.Macs(0.5))
     assert {p.path: p.reason for p in plan.left_alone} == {"table": "its lookups cost no MACs"}
     assert [p.path for p in plan.factorized] == ["dense"]
 
@@ -457,11 +500,11 @@ def test_ranks_are_multiples():
         assert planned.energy >= 0.5
         for rank, full in zip(planned.rank, planned.full_rank, strict=True):
             assert rank % 4 == 0 or rank == full
-    [classes] = tfc.low_rank_plan(model, ratio=0.2, filters=["classes"], round_to=4).layers[-1:]
+    [classes] = tfc.low_rank_plan(model, 0.8, filters=["classes"], round_to=4).layers[-1:]
     assert classes.rank == (4,)  # 0.2 of 10 is 2
 
 
-@pytest.mark.parametrize("rule", [{"energy": 0.5}, {"ratio": 0.5}])
+@pytest.mark.parametrize("rule", [{"energy": 0.5}, {"amount": 0.5}])
 def test_a_convolution_no_wider_than_round_to_is_left_alone(rule):
     model = single(layers.Conv2D(16, 3, name="conv"), (8, 8, 12))
     [planned] = tfc.low_rank_plan(model, **rule, round_to=16).layers
@@ -470,28 +513,31 @@ def test_a_convolution_no_wider_than_round_to_is_left_alone(rule):
 
 def test_filters():
     model = convnet()
-    plan = tfc.low_rank_plan(model, ratio=0.3, filters="^inner/")
+    plan = tfc.low_rank_plan(model, 0.7, filters="^inner/")
     assert [p.path for p in plan.factorized] == ["inner/conv"]
     assert {p.reason for p in plan.left_alone} == {"not selected by filters"}
-    plan = tfc.low_rank_plan(model, ratio=0.3, filters=[model.get_layer("inner"), "hidden"])
+    plan = tfc.low_rank_plan(model, 0.7, filters=[model.get_layer("inner"), "hidden"])
     assert [p.path for p in plan.factorized] == ["inner/conv", "hidden"]
     with pytest.raises(
         ValueError, match=r"'hiden' in `filters`.*There are: stem, twice, inner/conv"
     ):
-        tfc.factorize(model, ratio=0.3, filters=["hidden", "hiden"])
+        tfc.factorize(model, 0.7, filters=["hidden", "hiden"])
     with pytest.raises(TypeError, match="regular expression"):
-        tfc.low_rank_plan(model, ratio=0.3, filters=3)
+        tfc.low_rank_plan(model, 0.7, filters=3)
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({}, ValueError, "Received: none of them"),
-        ({"energy": 0.5, "macs": 0.5}, ValueError, "energy=0.5, macs=0.5"),
+        ({}, ValueError, "Received: amount=None, energy=None"),
+        ({"energy": 0.5, "amount": budgets.Macs(0.5)}, ValueError, r"amount=Macs.*, energy=0\.5"),
         ({"energy": 0}, ValueError, "energy=0"),
         ({"energy": 1.1}, ValueError, "energy=1.1"),
-        ({"ratio": -0.5}, ValueError, "ratio=-0.5"),
-        ({"parameters": float("nan")}, ValueError, "parameters=nan"),
+        ({"amount": -0.5}, ValueError, r"Received: -0\.5"),
+        ({"amount": 1.0}, ValueError, "below 1"),
+        ({"amount": float("nan")}, ValueError, "Received: nan"),
+        ({"amount": "half"}, TypeError, r"budgets\.Macs.*amount='half'"),
+        ({"amount": budgets.Macs}, TypeError, "amount=<class"),
         ({"energy": "0.9"}, TypeError, "energy='0.9'"),
         ({"energy": True}, TypeError, "energy=True"),
         ({"energy": 0.5, "round_to": 0}, ValueError, "round_to=0"),
@@ -537,7 +583,7 @@ def test_subclassed_models():
     x = RNG.normal(size=(2, 32)).astype("float32")
     model = Subclassed()
     with pytest.raises(ValueError, match="call it on a batch"):
-        tfc.factorize(model, ratio=0.25)
+        tfc.factorize(model, 0.75)
     model(x)
     model.hidden.kernel.assign(low_rank((32, 32), (0,), 3))
     small = tfc.factorize(model, energy=1.0)
@@ -545,28 +591,24 @@ def test_subclassed_models():
     model = Branching()
     model(x)
     with pytest.raises(ValueError, match="functional API"):
-        tfc.low_rank_plan(model, ratio=0.25)
+        tfc.low_rank_plan(model, 0.75)
 
 
 def test_a_plan_belongs_to_a_model():
     model = convnet()
-    plan = tfc.low_rank_plan(model, ratio=0.25)
-    with pytest.raises(ValueError, match=r"holds everything. Received besides: ratio=0.5"):
-        tfc.factorize(model, plan, ratio=0.5)
+    plan = tfc.low_rank_plan(model, 0.75)
+    with pytest.raises(ValueError, match=r"holds everything. Received besides: energy=0.5"):
+        tfc.factorize(model, plan, energy=0.5)
     with pytest.raises(ValueError, match=r"another model \('net'\).*no such layer"):
         tfc.factorize(one(layers.Dense(16)), plan)
-    with pytest.raises(TypeError, match=r"energy=0\.9. Received: plan=0.5"):
-        tfc.factorize(model, 0.5)
     x = RNG.normal(size=(2, 13, 13, 3)).astype("float32")
     again = tfc.factorize(keras.models.clone_model(model), plan)
     assert again.count_params() == plan.parameters_after
-    np.testing.assert_array_equal(
-        tfc.factorize(model, plan)(x), tfc.factorize(model, ratio=0.25)(x)
-    )
+    np.testing.assert_array_equal(tfc.factorize(model, plan)(x), tfc.factorize(model, 0.75)(x))
 
 
 def test_a_plan_prints_and_becomes_json():
-    plan = tfc.low_rank_plan(convnet(), macs=0.5)
+    plan = tfc.low_rank_plan(convnet(), budgets.Macs(0.5))
     text = str(plan)
     assert f"{plan.macs:,} -> {plan.macs_after:,} MACs" in text.replace("\n", " ")
     for planned in plan.layers:
@@ -591,7 +633,7 @@ def factorized(tmp_path_factory):
     x = layers.EinsumDense("abde,dec->abc", (16, 32), bias_axes="c", name="merged")(x)
     x = layers.GlobalAveragePooling1D(name="pool")(x)
     model = keras.Model(image, layers.Dense(20, activation="softmax", name="classes")(x))
-    plan = tfc.low_rank_plan(model, ratio=0.25)
+    plan = tfc.low_rank_plan(model, 0.75)
     assert [p.path for p in plan.factorized] == [
         "stem", "conv", "pointwise", "heads", "merged", "classes",
     ]  # fmt: skip

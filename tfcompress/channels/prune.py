@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -10,13 +9,12 @@ from typing import Any, Literal
 import keras
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.progress import Progress
 
 from tfcompress.channels.dependency.build import Attention, channel_groups
 from tfcompress.channels.dependency.units import Ids
 from tfcompress.cost import budgets
 from tfcompress.cost.budgets import Budget, Latency
+from tfcompress.cost.latency import least_reduction
 from tfcompress.model.checks import check_finite
 from tfcompress.model.filters import Filters
 
@@ -39,7 +37,7 @@ def prune_channels(
     scope: Scope = "layer",
     filters: Filters = None,
     round_to: int = 1,
-    most_of_a_group: float = 0.9,
+    max_pruning_ratio: float = 0.9,
     attention: Attention = "heads",
 ) -> keras.Model:
     """Cut the least important channels, units and heads out of a model.
@@ -68,7 +66,7 @@ def prune_channels(
         round_to: What is left of a group is a multiple of this, or all of it. Heads and their
             widths are left out of it. XNNPACK with AVX-512 computes 16 floats at once: 16 gives
             more speed for the same budget there than 8.
-        most_of_a_group: The share of a group that is cut at most, 0 to 1. One unit always stays.
+        max_pruning_ratio: The share of a group that is cut at most, 0 to 1. One unit always stays.
         attention: Whether attention loses whole heads, or width of each head.
 
     Returns:
@@ -84,7 +82,7 @@ def prune_channels(
         Fang et al., "DepGraph: Towards Any Structural Pruning", https://arxiv.org/abs/2301.12900.
     """
     return _prune(
-        model, amount, None, importance, scope, filters, round_to, most_of_a_group, attention
+        model, amount, None, importance, scope, filters, round_to, max_pruning_ratio, attention
     )
 
 
@@ -99,7 +97,7 @@ def prune_channels_gradually(
     """Cut channels in several steps, and train the model after each.
 
     It is this loop, with amounts that add up: each step leaves the same share of what it finds, and
-    shares, roundings and `most_of_a_group` are of what the groups were originally.
+    shares, roundings and `max_pruning_ratio` are of what the groups were originally.
 
         for step in range(steps):
             model = tfc.prune_channels(model, amount_of_step)
@@ -137,7 +135,7 @@ def prune_channels_gradually(
             "and see what share of the MACs that leaves."
         )
     options = {**_DEFAULTS, **options}
-    _check(amount, options["scope"], options["round_to"], options["most_of_a_group"])
+    _check(amount, options["scope"], options["round_to"], options["max_pruning_ratio"])
     groups = channel_groups(model, options["filters"], options["attention"])
     originals = {(group.kind, group.producers): group.size for group in groups}
     if isinstance(amount, budgets.Macs | budgets.Parameters):
@@ -160,7 +158,7 @@ _DEFAULTS: dict[str, Any] = {
     "scope": "layer",
     "filters": None,
     "round_to": 1,
-    "most_of_a_group": 0.9,
+    "max_pruning_ratio": 0.9,
     "attention": "heads",
 }
 
@@ -173,16 +171,16 @@ def _prune(
     scope: Scope,
     filters: Filters,
     round_to: int,
-    most_of_a_group: float,
+    max_pruning_ratio: float,
     attention: Attention,
 ) -> keras.Model:
     """As `prune_channels`, with shares of what groups were originally."""
-    _check(amount, scope, round_to, most_of_a_group)
+    _check(amount, scope, round_to, max_pruning_ratio)
     groups = channel_groups(model, filters, attention)
     model = groups.model
     _check_prunable(model, groups)
     scores = _scores(importance, model, groups.prunable)
-    ranking = Ranking(groups, scores, round_to, most_of_a_group, originals)
+    ranking = Ranking(groups, scores, round_to, max_pruning_ratio, originals)
 
     def smaller(removed: Ids) -> keras.Model:
         return cut(model, groups.coupling, removed)
@@ -194,7 +192,7 @@ def _prune(
     return smaller(ranking.of_each(amount) if scope == "layer" else ranking.of_all(amount))
 
 
-def _check(amount: object, scope: str, round_to: int, most_of_a_group: float) -> None:
+def _check(amount: object, scope: str, round_to: int, max_pruning_ratio: float) -> None:
     if not isinstance(amount, budgets.Macs | budgets.Parameters | Latency):
         if isinstance(amount, bool) or not isinstance(amount, int | float):
             raise TypeError(
@@ -207,9 +205,9 @@ def _check(amount: object, scope: str, round_to: int, most_of_a_group: float) ->
         raise ValueError(f'`scope` is "layer" or "global". Received: {scope!r}')
     if isinstance(round_to, bool) or not isinstance(round_to, int) or round_to < 1:
         raise ValueError(f"`round_to` must be an int of at least 1. Received: {round_to!r}")
-    if not isinstance(most_of_a_group, int | float) or not 0 < most_of_a_group <= 1:
+    if not isinstance(max_pruning_ratio, int | float) or not 0 < max_pruning_ratio <= 1:
         raise ValueError(
-            f"`most_of_a_group` must be a share above 0. Received: {most_of_a_group!r}"
+            f"`max_pruning_ratio` must be a share above 0. Received: {max_pruning_ratio!r}"
         )
 
 
@@ -260,7 +258,7 @@ def _within(
         what = "multiply-accumulates" if isinstance(budget, budgets.Macs) else "parameters"
         raise ValueError(
             f"{model.name!r} cannot be cut to {wanted:,} {what}: the smallest possible is "
-            f"{possible:,}. Raise `most_of_a_group`, let `filters` mean more layers, or lower "
+            f"{possible:,}. Raise `max_pruning_ratio`, let `filters` mean more layers, or lower "
             "`round_to`."
         )
     low, high, aim = 0, ranking.total, float(wanted)
@@ -286,38 +284,10 @@ def _within_latency(
     ranking: Ranking,
     smaller: Callable[[Ids], keras.Model],
 ) -> keras.Model:
-    wanted = budget.milliseconds if budget.most is None else budget.most
-    assert wanted is not None
-    console = Console(stderr=True)
-    with (
-        tempfile.TemporaryDirectory(prefix="tfcompress-") as folder,
-        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
-    ):
-        task = progress.add_task("Measuring candidates", total=_MEASUREMENTS + 1)
-        latency = budgets.Stopwatch(budget, model, folder)
+    """Return the largest model that is measured to be within a latency budget."""
 
-        def measure(count: int) -> tuple[keras.Model, float]:
-            candidate = smaller(ranking.lowest(count))
-            found = latency(candidate)
-            progress.advance(task)
-            return candidate, found
+    def reduced(reduction: float) -> keras.Model:
+        return smaller(ranking.lowest(int(reduction * ranking.total)))
 
-        best, least = measure(ranking.total)
-        if least > wanted:
-            unit = " ms" if budget.most is None else " times its own latency"
-            raise ValueError(
-                f"{model.name!r} cannot be cut to {wanted:.3g}{unit}: the smallest possible takes "
-                f"{least:.3g}{unit}. Raise `most_of_a_group`, or let `filters` mean more layers."
-            )
-        low, high = 0, ranking.total
-        for _ in range(_MEASUREMENTS):
-            middle = (low + high) // 2
-            candidate, found = measure(middle)
-            if found <= wanted:
-                best, high = candidate, middle
-            else:
-                low = middle
-    return best
-
-
-_MEASUREMENTS = 6  # to a 64th of the units: finer than the noise
+    advice = "Raise `max_pruning_ratio`, or let `filters` select more layers."
+    return reduced(least_reduction(budget, model, reduced, advice))

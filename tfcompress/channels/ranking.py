@@ -26,7 +26,7 @@ class Ranking:
         groups: The groups of a model.
         scores: For each that can be pruned, a score for each unit.
         round_to: What is left of a group is a multiple of this, or all of it.
-        most_of_a_group: The share of a group that is cut at most.
+        max_pruning_ratio: The share of a group that is cut at most.
         originals: Sizes that shares are of, for groups that were cut before.
     """
 
@@ -35,14 +35,14 @@ class Ranking:
         groups: ChannelGroups,
         scores: Sequence[npt.NDArray[np.float64]],
         round_to: int,
-        most_of_a_group: float,
+        max_pruning_ratio: float,
         originals: Sizes | None = None,
     ) -> None:
         self.groups = groups.prunable
         self.orders = [np.argsort(score, kind="stable") for score in scores]
         known = originals or {}
         self.originals = [known.get((g.kind, g.producers), g.size) for g in self.groups]
-        least = [max(1, n - int(most_of_a_group * n + 1e-9)) for n in self.originals]
+        least = [max(1, n - int(max_pruning_ratio * n + 1e-9)) for n in self.originals]
         self.limits = [max(0, g.size - n) for g, n in zip(self.groups, least, strict=True)]
         self.round_to = round_to
         means = [score.mean() or 1.0 for score in scores]

@@ -154,7 +154,7 @@ def channels(
 @filters
 @round_to
 @click.option(
-    "--most-of-a-group",
+    "--max-pruning-ratio",
     type=SHARE,
     default=0.9,
     show_default=True,
@@ -178,7 +178,7 @@ def prune_channels(
     scope: Scope,
     filters: str | None,
     round_to: int,
-    most_of_a_group: float,
+    max_pruning_ratio: float,
     attention: Attention,
     as_json: bool,
     unsafe: bool,
@@ -216,7 +216,7 @@ def prune_channels(
         scope=scope,
         filters=filters,
         round_to=round_to,
-        most_of_a_group=most_of_a_group,
+        max_pruning_ratio=max_pruning_ratio,
         attention=attention,
     )
     _save(smaller, output)

@@ -53,6 +53,10 @@ class Options:
             return np.asarray(fewer)
         return np.asarray(fewer & (self.costs["macs"] < self.before["macs"]))
 
+    def rank(self, row: int) -> tuple[int, ...]:
+        """Return the rank in a row: one number, or two of Tucker-2."""
+        return tuple(int(rank) for rank in self.ranks[row])
+
     def cheapest(self, energy: float, cost: str) -> int | None:
         """The row that costs least of those that are cheaper and keep so much, if any."""
         return self._least(self.cheaper & self._enough(energy), cost)
