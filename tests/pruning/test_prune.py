@@ -552,6 +552,7 @@ class TestPruneWeights:
             ({"sparsity": 0.6, "structure": masks.NofM(2, 4)}, "at most 0.5"),
             ({"sparsity": 0.5, "filters": "nothing"}, "hidden, head"),
             ({"sparsity": 0.5, "importance": np.sum}, "Received: shape"),
+            ({"sparsity": 0.5, "importance": "magnitud"}, "Did you mean 'magnitude'"),
         ],
         ids=as_id,
     )
@@ -579,7 +580,8 @@ class TestPruneWeights:
         (lambda: Prune(0.5), TypeError, "tfcompress.schedules.*Received: 0.5"),
         (lambda: Prune(schedules.Constant(0.5), structure="2:4"), TypeError, "masks.NofM"),
         (lambda: Prune(schedules.Constant(0.5), scope="all"), ValueError, "scope='all'"),
-        (lambda: Prune(schedules.Constant(0.5), importance="l1"), TypeError, "'l1'"),
+        (lambda: Prune(schedules.Constant(0.5), importance="l1"), ValueError, "'l1'.*magnitude"),
+        (lambda: Prune(schedules.Constant(0.5), importance=1), TypeError, "Received: 1"),
         (lambda: Prune(schedules.Constant(0.5), then=[1]), TypeError, "Received: 1"),
         (lambda: Prune(schedules.Constant(0.5), "("), ValueError, "regular expression"),
         (lambda: KeepZeros(7), TypeError, "Received: 7"),

@@ -19,7 +19,7 @@ from tfcompress.model.fit_callback import inner_optimizer
 from tfcompress.model.kernels import Kernel
 
 from . import masks as _masks
-from .importance import Importance, magnitude
+from .importance import Importance, get
 from .keep_zeros import KeepZeros, MaskCallback
 from .masks import Structure
 from .prune_weights import (
@@ -85,7 +85,8 @@ class Prune(MaskCallback):
             `NofM(n, m)` must end at `1 - n / m`.
         scope: `"layer"` (the default) prunes each kernel to the schedule's sparsity; `"global"` all
             of them together, each as its weights deserve.
-        importance: Function from weights to scores; the lowest go first. Defaults to magnitude.
+        importance: Name of a registered importance, or a function from weights to scores. The
+            weights with the lowest scores go first. Defaults to `"magnitude"`.
         depthwise: Whether depthwise kernels are pruned too. Defaults to False.
         then: Callbacks that see only epochs at the target sparsity: their `on_epoch_end` is called
             for those alone, `on_epoch_begin`, `on_train_begin` and `on_train_end` always, and none
@@ -104,7 +105,7 @@ class Prune(MaskCallback):
         *,
         structure: Structure = None,
         scope: Scope = "layer",
-        importance: Importance = magnitude,
+        importance: str | Importance = "magnitude",
         depthwise: bool = False,
         then: keras.callbacks.Callback | Sequence[keras.callbacks.Callback] = (),
     ) -> None:
@@ -114,7 +115,7 @@ class Prune(MaskCallback):
                 "`schedule` must come from tfcompress.schedules, such as "
                 f"Constant(0.5). Received: {schedule!r}"
             )
-        check_arguments(structure, scope, importance)
+        check_arguments(structure, scope)
         if isinstance(structure, _masks.NofM) and abs(schedule.final - structure.sparsity) > 1e-6:
             raise ValueError(
                 f"The schedule for {structure.n}:{structure.m} must end at "
@@ -127,7 +128,7 @@ class Prune(MaskCallback):
         self.schedule = schedule
         self.structure = structure
         self.scope: Scope = scope
-        self.importance = importance
+        self.importance = get(importance)
         self._held: list[Array | None] = []
         self._last_update: int | None = None
         self._next_batch: int | None = None

@@ -13,7 +13,7 @@ from tfcompress.model.filters import Filters
 from tfcompress.model.kernels import Kernel, select
 
 from . import masks as _masks
-from .importance import Importance, magnitude
+from .importance import Importance, get
 from .masks import Structure
 
 __all__ = ["prune_weights"]
@@ -30,7 +30,7 @@ def prune_weights(
     filters: Filters = None,
     structure: Structure = None,
     scope: Scope = "layer",
-    importance: Importance = magnitude,
+    importance: str | Importance = "magnitude",
     depthwise: bool = False,
 ) -> None:
     """Prune a model once, now, in place.
@@ -53,7 +53,8 @@ def prune_weights(
         structure: Pattern of the zeros: `masks.SMALL_FILE`, `masks.FAST_DENSE`, any other
             `masks.Block`, `masks.NofM`, or `None` (the default).
         scope: `"layer"` (the default) prunes each kernel to `sparsity`; `"global"` all together.
-        importance: Function from weights to scores; the lowest go first. Defaults to magnitude.
+        importance: Name of a registered importance, or a function from weights to scores. The
+            weights with the lowest scores go first. Defaults to `"magnitude"`.
         depthwise: Whether depthwise kernels are pruned too. Defaults to False.
 
     Raises:
@@ -61,7 +62,8 @@ def prune_weights(
         ValueError: If an argument has a wrong value, not one of `sparsity` and `threshold` is
             given, nothing matches `filters`, or a kernel holds NaN. The model is then unchanged.
     """
-    check_arguments(structure, scope, importance)
+    check_arguments(structure, scope)
+    importance = get(importance)
     if sparsity is None and threshold is None and isinstance(structure, _masks.NofM):
         sparsity = structure.sparsity
     if (sparsity is None) == (threshold is None):
@@ -136,17 +138,13 @@ def apply_mask(kernel: Kernel, mask: npt.NDArray[np.bool_], weights: Array) -> i
     return added
 
 
-def check_arguments(structure: object, scope: object, importance: object) -> None:
+def check_arguments(structure: object, scope: object) -> None:
     if structure is not None and not isinstance(structure, _masks.NofM | _masks.Block):
         raise TypeError(
             f"`structure` must be masks.NofM, masks.Block or None. Received: {structure!r}"
         )
     if scope not in ("layer", "global"):
         raise ValueError(f'`scope` must be "layer" or "global". Received: scope={scope!r}')
-    if not callable(importance):
-        raise TypeError(
-            f"`importance` must be a function from weights to scores. Received: {importance!r}"
-        )
 
 
 def check_structure(chosen: Sequence[Kernel], structure: Structure) -> None:
