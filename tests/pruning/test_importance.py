@@ -41,7 +41,9 @@ def test_prune_takes_the_name_of_a_registered_importance(middle, mlp, data):
 
 
 def test_get_rejects_unknown_names_and_what_is_no_function():
-    with pytest.raises(ValueError, match="no importance of weights named 'magnitde'.*Did you mean"):
+    with pytest.raises(
+        ValueError, match=r"no importance of weights named 'magnitde'.*Did you mean"
+    ):
         importance.get("magnitde")
     with pytest.raises(TypeError, match="Received: 3"):
         importance.get(3)

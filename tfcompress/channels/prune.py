@@ -23,7 +23,7 @@ from .estimate import Estimate
 from .groups import ChannelGroup, ChannelGroups
 from .importance import ChannelImportance, get
 from .ranking import Ranking, Sizes
-from .slicing import cut
+from .slicing import remove_units
 
 __all__ = ["prune_channels", "prune_channels_gradually"]
 
@@ -210,7 +210,7 @@ def _prune(
     ranking = Ranking(groups, scores, options.round_to, options.max_pruning_ratio, originals)
 
     def smaller(removed: Ids) -> keras.Model:
-        return cut(model, groups.coupling, removed)
+        return remove_units(model, groups.coupling, removed)
 
     if isinstance(amount, Latency):
         return _within_latency(model, amount, ranking, smaller)

@@ -31,18 +31,17 @@ class LowRankLayer:
     Attributes:
         path: Names from the model down to the layer: `"backbone/conv"`.
         type: Class name.
-        kernel: Shape of its kernel; empty where it is left alone for its type.
-        method: `"SVD"` or `"Tucker-2"`; "" where it is left alone.
-        rank: One rank, or two of Tucker-2, of the inputs and of the outputs; empty where it is left
-            alone.
-        full_rank: The highest that there is.
+        kernel: Shape of the kernel; empty if the layer is left alone for its type.
+        method: `"SVD"` or `"Tucker-2"`; "" if the layer is left alone.
+        rank: One rank, or two for Tucker-2, of the inputs and of the outputs; empty if the layer is
+            left alone.
+        full_rank: The highest rank, or the two highest ranks of Tucker-2.
         energy: Share of the kernel's squared singular values that is kept; with `refine`, at least.
-        parameters: Its number of weights, and `parameters_after` of those in its place.
-        parameters_after: See `parameters`.
-        macs: Its multiply-accumulates per sample, over all calls, and `macs_after` of those in its
-            place; None if unknown.
-        macs_after: See `macs`.
-        reason: Why it is left alone, or "".
+        parameters: Number of weights of the layer.
+        parameters_after: Number of weights of the layers in its place.
+        macs: Multiply-accumulates of the layer per sample, over all calls; None if unknown.
+        macs_after: Multiply-accumulates of the layers in its place; None if unknown.
+        reason: Why the layer is left alone, or "".
     """
 
     path: str
@@ -61,15 +60,15 @@ class LowRankLayer:
 
 @dataclass(frozen=True)
 class LowRankPlan:
-    """What `factorize` is to do. Printing it gives a table.
+    """What `factorize` does to each layer. Printing it gives a table.
 
     Attributes:
         model: Name of the model.
-        rule: What ranks were chosen by, in words.
-        layers: All with kernels, in the order of computation.
+        rule: What the ranks were chosen by, in words.
+        layers: All layers with kernels, in the order of computation.
         parameters: Number of weights of the whole model.
-        macs: Its multiply-accumulates per sample; None if unknown.
-        refine: Sweeps of HOOI.
+        macs: Multiply-accumulates of the whole model per sample; None if unknown.
+        refine: Sweeps of HOOI over what Tucker-2 begins with.
     """
 
     model: str
@@ -81,22 +80,22 @@ class LowRankPlan:
 
     @property
     def factorized(self) -> tuple[LowRankLayer, ...]:
-        """The layers that are to be replaced."""
+        """Return the layers that will be replaced."""
         return tuple(layer for layer in self.layers if not layer.reason)
 
     @property
     def left_alone(self) -> tuple[LowRankLayer, ...]:
-        """The others; their `reason` says why."""
+        """Return the layers that stay as they are; their `reason` says why."""
         return tuple(layer for layer in self.layers if layer.reason)
 
     @property
     def parameters_after(self) -> int:
-        """Number of weights that the factorized model will have."""
+        """Return the number of weights that the factorized model will have."""
         return self.parameters + sum(p.parameters_after - p.parameters for p in self.factorized)
 
     @property
     def macs_after(self) -> int | None:
-        """Its multiply-accumulates; None if unknown."""
+        """Return the multiply-accumulates that the factorized model will have; None if unknown."""
         total = self.macs
         for layer in self.factorized:
             if total is None or layer.macs is None or layer.macs_after is None:
@@ -105,12 +104,12 @@ class LowRankPlan:
         return total
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
+        """Return everything, ready for JSON."""
         after = {"parameters_after": self.parameters_after, "macs_after": self.macs_after}
         return {**asdict(self), **after}
 
     def tables(self) -> list[Table]:
-        """What is to be replaced, and what is left alone."""
+        """Return a table of the layers to replace, and one of those that are left alone."""
         total = f"{self.model}: {_arrow(self.parameters, self.parameters_after)} parameters, "
         replaced = _table(f"{total}{_arrow(self.macs, self.macs_after)} MACs ({self.rule})")
         for name in ("Layer", "Type", "Kernel", "Rank", "Energy", "Parameters", "MACs"):
