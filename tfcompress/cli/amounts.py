@@ -77,7 +77,7 @@ def amount_of(
     Raises:
         click.UsageError: If not exactly one of all these options is given.
     """
-    from tfcompress.cost import budgets
+    from tfcompress import budgets
 
     alternatives = {**{name: given[name] for name in NAMES}, **dict(others)}
     chosen = [name for name, value in alternatives.items() if value is not None]

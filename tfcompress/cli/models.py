@@ -23,9 +23,9 @@ __all__ = ["channels", "low_rank", "prune_channels", "report_qat", "summary"]
 
 
 def _importances() -> list[str]:
-    from tfcompress.channels import importance
+    import tfcompress as tfc
 
-    return importance.IMPORTANCES.names()
+    return tfc.importance.IMPORTANCES.names()
 
 
 filters = click.option(
@@ -128,7 +128,7 @@ def channels(
     type=SHARE,
     default=0.9,
     show_default=True,
-    help="Share of the channels of a layer that is cut at most.",
+    help="Largest share of the channels of a layer that is cut.",
 )
 @attention
 @as_json
@@ -184,13 +184,13 @@ def prune_channels(
 def _check_goes_with(
     importance: str, option: str, value: object, needed: bool, needs: tuple[str, ...]
 ) -> None:
-    from tfcompress.channels.importance import IMPORTANCES
+    import tfcompress as tfc
 
     if needed and value is None:
         raise click.UsageError(f"--importance {importance} needs --{option}.")
     if value is not None and not needed:
         raise click.UsageError(
-            f"--{option} goes with --importance {', '.join(IMPORTANCES.names(*needs))}. "
+            f"--{option} goes with --importance {', '.join(tfc.importance.IMPORTANCES.names(*needs))}. "
             f"Received: --importance {importance}"
         )
 
