@@ -189,9 +189,9 @@ def _check_goes_with(
     if needed and value is None:
         raise click.UsageError(f"--importance {importance} needs --{option}.")
     if value is not None and not needed:
+        names = ", ".join(tfc.importance.IMPORTANCES.names(*needs))
         raise click.UsageError(
-            f"--{option} goes with --importance {', '.join(tfc.importance.IMPORTANCES.names(*needs))}. "
-            f"Received: --importance {importance}"
+            f"--{option} goes with --importance {names}. Received: --importance {importance}"
         )
 
 
