@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import keras
@@ -149,6 +149,12 @@ def prune_channels_gradually(
         raise TypeError(
             "Gradual pruning takes a share, `Macs` or `Parameters`. Prune to a `Latency` at once, "
             "and see what share of the MACs that leaves."
+        )
+    known = [field.name for field in fields(_Options)]
+    if unknown := [name for name in options if name not in known]:
+        raise TypeError(
+            f"prune_channels_gradually has no argument {unknown[0]!r}. There are: "
+            f"{', '.join(known)}."
         )
     chosen = _Options(**options)
     _check_amount(amount)
