@@ -227,7 +227,7 @@ def test_gradually(capsys):
         tfc.prune_channels_gradually(model, 0.5, fine_tune, steps=0)
     with pytest.raises(TypeError, match="Latency"):
         tfc.prune_channels_gradually(model, budgets.Latency(0.5), fine_tune)
-    with pytest.raises(TypeError, match="no argument 'ratio'.*max_pruning_ratio"):
+    with pytest.raises(TypeError, match=r"no argument 'ratio'.*max_pruning_ratio"):
         tfc.prune_channels_gradually(model, 0.5, fine_tune, ratio=0.5)
 
 
