@@ -272,7 +272,7 @@ def _sums(
 
 
 def _loss(model: keras.Model, function: Any, inputs: list[Any], targets: Any, weights: Any) -> Any:
-    x = keras.tree.pack_sequence_as(functional(model)._inputs_struct, inputs)
+    x = keras.tree.pack_sequence_as(functional(model).input, inputs)
     outputs = model(x, training=False)
     if function is None:
         return model.compute_loss(

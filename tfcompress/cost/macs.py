@@ -8,7 +8,9 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.backend.common import global_state
+
+from tfcompress.model.keras_private import layers_in_scope, traced_function
+from tfcompress.model.layers import all_layers
 
 __all__ = ["count_macs"]
 
@@ -60,13 +62,13 @@ def count_macs(model: keras.Model, inputs: Any = None) -> Macs:
         ValueError: If the model cannot be traced.
     """
     owners: dict[tf.Operation, keras.layers.Layer] = {}
-    known = set(model._flatten_layers())
+    known = set(all_layers(model))
 
     def note_owner(op: tf.Operation) -> str:
         # Called at the birth of every operation, in functions and loop bodies too.
-        for scope in reversed(global_state.get_global_attribute("name_scope_stack") or ()):
-            if scope.caller in known:
-                owners[op] = scope.caller
+        for layer in layers_in_scope():
+            if layer in known:
+                owners[op] = layer
                 break
         return str(op.device)
 
@@ -149,8 +151,7 @@ def _needed(graph: tf.Graph) -> set[tf.Operation]:
 
 def _work(op: tf.Operation, owners: Owners, owner: keras.layers.Layer) -> Macs:
     def inside(function: Any) -> Macs:
-        # There is no public way from an operation to the function that it calls.
-        return _totals(op.graph._get_function(function.name).graph, owners, owner)
+        return _totals(traced_function(op.graph, function.name), owners, owner)
 
     match op.type:
         case "While" | "StatelessWhile":

@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from tfcompress.model.checks import check_built, check_finite
+from tfcompress.model.keras_private import compiled_loss
 
 from .features import Place, extract, layer_at
 from .soft_targets import SoftTargets
@@ -88,8 +89,21 @@ class Distiller(keras.distillation.Distiller):  # type: ignore[misc]
         if distillation_loss_weights is not None:
             weights = _as_list(distillation_loss_weights)
         _check_losses(losses, weights, student_loss_weight)
+        for loss in losses:
+            loss.validate_model_compatibility(teacher, student)
+        places = (
+            [_place(loss, teacher, "teacher") for loss in losses],
+            [_place(loss, student, "student") for loss in losses],
+        )
+        readers = (_reader(teacher, places[0]), _reader(student, places[1]))
         kwargs.setdefault("dtype", student.dtype_policy)
-        super().__init__(teacher, student, losses, weights, student_loss_weight, name, **kwargs)
+        # Keras would make extractors for the losses, which run the student a second time. Without
+        # losses it makes none.
+        super().__init__(teacher, student, [], [], student_loss_weight, name, **kwargs)
+        self.distillation_losses = losses
+        self.distillation_loss_weights = weights
+        self._keys = [(_key(t), _key(s)) for t, s in zip(*places, strict=True)]
+        self._run_teacher, self._run_student = readers
         self.autocast = False  # The models cast their inputs themselves.
         projections = (getattr(loss, "projection", None) for loss in losses)
         self.projections = [layer for layer in projections if layer is not None]
@@ -97,14 +111,6 @@ class Distiller(keras.distillation.Distiller):  # type: ignore[misc]
         # Replicas of a strategy are traced in threads of their own, in turns.
         self._latest = threading.local()
         self.built = True
-
-    def _create_multi_feature_extractors(self) -> None:
-        """Prepare to read both models, each in one pass; Keras' own would read the student anew."""
-        teacher = [_place(loss, self.teacher, "teacher") for loss in self.distillation_losses]
-        student = [_place(loss, self.student, "student") for loss in self.distillation_losses]
-        self._keys = [(_key(t), _key(s)) for t, s in zip(teacher, student, strict=True)]
-        self._run_teacher = _reader(self.teacher, teacher)
-        self._run_student = _reader(self.student, student)
 
     def compile(
         self, optimizer: Any = "adam", loss: Any = None, metrics: Any = None, **kwargs: Any
@@ -156,9 +162,12 @@ class Distiller(keras.distillation.Distiller):  # type: ignore[misc]
         student = self._student_outputs(x, y_pred, training)
         replicas = self.distribute_strategy.num_replicas_in_sync
         labels = ops.zeros(())
-        if self.student_loss_weight > 0 and self._compile_loss is not None:
-            # Keras divides it by the number of replicas, as the optimizer adds up their gradients.
-            labels = ops.cast(self._compile_loss(y, y_pred, sample_weight), "float32") * replicas
+        if self.student_loss_weight > 0:
+            loss = compiled_loss(self, y, y_pred, sample_weight)
+            if loss is not None:
+                # Keras divides the loss by the number of replicas, because the optimizer adds up
+                # their gradients.
+                labels = ops.cast(loss, "float32") * replicas
         distillation = ops.zeros(())
         if self.student_loss_weight < 1:
             teacher = self._run_teacher(x, training=False)

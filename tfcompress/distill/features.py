@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from tfcompress.model.graph import Node, functional, is_graph, nodes, rebuild
+from tfcompress.model.keras_private import producer
 from tfcompress.model.quantized import LayerQuantizer, TensorQuantizer
 
 __all__ = ["End", "Place", "attention_at", "end", "extract", "layer_at", "output_of"]
@@ -171,7 +172,7 @@ def output_of(model: keras.Model, name: str | None, role: str = "model") -> Any:
 
 def ends(model: keras.Model) -> list[str]:
     """Names of the layers that the model's outputs come from."""
-    return [tensor._keras_history.operation.name for tensor in functional(model).outputs]
+    return [producer(tensor).name for tensor in functional(model).outputs]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from keras.layers import Layer
 
 from tfcompress.model.filters import Filters
 from tfcompress.model.graph import Node, calls, copy_layer, functional, is_graph, rebuild
+from tfcompress.model.keras_private import producer
 from tfcompress.model.layers import walk
 
 from . import factors
@@ -184,4 +185,4 @@ def _outputs(model: keras.Model) -> set[int]:
     """Ids of the layers whose names are those of outputs, of the model or of nested ones."""
     models = [model, *(part for _, lineage in walk(model) for part in lineage[-1:])]
     graphs = [functional(part) for part in models if is_graph(part)]
-    return {id(t._keras_history.operation) for graph in graphs for t in graph.outputs}
+    return {id(producer(t)) for graph in graphs for t in graph.outputs}

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from .graph import functional
+from .keras_private import producer
 
 __all__ = ["Batch", "batches"]
 
@@ -78,10 +79,10 @@ def _slices(x: Any, y: Any, batch_size: int) -> Iterator[Any]:
 def _in_order(model: keras.Model, x: Any) -> list[Any]:
     """The inputs in the order of the model's; of a dictionary, by name."""
     graph = functional(model)
-    names = [tensor._keras_history.operation.name for tensor in graph.inputs]
+    names = [producer(tensor).name for tensor in graph.inputs]
     arrays = keras.tree.flatten(x)
     if isinstance(x, dict):
-        structure = graph._inputs_struct
+        structure = graph.input
         if set(names) <= set(x):
             arrays = [x[name] for name in names]
         elif isinstance(structure, dict) and set(structure) <= set(x):

@@ -10,6 +10,15 @@ from typing import Any
 import keras
 
 from .checks import check_built
+from .keras_private import (
+    CallNode,
+    call_nodes,
+    forget_calls,
+    functional_of,
+    has_graph,
+    number_of_calls,
+    producer,
+)
 from .kernels import kernels_of
 from .layers import Lineage
 
@@ -47,7 +56,7 @@ class Node:
     inputs: list[int]
     outputs: list[int]
     tensors: list[Any]
-    call: Any
+    call: CallNode
     calls: int = 1
     consumers: list[Node | None] = field(default_factory=list)
 
@@ -72,8 +81,7 @@ def functional(model: object) -> Any:
     """
     check_built(model)
     if is_graph(model):
-        return model._functional if isinstance(model, keras.Sequential) else model
-    assert isinstance(model, keras.Model)
+        return functional_of(model) if isinstance(model, keras.Sequential) else model
     if isinstance(model, keras.Sequential):
         raise ValueError(
             f"The model {model.name!r} does not know its input's shape. Start it with "
@@ -94,21 +102,20 @@ def nodes(model: keras.Model) -> list[Node]:
     graph = functional(model)
     found: list[Node] = []
     producers: dict[int, Node] = {}
-    for depth in sorted(graph._nodes_by_depth, reverse=True):
-        for call in graph._nodes_by_depth[depth]:
-            given = call.input_tensors
-            if is_graph(call.operation):
-                given = given_inputs(call.operation, call.arguments.args, call.arguments.kwargs)
-            node = Node(
-                call.operation,
-                [id(tensor) for tensor in given],
-                [id(tensor) for tensor in call.outputs],
-                list(call.outputs),
-                call,
-            )
-            found.append(node)
-            for key in node.outputs:
-                producers[key] = node
+    for call in call_nodes(graph):
+        given = call.input_tensors
+        if is_graph(call.operation):
+            given = given_inputs(call.operation, call.arguments.args, call.arguments.kwargs)
+        node = Node(
+            call.operation,
+            [id(tensor) for tensor in given],
+            [id(tensor) for tensor in call.outputs],
+            list(call.outputs),
+            call,
+        )
+        found.append(node)
+        for key in node.outputs:
+            producers[key] = node
     calls = Counter(id(node.operation) for node in found)
     for node in found:
         node.calls = calls[id(node.operation)]
@@ -132,7 +139,7 @@ def given_inputs(model: keras.Model, args: Any, kwargs: Any) -> list[Any]:
     """
     graph = functional(model)
     given = args[0] if args else next(iter(kwargs.values()))
-    if isinstance(given, dict) and not isinstance(graph._inputs_struct, dict):
+    if isinstance(given, dict) and not isinstance(graph.input, dict):
         return [given[tensor.name] for tensor in graph.inputs]
     flat = keras.tree.flatten((args, kwargs))
     return [tensor for tensor in flat if isinstance(tensor, keras.KerasTensor)][: len(graph.inputs)]
@@ -203,7 +210,7 @@ def rebuild(
     given = graph.inputs if called_with is None else called_with
     channels = {id(old): new.shape[-1] for old, new in zip(graph.inputs, given, strict=True)}
     inputs = keras.tree.map_structure(
-        lambda tensor: _new_input(tensor, channels[id(tensor)]), graph._inputs_struct
+        lambda tensor: _new_input(tensor, channels[id(tensor)]), graph.input
     )
     fresh = {
         id(old): new for old, new in zip(graph.inputs, keras.tree.flatten(inputs), strict=True)
@@ -216,12 +223,12 @@ def rebuild(
             args, kwargs = node.call.arguments.fill_in(values)
         outputs = keras.tree.flatten(call(node, args, kwargs))
         values.update(zip(node.outputs, outputs, strict=True))
-    results = keras.tree.map_structure(lambda tensor: values[id(tensor)], graph._outputs_struct)
+    results = keras.tree.map_structure(lambda tensor: values[id(tensor)], graph.output)
     return keras.Model(inputs, results, name=name)
 
 
 def _new_input(tensor: Any, channels: int | None) -> Any:
-    layer = tensor._keras_history.operation
+    layer = producer(tensor)
     optional = getattr(layer, "optional", False)
     # A declared size of None stays.
     shape = (*tensor.shape[:-1], tensor.shape[-1] and channels)
@@ -291,18 +298,17 @@ def symbolic_call(layer: keras.layers.Layer, args: Any, kwargs: Any) -> Any:
         return keras.KerasTensor(x.shape, x.dtype)
 
     args, kwargs = keras.tree.map_structure(detach, (args, kwargs))
-    before = len(layer._inbound_nodes)
+    before = number_of_calls(layer)
     outputs = layer(*args, **kwargs)
-    # `layer.output` is that of its first call, which is to be the one in a model.
-    del layer._inbound_nodes[before:]
+    forget_calls(layer, before)
     return outputs
 
 
 def is_graph(operation: Any) -> bool:
     """Whether it is a model whose graph can be read."""
     if isinstance(operation, keras.Sequential):
-        return getattr(operation, "_functional", None) is not None
-    return isinstance(operation, keras.Model) and hasattr(operation, "_nodes_by_depth")
+        return functional_of(operation) is not None
+    return isinstance(operation, keras.Model) and has_graph(operation)
 
 
 def ends(model: keras.Model, first: bool, last: bool) -> set[int]:

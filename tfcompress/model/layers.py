@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 import keras
 
+from .keras_private import child_layers, flat_layers
+
 __all__ = ["Lineage", "all_layers", "children", "own_weights", "trained", "walk"]
 
 Lineage: TypeAlias = tuple[keras.layers.Layer, ...]
@@ -43,13 +45,12 @@ def _walk(
 
 def all_layers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
     """The layer and everything inside it, each once, in the order of creation."""
-    yield from dict.fromkeys(layer._flatten_layers())
+    yield from dict.fromkeys(flat_layers(layer))
 
 
 def children(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     """The layers right inside a layer, be it a model or not."""
-    # Keras has no public way to walk the layers inside a layer that is no model.
-    return list(layer._flatten_layers(recursive=False, include_self=False))
+    return child_layers(layer)
 
 
 def own_weights(layer: keras.layers.Layer) -> list[keras.Variable]:

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from .errors import ModelError
+from .keras_private import has_graph, producer
 from .samples import InputSpec
 
 Shape = tuple[int | None, ...]
@@ -65,8 +66,8 @@ def signature(model: keras.Model, batch_size: int | None = None) -> Signature:
 
 def _input_name(tensor: Any) -> str:
     """Name of the input's layer: an unnamed input's tensor gets another one when reloaded."""
-    history = getattr(tensor, "_keras_history", None)
-    return _plain(history.operation.name if history else tensor.name)
+    layer = producer(tensor)
+    return _plain(tensor.name if layer is None else layer.name)
 
 
 def _check_names(model: keras.Model, specs: list[InputSpec]) -> None:
@@ -90,7 +91,7 @@ def symbolic_inputs(model: keras.Model) -> Any:
     Raises:
         ModelError: They cannot be known, or are sparse or ragged.
     """
-    if isinstance(model, keras.Sequential) or hasattr(model, "_inputs_struct"):
+    if isinstance(model, keras.Sequential) or has_graph(model):
         sequential = isinstance(model, keras.Sequential)
         structure = model.inputs[0] if sequential else model.input
         for tensor in keras.tree.flatten(structure):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 
 from tfcompress.model.filters import Filters
+from tfcompress.model.keras_private import set_attention_regularizer
 from tfcompress.model.kernels import DEPTHWISE, Kernel, kernels, select
 
 __all__ = ["regularize"]
@@ -59,11 +60,10 @@ def regularize(
     for layer in {id(part): part for kernel in chosen for part in kernel.lineage}.values():
         # Attention builds its projections from its own config when it is loaded, with one
         # regularizer for all of them.
-        for name in ("kernel_regularizer", "_kernel_regularizer"):
-            if isinstance(layer, _ATTENTION) and hasattr(layer, name):
-                inside = [k for k in kernels(model) if layer in k.lineage]
-                if {k.path for k in inside} <= {k.path for k in chosen}:
-                    setattr(layer, name, found)
+        if isinstance(layer, _ATTENTION):
+            inside = [k for k in kernels(model) if layer in k.lineage]
+            if {k.path for k in inside} <= {k.path for k in chosen}:
+                set_attention_regularizer(layer, found)
     # Steps that were traced before do not know it.
     model.train_function = None
     model.test_function = None
