@@ -101,6 +101,10 @@ def test_attention_gives_its_projections_dropout_and_regularizer(layer):
 
 def test_set_call_signature_hands_masks_on():
     class Inner(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.supports_masking = True
+
         def call(self, x, mask=None):
             return ops.cast(mask, "float32")
 

@@ -72,7 +72,7 @@ class Node:
         return None
 
 
-def functional(model: object) -> Any:
+def functional(model: keras.Model) -> Any:
     """The model whose graph can be read, of a functional or sequential model.
 
     Raises:
