@@ -17,9 +17,10 @@ import tensorflow as tf
 from rich import box
 from rich.table import Table
 
+from tfcompress.model.checks import check_finite_array
 from tfcompress.model.constraints import Constraint, FitConstraint, masks
 from tfcompress.model.filters import Filters
-from tfcompress.model.fit_callback import HoldingCallback
+from tfcompress.model.fit_callback import FitCallback
 from tfcompress.model.kernels import select
 from tfcompress.model.tables import as_text, scaled
 
@@ -143,11 +144,7 @@ def cluster_weights(
     found = []
     for kernel in chosen:
         weights = kernel.numpy()
-        if not np.isfinite(weights).all():
-            raise ValueError(
-                f"{kernel.path!r} holds NaN or infinity, so its weights cannot be clustered: "
-                "training has diverged, or the weights were loaded so."
-            )
+        check_finite_array(f"Weight {kernel.path!r}", weights)
         found.append((weights, _clustered(weights, clusters)))
     rows = []
     for kernel, (before, after) in zip(chosen, found, strict=True):
@@ -269,7 +266,7 @@ class ClusterConstraint(FitConstraint):
         )
 
 
-class KeepClusters(HoldingCallback):
+class KeepClusters(FitCallback):
     """Keep the weights that are equal when training begins equal, for fine-tuning.
 
     What shares a value after `cluster_weights` is a cluster for the whole of `fit`. The optimizer

@@ -17,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tfcompress.edge.reports.report import check_report_path
 from tfcompress.edge.system.console import captured
-from tfcompress.pruning.prune import KeepZeros, Prune
+from tfcompress.pruning.keep_zeros import KeepZeros
+from tfcompress.pruning.prune import Prune
 from tfcompress.regularizers.regularize import regularize
 
 from . import converters, edge
