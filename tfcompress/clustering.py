@@ -14,7 +14,6 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-from rich import box
 from rich.table import Table
 
 from tfcompress.model.checks import check_finite_array
@@ -22,7 +21,7 @@ from tfcompress.model.constraints import Constraint, FitConstraint, masks
 from tfcompress.model.filters import Filters
 from tfcompress.model.fit_callback import FitCallback
 from tfcompress.model.kernels import select
-from tfcompress.model.tables import as_text, scaled
+from tfcompress.model.tables import as_text, new_table, scaled
 
 __all__ = ["ClusteredKernel", "Clustering", "KeepClusters", "cluster_weights", "k_means"]
 
@@ -72,18 +71,15 @@ class Clustering:
         return {"kernels": [dataclasses.asdict(kernel) for kernel in self.kernels]}
 
     def __rich__(self) -> Table:
-        table = Table(
-            box=box.SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
-            pad_edge=False,
+        names = ("Weights", "Values", "Zeros", "Error", "Bytes", "gzip", "now")
+        table = new_table(
+            ("Kernel", *names),
+            numbers=names,
             title="Clustered kernels",
             caption="A .tflite of clustered weights is as large and as fast as before: the format "
-            "has no codebook. Only its gzip is smaller, as a download or an APK holds it. gzip: of "
-            "each kernel by itself, before and now.",
+            "has no codebook. Only its gzip is smaller, as in a download or an APK. gzip: of each "
+            "kernel by itself, before and now.",
         )
-        table.add_column("Kernel", overflow="fold")
-        for name in ("Weights", "Values", "Zeros", "Error", "Bytes", "gzip", "now"):
-            table.add_column(name, justify="right", no_wrap=True)
         for kernel in self.kernels:
             table.add_row(
                 kernel.path,
