@@ -58,7 +58,7 @@ def as_functional(model: keras.Model) -> keras.Model:
     kind = f"The model {model.name!r} is subclassed ({type(model).__name__})"
     if "training" in inspect.signature(model.call).parameters:
         raise ValueError(
-            f"{kind}, and its `call` takes `training`: what it then does is not in the graph. Leave "
+            f"{kind}, and its `call` takes `training`: what it then does is in no graph. Leave "
             f"the argument out; layers such as Dropout get it from Keras. Or: {_WHAT_TO_DO}"
         )
     try:

@@ -9,16 +9,8 @@ from typing import Any
 
 import keras
 
+from . import keras_private
 from .checks import check_built
-from .keras_private import (
-    CallNode,
-    call_nodes,
-    forget_calls,
-    functional_of,
-    has_graph,
-    number_of_calls,
-    producer,
-)
 from .kernels import kernels_of
 from .layers import Lineage
 
@@ -56,7 +48,7 @@ class Node:
     inputs: list[int]
     outputs: list[int]
     tensors: list[Any]
-    call: CallNode
+    call: keras_private.CallNode
     calls: int = 1
     consumers: list[Node | None] = field(default_factory=list)
 
@@ -81,7 +73,7 @@ def functional(model: keras.Model) -> Any:
     """
     check_built(model)
     if is_graph(model):
-        return functional_of(model) if isinstance(model, keras.Sequential) else model
+        return keras_private.functional_of(model) if isinstance(model, keras.Sequential) else model
     if isinstance(model, keras.Sequential):
         raise ValueError(
             f"The model {model.name!r} does not know its input's shape. Start it with "
@@ -102,7 +94,7 @@ def nodes(model: keras.Model) -> list[Node]:
     graph = functional(model)
     found: list[Node] = []
     producers: dict[int, Node] = {}
-    for call in call_nodes(graph):
+    for call in keras_private.call_nodes(graph):
         given = call.input_tensors
         if is_graph(call.operation):
             given = given_inputs(call.operation, call.arguments.args, call.arguments.kwargs)
@@ -230,7 +222,7 @@ def rebuild(
 
 
 def _new_input(tensor: Any, channels: int | None) -> Any:
-    layer = producer(tensor)
+    layer = keras_private.producer(tensor)
     optional = getattr(layer, "optional", False)
     # A free size stays free.
     shape = (*tensor.shape[:-1], tensor.shape[-1] and channels)
@@ -300,17 +292,17 @@ def symbolic_call(layer: keras.layers.Layer, args: Any, kwargs: Any) -> Any:
         return keras.KerasTensor(x.shape, x.dtype)
 
     args, kwargs = keras.tree.map_structure(detach, (args, kwargs))
-    before = number_of_calls(layer)
+    before = keras_private.number_of_calls(layer)
     outputs = layer(*args, **kwargs)
-    forget_calls(layer, before)
+    keras_private.forget_calls(layer, before)
     return outputs
 
 
 def is_graph(operation: Any) -> bool:
     """Return whether an operation is a model whose graph can be read."""
     if isinstance(operation, keras.Sequential):
-        return functional_of(operation) is not None
-    return isinstance(operation, keras.Model) and has_graph(operation)
+        return keras_private.functional_of(operation) is not None
+    return isinstance(operation, keras.Model) and keras_private.has_graph(operation)
 
 
 def ends(model: keras.Model, first: bool, last: bool) -> set[int]:
