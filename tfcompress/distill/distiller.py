@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -10,9 +9,10 @@ from typing import Any, TypeAlias
 import keras
 from keras import ops
 
-from tfcompress.model.checks import check_built, check_finite
+from tfcompress.model.checks import check_built
 from tfcompress.model.keras_private import compiled_loss
 
+from .checks import check_losses, check_models
 from .features import Place, extract, layer_at
 from .soft_targets import SoftTargets
 
@@ -84,12 +84,12 @@ class Distiller(keras.distillation.Distiller):  # type: ignore[misc]
         name: str = "distiller",
         **kwargs: Any,
     ) -> None:
-        _check_models(teacher, student)
+        check_models(teacher, student)
         losses = _as_list(SoftTargets() if distillation_losses is None else distillation_losses)
         weights = [1.0] * len(losses)
         if distillation_loss_weights is not None:
             weights = _as_list(distillation_loss_weights)
-        _check_losses(losses, weights, student_loss_weight)
+        check_losses(losses, weights, student_loss_weight)
         for loss in losses:
             loss.validate_model_compatibility(teacher, student)
         places = (
@@ -263,54 +263,6 @@ def self_distiller(
 
 def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _check_models(teacher: keras.Model, student: keras.Model) -> None:
-    check_built(teacher)
-    check_built(student)
-    shared = {id(variable) for variable in teacher.variables}
-    both = [variable.path for variable in student.variables if id(variable) in shared]
-    if teacher is student or both:
-        raise ValueError(
-            "Teacher and student are the same model, or share weights"
-            f"{': ' + ', '.join(both) if both else ''}. The teacher is frozen, so the student must "
-            "have its own; self_distiller(model) copies one."
-        )
-    for what in ("inputs", "outputs"):
-        counts = [len(getattr(model, what, None) or ()) for model in (teacher, student)]
-        if 0 not in counts and counts[0] != counts[1]:
-            raise ValueError(
-                f"The teacher {teacher.name!r} has {counts[0]} {what}, the student "
-                f"{student.name!r} {counts[1]}."
-            )
-    check_finite(teacher)
-
-
-def _check_losses(losses: list[Any], weights: list[Any], student_loss_weight: Any) -> None:
-    if not losses:
-        raise ValueError("`distillation_losses` is empty. Leave it out for SoftTargets().")
-    for loss in losses:
-        if not isinstance(loss, keras.distillation.DistillationLoss):
-            raise TypeError(
-                "`distillation_losses` holds instances of keras.distillation.DistillationLoss. "
-                f"Received: {loss!r}"
-            )
-    if len(weights) != len(losses):
-        raise ValueError(
-            f"There are {len(losses)} distillation losses and {len(weights)} weights of them. "
-            f"Received: distillation_loss_weights={weights}"
-        )
-    for weight in weights:
-        if not 0.0 <= weight < math.inf:
-            raise ValueError(
-                f"Weights of losses are numbers from 0. Received: "
-                f"distillation_loss_weights={weights}"
-            )
-    if not 0.0 <= student_loss_weight <= 1.0:
-        raise ValueError(
-            "`student_loss_weight` must be from 0 to 1. Received: "
-            f"student_loss_weight={student_loss_weight!r}"
-        )
 
 
 def _place(loss: Any, model: keras.Model, role: str) -> Place | None:
