@@ -12,7 +12,7 @@ from .clustering import KeepClusters as KeepClusters
 from .clustering import cluster_weights as cluster_weights
 from .cost import budgets as budgets
 from .cost.comparison import Comparison as Comparison
-from .cost.summary import Summary as Summary
+from .cost.layer_summary import Summary as Summary
 from .cost.summary import summary as summary
 from .distill.distiller import Distiller as Distiller
 from .distill.distiller import self_distiller as self_distiller

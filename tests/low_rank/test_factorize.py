@@ -290,10 +290,10 @@ def constrained():
 
 def masked():
     """As after a `fit` with Prune that was interrupted."""
-    from tfcompress.model import constraints as constraint
+    from tfcompress.model import constraints
 
     model = one(layers.Dense(16, name="layer"))
-    constraint.attach(model.get_layer("layer").kernel, model, object(), object())
+    constraints.attach_mask(model.get_layer("layer").kernel, model, object(), object())
     return model
 
 

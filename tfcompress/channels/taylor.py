@@ -95,7 +95,7 @@ def taylor(x: Any, y: Any = None, loss: Any = None, batch_size: int = 32) -> Cha
 
 
 def _loss(model: keras.Model, function: Any, inputs: list[Any], targets: Any, weights: Any) -> Any:
-    x = keras.tree.pack_sequence_as(functional(model)._inputs_struct, inputs)
+    x = keras.tree.pack_sequence_as(functional(model).input, inputs)
     outputs = model(x, training=False)
     if function is None:
         return model.compute_loss(

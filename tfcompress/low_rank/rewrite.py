@@ -9,6 +9,7 @@ import keras
 from keras.layers import Layer
 
 from tfcompress.model.graph import Node, copy_layer, functional, is_graph, rebuild
+from tfcompress.model.keras_private import producer
 from tfcompress.model.layers import walk
 
 from . import factors
@@ -94,4 +95,4 @@ def _outputs(model: keras.Model) -> set[int]:
     """Return the ids of the layers that make the outputs of the model or of nested ones."""
     models = [model, *(part for _, lineage in walk(model) for part in lineage[-1:])]
     graphs = [functional(part) for part in models if is_graph(part)]
-    return {id(t._keras_history.operation) for graph in graphs for t in graph.outputs}
+    return {id(producer(t)) for graph in graphs for t in graph.outputs}

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 from keras import layers
-from keras.src.applications.convnext import LayerScale
+
+from tfcompress.model.keras_private import LayerScale
 
 from . import axes
 from .call import Call, Rule, check_activation, keep_all

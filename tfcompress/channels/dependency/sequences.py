@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from keras import layers
 
+from tfcompress.model.keras_private import attention_projections
+
 from .call import Call, check_activation, keep_all
 from .units import Ids, Labels, fixed
 
@@ -38,11 +40,11 @@ def rnn(call: Call) -> list[Labels]:
 def attention(call: Call) -> Labels | list[Labels]:
     """Follow heads, and widths of keys, values and output, through MultiHeadAttention."""
     layer = call.operation
-    if layer._use_gate or len(layer.output_dense.kernel.shape) != 3:
+    if layer.get_config()["use_gate"] or len(layer.output_dense.kernel.shape) != 3:
         return keep_all(call)
     heads = call.new_units(layer.num_heads, "heads")
     keys = call.new_units(layer.key_dim, "key width")
-    values = call.new_units(layer._value_dim, "value width")
+    values = call.new_units(layer.value_dim, "value width")
     query, key, value = _query_key_value(call)
     out = call.new_units(int(layer.output_dense.kernel.shape[-1]), "width")
     for dense, x, width in (
@@ -68,13 +70,14 @@ def grouped_attention(call: Call) -> Labels | list[Labels]:
     queries = np.repeat(heads, layer.num_repeats)
     width = call.new_units(layer.head_dim, "head width")
     query, key, value = _query_key_value(call)
-    _projection(call, layer._query_dense, query, queries, width)
-    _scale(call, layer._query_dense, width)
-    _projection(call, layer._key_dense, key, heads, width)
-    _projection(call, layer._value_dense, value, heads, width)
+    projections = attention_projections(layer)
+    _projection(call, projections.query, query, queries, width)
+    _scale(call, projections.query, width)
+    _projection(call, projections.key, key, heads, width)
+    _projection(call, projections.value, value, heads, width)
     out = query[-1]
     assert out is not None, call.path
-    _output(call, layer._output_dense, queries, width, out)
+    _output(call, projections.output, queries, width, out)
     call.size("num_key_value_heads", heads)
     call.size("num_query_heads", queries)
     call.size("head_dim", width)
