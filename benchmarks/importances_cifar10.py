@@ -25,21 +25,26 @@ SEEN = 1024  # training images that data-driven importances look at
 BASELINE = "random"
 
 
-def _taylor(images: cifar10.Array, labels: cifar10.Array, seed: int) -> Any:
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    return tfc.importance.taylor(images, labels, loss)
+NAMES = [*tfc.importance.IMPORTANCES.names(), BASELINE]
 
 
-# Each made of scaled training images, their labels and a seed.
-IMPORTANCES: dict[str, Callable[[cifar10.Array, cifar10.Array, int], Any]] = {
-    "l1_norm": lambda images, labels, seed: tfc.importance.l1_norm,
-    "l2_norm": lambda images, labels, seed: tfc.importance.l2_norm,
-    "bn_scale": lambda images, labels, seed: tfc.importance.bn_scale,
-    "taylor": _taylor,
-    "activation_mean": lambda images, labels, seed: tfc.importance.activation_mean(images),
-    "activation_zeros": lambda images, labels, seed: tfc.importance.activation_zeros(images),
-    BASELINE: lambda images, labels, seed: tfc.importance.random(seed),
-}
+def importance_of(name: str, images: cifar10.Array, labels: cifar10.Array, seed: int) -> Any:
+    """Return the importance of a name, made with what it needs.
+
+    Args:
+        name: One of `NAMES`.
+        images: Scaled training images.
+        labels: Their labels.
+        seed: Seed of the scores at random.
+    """
+    if name == BASELINE:
+        return tfc.importance.random(seed)
+    needs = tfc.importance.IMPORTANCES.needs(name)
+    return tfc.importance.get(
+        name,
+        data=None if needs == "weights" else (images, labels),
+        loss=keras.losses.SparseCategoricalCrossentropy(True) if needs == "loss" else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def compare(
     """Cut a net by each importance, and train on.
 
     Args:
-        names: Of `IMPORTANCES`.
+        names: Some of `NAMES`.
         model: Gives the trained net.
         train: Training images and labels.
         test: Test images and labels.
@@ -103,7 +108,7 @@ def _cut(
         logits = model.predict(cifar10.scaled(test[0]), batch_size=250, verbose=0)
         return 100 * float(np.mean(logits.argmax(-1) == test[1]))
 
-    importance = IMPORTANCES[name](cifar10.scaled(train[0][:SEEN]), train[1][:SEEN], seed)
+    importance = importance_of(name, cifar10.scaled(train[0][:SEEN]), train[1][:SEEN], seed)
     small = tfc.prune_channels(model, tfc.budgets.Macs(SHARE), importance=importance)
     cut = accuracy(small)
     keras.utils.set_random_seed(seed)

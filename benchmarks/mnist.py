@@ -34,7 +34,8 @@ from rich.table import Table
 
 from tfcompress import converters, edge
 from tfcompress.cost.summary import summary
-from tfcompress.pruning.prune import KeepZeros, Prune
+from tfcompress.pruning.keep_zeros import KeepZeros
+from tfcompress.pruning.prune import Prune
 from tfcompress.pruning.schedules import Polynomial
 from tfcompress.regularizers.regularize import regularize
 

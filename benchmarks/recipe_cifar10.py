@@ -465,7 +465,7 @@ def main() -> int:
     parser.add_argument(
         "--importances",
         nargs="*",
-        choices=importances.IMPORTANCES,
+        choices=importances.NAMES,
         help="compare these, too; all if none is named",
     )
     parser.add_argument("--control", action="store_true", help="train the original on, too")
@@ -512,7 +512,7 @@ def main() -> int:
                 results += case(net, seed).run(0.1 if args.smoke else 3.0, args.control)
                 write()
         for seed in args.seeds if args.importances is not None else []:
-            names = args.importances or list(importances.IMPORTANCES)
+            names = args.importances or importances.NAMES
             comparisons += case("mobilenet", seed).compare(names)
             write()
     if results:

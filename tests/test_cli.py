@@ -13,6 +13,7 @@ import tfcompress
 from tests.zoo.sparse_nets import converted
 from tfcompress import budgets, converters
 from tfcompress.cli import main
+from tfcompress.cost import latency
 from tfcompress.edge.system.tflite import sizes
 
 
@@ -316,8 +317,8 @@ def test_prune_channels_to_a_latency_on_the_delegate_that_is_named(folder, tmp_p
     def measured(stopwatch, candidate):
         return candidate.get_layer("y").kernel.shape[0] / 32
 
-    monkeypatch.setattr(budgets.Stopwatch, "__init__", lambda _, *args: asked.append(args[0]))
-    monkeypatch.setattr(budgets.Stopwatch, "__call__", measured)
+    monkeypatch.setattr(latency.Stopwatch, "__init__", lambda _, *args: asked.append(args[0]))
+    monkeypatch.setattr(latency.Stopwatch, "__call__", measured)
     path = tmp_path / "smaller.keras"
     options = ["--latency", "0.5", "--delegate", "reference", "--threads", "2"]
     done = run("prune-channels", folder / "model.keras", path, *options)
@@ -348,8 +349,11 @@ TAYLOR = ["--importance", "taylor", "--samples", "{folder}/samples.npz"]
         (["--macs", "half"], "a share such as 0.5, or a whole number"),
         (["--macs", "1.5"], "at most 1.0 (a share)"),
         (["--macs", "3"], "the smallest possible is 80"),  # A tenth of 32 units, rounded up: 4.
-        (["--macs", "0.5", "--importance", "taylor"], "--samples goes with --importance taylor"),
-        (["--macs", "0.5", "--loss", "mse"], "--loss goes with --importance taylor"),
+        (["--macs", "0.5", "--importance", "taylor"], "--importance taylor needs --samples"),
+        (["--macs", "0.5", *TAYLOR], "--importance taylor needs --loss"),
+        (["--macs", "0.5", *TAYLOR[2:]], "--samples goes with --importance activation_mean, "),
+        (["--macs", "0.5", "--importance", "tailor"], "is none of activation_mean, "),
+        (["--macs", "0.5", "--loss", "mse"], "--loss goes with --importance taylor. Received"),
         (["--macs", "0.5", *TAYLOR, "--loss", "mse"], "wants an array named y"),
         (
             ["--macs", "0.5", *TAYLOR[:3], "{folder}/x.npy", "--loss", "mse"],
@@ -373,7 +377,7 @@ def test_prune_channels_says_what_is_wrong_and_writes_nothing(folder, tmp_path, 
 def test_where_a_model_cannot_be_written(command, name, message, folder, tmp_path):
     options = {
         "prune-channels": [tmp_path / name, "--amount", "0.5"],
-        "low-rank": ["-o", tmp_path / name, "--ratio", "0.5"],
+        "low-rank": ["-o", tmp_path / name, "--amount", "0.5"],
     }
     done = run(command, folder / "model.keras", *options[command])
     assert done.exit_code == 2
@@ -382,7 +386,7 @@ def test_where_a_model_cannot_be_written(command, name, message, folder, tmp_pat
 
 
 def test_low_rank_shows_the_plan_and_writes_the_model_if_asked(folder, tmp_path):
-    command = ["low-rank", folder / "model.keras", "--ratio", "0.25", "--json"]
+    command = ["low-rank", folder / "model.keras", "--amount", "0.75", "--json"]
     plan = json.loads(run(*command).stdout)
     assert [layer["rank"] for layer in plan["layers"]] == [[4], [1]]
     # 16 * 32 and 32 * 4, through ranks of 4 and 1.
@@ -396,15 +400,30 @@ def test_low_rank_shows_the_plan_and_writes_the_model_if_asked(folder, tmp_path)
     assert f"Wrote {path}: {path.stat().st_size:,} bytes." in shown.output
 
 
+@pytest.mark.parametrize(
+    ("options", "least", "most"),
+    [
+        (["--macs", "0.5"], 250, 320),
+        (["--macs", "300"], 250, 300),
+        (["--parameters", "0.5"], 0, 640),
+        (["--energy", "0.5"], 0, 639),
+    ],
+)
+def test_low_rank_takes_the_budgets_that_prune_channels_takes(folder, options, least, most):
+    done = run("low-rank", folder / "model.keras", *options, "--json")
+    assert done.exit_code == 0, done.output
+    assert least <= json.loads(done.stdout)["macs_after"] <= most
+
+
 def test_low_rank_writes_nothing_where_nothing_gets_cheaper(folder, tmp_path):
     path = tmp_path / "never.keras"
-    done = run("low-rank", folder / "model.keras", "--ratio", "1.0", "-o", path)
+    done = run("low-rank", folder / "model.keras", "--amount", "0", "-o", path)
     assert done.exit_code == 1
     assert "No layer gets cheaper" in done.output
     assert not path.exists()
     none = run("low-rank", folder / "model.keras")
     assert none.exit_code == 2
-    assert "Give one of --energy, --ratio, --parameters and --macs" in none.output
+    assert "Give one of --amount, --macs, --parameters, --latency and --energy" in none.output
 
 
 @pytest.fixture(scope="module")

@@ -386,7 +386,7 @@ class TestKeepClusters:
         hidden, head = weights(model)
         assert np.unique(hidden).size > 400
         assert np.unique(head).size == 4
-        with pytest.raises(ValueError, match="No trainable kernel"):
+        with pytest.raises(ValueError, match=r"No layer with a trainable kernel .*nothing"):
             fit(model, data, tfc.KeepClusters("nothing"))
 
     def test_nothing_to_keep(self, data):

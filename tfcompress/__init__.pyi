@@ -12,13 +12,13 @@ from .clustering import KeepClusters as KeepClusters
 from .clustering import cluster_weights as cluster_weights
 from .cost import budgets as budgets
 from .cost.comparison import Comparison as Comparison
-from .cost.summary import Summary as Summary
+from .cost.layer_summary import Summary as Summary
 from .cost.summary import summary as summary
 from .distill.distiller import Distiller as Distiller
 from .distill.distiller import self_distiller as self_distiller
 from .low_rank.factorize import factorize as factorize
 from .low_rank.plan import LowRankPlan as LowRankPlan
-from .low_rank.planning import low_rank_plan as low_rank_plan
+from .low_rank.plan import low_rank_plan as low_rank_plan
 from .models.separable import separable_net as separable_net
 from .pruning import masks as masks
 from .pruning import schedules as schedules

@@ -1,6 +1,7 @@
 """Weight clustering: the weights of a kernel share a few values.
 
-A .tflite file has no codebook, so it is neither smaller nor faster for it. Its gzip is smaller.
+A .tflite file has no codebook, so clustering makes it neither smaller nor faster. Its gzip is
+smaller.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-from rich import box
 from rich.table import Table
 
+from tfcompress.model.checks import check_finite_array
 from tfcompress.model.constraints import Constraint, FitConstraint, masks
 from tfcompress.model.filters import Filters
-from tfcompress.model.fit_callback import HoldingCallback
+from tfcompress.model.fit_callback import FitCallback
 from tfcompress.model.kernels import select
-from tfcompress.model.tables import as_text, scaled
+from tfcompress.model.tables import as_text, new_table, scaled
 
 __all__ = ["ClusteredKernel", "Clustering", "KeepClusters", "cluster_weights", "k_means"]
 
-_MOST = 255  # values other than zero: with it, what a byte can number
+_MOST = 255  # values other than zero; with zero, as many as a byte can number
 _ROUNDS = 300
 
 Array = npt.NDArray[Any]
@@ -38,12 +39,12 @@ class ClusteredKernel:
     Attributes:
         path: Layer path and variable name.
         size: Number of weights.
-        values: How many different values they have now, zero included.
-        zeros: How many of them are zero.
-        error: Root mean square of the weights' changes, over that of the weights.
-        bytes: Of the kernel, which are as many as before.
-        gzip_before: Bytes of the kernel by itself after gzip, before clustering.
-        gzip_bytes: The same, after clustering.
+        values: Number of different values after clustering, zero included.
+        zeros: Number of weights that are zero.
+        error: Root mean square of the weights' changes, divided by that of the weights.
+        bytes: Bytes of the kernel; clustering does not change them.
+        gzip_before: Bytes of the kernel alone after gzip, before clustering.
+        gzip_bytes: Bytes of the kernel alone after gzip, after clustering.
     """
 
     path: str
@@ -67,22 +68,19 @@ class Clustering:
     kernels: tuple[ClusteredKernel, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
+        """Return all fields, ready for JSON."""
         return {"kernels": [dataclasses.asdict(kernel) for kernel in self.kernels]}
 
     def __rich__(self) -> Table:
-        table = Table(
-            box=box.SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
-            pad_edge=False,
+        names = ("Weights", "Values", "Zeros", "Error", "Bytes", "gzip", "now")
+        table = new_table(
+            ("Kernel", *names),
+            numbers=names,
             title="Clustered kernels",
             caption="A .tflite of clustered weights is as large and as fast as before: the format "
-            "has no codebook. Only its gzip is smaller, as a download or an APK holds it. gzip: of "
-            "each kernel by itself, before and now.",
+            "has no codebook. Only its gzip is smaller, as in a download or an APK. gzip: of each "
+            "kernel by itself, before and now.",
         )
-        table.add_column("Kernel", overflow="fold")
-        for name in ("Weights", "Values", "Zeros", "Error", "Bytes", "gzip", "now"):
-            table.add_column(name, justify="right", no_wrap=True)
         for kernel in self.kernels:
             table.add_row(
                 kernel.path,
@@ -101,25 +99,26 @@ class Clustering:
 def cluster_weights(
     model: keras.Model, clusters: int = 16, filters: Filters = None, *, depthwise: bool = False
 ) -> Clustering:
-    """Give the weights of each kernel a few values, now, in place.
+    """Replace the weights of each kernel by a few shared values, in place.
 
-    Each kernel gets its own values, by k-means. Zeros stay zero: where a kernel has some, as after
-    `Prune`, zero is one of its values. Nothing keeps the clusters if training goes on: for that,
-    see `KeepClusters`.
+    Each kernel gets its own values, by k-means. Zeros stay zero: where a kernel has zeros, as after
+    `Prune`, zero is one of its values. Later training changes the clusters again. To keep them,
+    fine-tune with `KeepClusters`.
 
     >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64, name="head")])
     >>> done = cluster_weights(model, clusters=16)
     >>> done.kernels[0].values, np.unique(model.layers[0].kernel).size
     (16, 16)
 
-    **What it is worth**: the .tflite file is as large as before, and no faster; its gzip is
-    smaller. A batch normalization that conversion folds into a kernel scales each output channel by
-    a factor of its own, and so multiplies the values in float files. In int8 files, where each
-    channel has its own scale anyway, it does not.
+    **Effect**: the .tflite file is as large and as fast as before; its gzip is smaller. In float
+    files, a batch normalization that conversion folds into a kernel scales each output channel by
+    another factor, and so multiplies the number of values. In int8 files each channel has its own
+    scale, and the number of values stays.
 
     Args:
         model: A built model.
-        clusters: How many values a kernel may have, 2 to 256; if it has zeros, zero among them.
+        clusters: Number of values that a kernel may have, 2 to 256, including zero if it has zeros.
+            Defaults to 16.
         filters: Which layers: a regular expression searched in the layer's path, a list of layers
             or names, or a function of the layer. Defaults to all with trainable kernels.
         depthwise: Whether depthwise kernels are clustered too. Defaults to False.
@@ -128,8 +127,8 @@ def cluster_weights(
         `Clustering`: values, error and gzip bytes of each kernel.
 
     Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If `clusters` is out of range, nothing matches `filters`, or a kernel holds NaN.
+        TypeError: An argument has the wrong type.
+        ValueError: `clusters` is out of range, nothing matches `filters`, or a kernel holds NaN.
             The model is then unchanged.
 
     Reference:
@@ -143,11 +142,7 @@ def cluster_weights(
     found = []
     for kernel in chosen:
         weights = kernel.numpy()
-        if not np.isfinite(weights).all():
-            raise ValueError(
-                f"{kernel.path!r} holds NaN or infinity, so its weights cannot be clustered: "
-                "training has diverged, or the weights were loaded so."
-            )
+        check_finite_array(f"Weight {kernel.path!r}", weights)
         found.append((weights, _clustered(weights, clusters)))
     rows = []
     for kernel, (before, after) in zip(chosen, found, strict=True):
@@ -170,21 +165,21 @@ def cluster_weights(
 
 
 def k_means(values: Array, clusters: int) -> Array:
-    """The centres of one-dimensional k-means, which begins with centres evenly spread.
+    """Return the centres of one-dimensional k-means with linear initialization.
 
-    Evenly from the lowest value to the highest ("linear initialization"), so that the few large
-    weights, which matter most, are not left out.
+    The first centres are spread evenly from the lowest value to the highest, so that the few large
+    weights, which matter most, get centres too.
 
     >>> k_means(np.array([0.0, 1.0, 1.0, 8.0, 9.0]), 2).round(3).tolist()
     [0.667, 8.5]
 
     Args:
-        values: Finite numbers, at least one, of any shape.
-        clusters: How many, at least 1.
+        values: Array of finite numbers of any shape, with at least one.
+        clusters: Number of centres, at least 1.
 
     Returns:
-        Ascending centres, float64. Those that are nearest to no value are left out, so they may be
-        fewer; they are the values themselves, where these are not more than `clusters`.
+        Ascending centres, float64. Centres that are nearest to no value are left out, so there may
+        be fewer. If there are at most `clusters` different values, these are the centres.
 
     Reference:
         Lloyd, "Least squares quantization in PCM", 1982.
@@ -207,7 +202,7 @@ def k_means(values: Array, clusters: int) -> Array:
 
 
 def _clustered(weights: Array, clusters: int) -> Array:
-    """The weights, each replaced by the centre that is nearest; zeros stay."""
+    """Return the weights, each replaced by the nearest centre; zeros stay."""
     kept = weights != 0
     if not kept.any():
         return weights
@@ -217,14 +212,14 @@ def _clustered(weights: Array, clusters: int) -> Array:
 
 
 class ClusterConstraint(FitConstraint):
-    """Give every weight the mean of its cluster; cluster 0 is zero.
+    """Replace every weight by the mean of its cluster; cluster 0 is zero.
 
     Args:
-        index: The cluster of each weight: uint8, non-trainable, of their shape.
-        count: How many clusters there are, with that of zero.
-        inner: As in `FitConstraint`.
-        owner: Likewise.
-        fit: Likewise.
+        index: Cluster of each weight: uint8, non-trainable variable of the shape of the weights.
+        count: Number of clusters, with the cluster of zero.
+        inner: The constraint that the variable had before, or `None`.
+        owner: The callback that puts it there.
+        fit: An object that is the same throughout one call of `fit` and another one in the next.
     """
 
     def __init__(
@@ -240,18 +235,19 @@ class ClusterConstraint(FitConstraint):
         self.count = count
 
     def _apply(self, weights: Any) -> Any:
-        # What is masked is zero, and does not pull its cluster down.
+        # Masked weights are zero and do not count in the mean of their cluster.
         return self.tie(weights, *(mask.mask for mask in masks(self.inner)))
 
     def tie(self, weights: Any, *kept: Any) -> Any:
-        """The mean of its cluster for each weight; zero in cluster 0 and where `kept` is False."""
+        """Return each weight's cluster mean; zero in cluster 0 and where a `kept` is False."""
         ops = keras.ops
         shape, dtype = weights.shape, weights.dtype
         index = ops.reshape(ops.cast(self.index, "int32"), [-1])
         counted = index != 0
         for mask in kept:
             counted = ops.logical_and(counted, ops.reshape(mask, [-1]))
-        # The mean of equal float32 values in float64 is that value: what no gradient moves stays.
+        # The float64 mean of equal float32 values is that value, so weights without a gradient
+        # stay exactly as they are.
         exact = ops.reshape(ops.cast(weights, "float64"), [-1])
         exact = ops.where(counted, exact, ops.zeros_like(exact))
         counts, sums = (self._sums(values, index) for values in (counted, exact))
@@ -269,13 +265,13 @@ class ClusterConstraint(FitConstraint):
         )
 
 
-class KeepClusters(HoldingCallback):
-    """Keep the weights that are equal when training begins equal, for fine-tuning.
+class KeepClusters(FitCallback):
+    """Keep weights equal that are equal when training begins, for fine-tuning.
 
-    What shares a value after `cluster_weights` is a cluster for the whole of `fit`. The optimizer
-    moves each weight as ever, and then each cluster gets the mean of its weights, inside the
-    compiled step: the clusters' values learn, which weight is in which does not change. Zeros stay
-    zero.
+    Weights that share a value after `cluster_weights` are a cluster for the whole `fit`. The
+    optimizer updates each weight, and then each cluster gets the mean of its weights, inside the
+    compiled step. So the values of the clusters train, and the assignment of weights to clusters
+    does not change. Zeros stay zero.
 
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16)])
     >>> model.compile("sgd", "mse", jit_compile=False)
@@ -285,18 +281,19 @@ class KeepClusters(HoldingCallback):
     >>> np.unique(model.layers[0].kernel).size
     4
 
-    It needs no state of its own: a `fit` that is interrupted and resumed reads the clusters off the
-    weights. `Prune` and `KeepZeros` may be in the same list, in any order; constraints of the
-    user's own are applied before, and given back.
+    It has no state of its own: an interrupted `fit` that is resumed reads the clusters from the
+    weights. `Prune` and `KeepZeros` may be in the same list, in any order. The user's own
+    constraints are applied first, and restored at the end.
 
     Args:
         filters: Which layers: a regular expression searched in the layer's path, a list of layers
             or names, or a function of the layer. Defaults to all with trainable kernels. Kernels
-            with more than 255 different values other than zero are not clustered, and left alone.
+            with more than 255 different values other than zero are not clustered and are left
+            alone.
 
     Raises:
-        TypeError: If `filters` has the wrong type.
-        ValueError: When training begins, if nothing matches `filters`.
+        TypeError: `filters` has the wrong type.
+        ValueError: When training begins: nothing matches `filters`.
     """
 
     _constraints: list[ClusterConstraint]
@@ -305,7 +302,7 @@ class KeepClusters(HoldingCallback):
         super().__init__(filters, depthwise=True)
 
     def _start(self, epoch: int) -> None:
-        # Not attached in `on_train_begin`: so it is outside of all masks, and sees them.
+        # Attached after `on_train_begin`, so it is around all masks and sees them.
         selected, self._kernels = self._kernels, []
         for kernel in selected:
             index = _index(kernel.numpy())
@@ -328,15 +325,15 @@ class KeepClusters(HoldingCallback):
             )
 
     def _finish(self) -> None:
-        # Averaged weights (`use_ema`) remember those from before clustering. Masks may be off by
-        # now, but what they made is zero.
+        # Averaged weights (`use_ema`) contain those from before clustering. Masks may be detached
+        # by now, but masked weights are zero.
         for kernel, constraint in zip(self._kernels, self._constraints, strict=True):
             weights = keras.ops.convert_to_tensor(kernel.variable)
             kernel.variable.assign(constraint.tie(weights, weights != 0))
 
 
 def _index(weights: Array) -> npt.NDArray[np.uint8] | None:
-    """Number the values other than zero from 1; None if they are too many, or shared by none."""
+    """Number the values other than zero from 1; None if there are too many or none is shared."""
     values = np.unique(weights)
     values = values[values != 0]
     if values.size > _MOST or values.size == weights.size:

@@ -1,4 +1,4 @@
-"""The main job on real data: train, prune, convert, verify, measure, report.
+"""The demo: train, prune, convert, verify, measure and report on real data.
 
 The data are the 1,797 handwritten digits that scikit-learn ships, so nothing is downloaded.
 """
@@ -17,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tfcompress.edge.reports.report import check_report_path
 from tfcompress.edge.system.console import captured
-from tfcompress.pruning.prune import KeepZeros, Prune
+from tfcompress.pruning.keep_zeros import KeepZeros
+from tfcompress.pruning.prune import Prune
 from tfcompress.regularizers.regularize import regularize
 
 from . import converters, edge
@@ -27,7 +28,7 @@ SPARSITY = 0.8
 TEST_SHARE = 0.3
 BATCH = 32
 EPOCHS = {"train": 12, "prune": 12, "fine-tune": 4}
-# Of the digits, at least this share must get the same answer from the file and from Keras.
+# The file and Keras must agree on at least this share of the digits.
 AGREEMENT = 0.98
 
 
@@ -41,12 +42,11 @@ class Digits(NamedTuple):
 
 
 def load_digits(seed: int = 0) -> Digits:
-    """The handwritten digits of scikit-learn, split by class into training and test data.
+    """Return the handwritten digits of scikit-learn, split by class into training and test data.
 
-    Example:
-        >>> data = load_digits()
-        >>> data.x_train.shape, data.x_test.shape
-        ((1257, 8, 8, 1), (540, 8, 8, 1))
+    >>> data = load_digits()
+    >>> data.x_train.shape, data.x_test.shape
+    ((1257, 8, 8, 1), (540, 8, 8, 1))
 
     Args:
         seed: Seed of the split. Defaults to 0.
@@ -74,7 +74,7 @@ def load_digits(seed: int = 0) -> Digits:
 
 
 def small_cnn() -> keras.Model:
-    """A convolutional net for 8x8 digits, large enough that its size and speed can be measured."""
+    """Return a convolutional net for 8x8 digits that is large enough to measure size and speed."""
     return keras.Sequential(
         [
             keras.Input((8, 8, 1), name="image"),
@@ -98,23 +98,22 @@ def demo(
 ) -> edge.Report:
     """Train, prune, convert, verify and measure a small CNN, and write a report.
 
-    A trained model goes on training in two ways, as it is and pruned, and both are written in four
-    precisions. The accuracy of every file is that of the file itself, run over the whole test
-    split. Takes a minute or two on two cores.
+    A trained model is trained further in two ways, dense and pruned, and both are written in four
+    precisions. The accuracy of every file is measured on the file itself, over the whole test
+    split. The demo takes a minute or two on two cores.
 
-    Example:
-        >>> report = demo("my-demo")  # doctest: +SKIP
-        >>> print(report)  # doctest: +SKIP
+    >>> report = demo("my-demo")  # doctest: +SKIP
+    >>> print(report)  # doctest: +SKIP
 
     Args:
         out: Folder for the eight .tflite files and `report.html`, `.json` and `.md`; made if it
             does not exist. Defaults to "tfcompress-demo".
         seed: Seed of the split, the weights and the order of the batches. Defaults to 0.
-        console: Where progress is shown. Defaults to standard output.
+        console: Console that shows progress. Defaults to standard output.
 
     Returns:
-        The report: one row a file, the dense float32 file first; then the same files on the GPU,
-        where there is one.
+        The report: one row for each file, the dense float32 file first; then the same files on the
+        GPU, if there is one.
 
     Raises:
         ImportError: scikit-learn or matplotlib is not installed.
@@ -126,14 +125,14 @@ def demo(
     folder.mkdir(parents=True, exist_ok=True)
     check_report_path(folder / "report.html")
     with _progress(console) as progress:
-        with captured():  # the first tensor makes TensorFlow look for a GPU, aloud
+        with captured():  # TensorFlow logs its search for a GPU at the first tensor
             keras.utils.set_random_seed(seed)
             dense = small_cnn()
         train(dense, data, progress)
         pruned = keras.models.clone_model(dense)
         pruned.set_weights(dense.get_weights())
-        go_on(dense, data, progress)
-        go_on_pruning(pruned, data, progress)
+        train_further(dense, data, progress)
+        train_further_pruned(pruned, data, progress)
         models = {"dense": dense, "pruned": pruned}
         files = write_files(models, folder, data, progress)
         results = [
@@ -149,22 +148,22 @@ def demo(
 
 
 def train(model: keras.Model, data: Digits, progress: Progress) -> None:
-    """Train as anyone would."""
+    """Train the dense model."""
     _fit(model, data, "Train", EPOCHS["train"], 2e-3, [], progress)
 
 
-def go_on(model: keras.Model, data: Digits, progress: Progress) -> None:
-    """Train on without pruning, as long and at the same rates, for a fair comparison."""
-    _fit(model, data, "Go on, dense", EPOCHS["prune"], 1e-3, [], progress)
+def train_further(model: keras.Model, data: Digits, progress: Progress) -> None:
+    """Train further without pruning, with equal epochs and rates, for a fair comparison."""
+    _fit(model, data, "Train further, dense", EPOCHS["prune"], 1e-3, [], progress)
     _fit(model, data, "Fine-tune", EPOCHS["fine-tune"], 2e-4, [], progress)
 
 
-def go_on_pruning(model: keras.Model, data: Digits, progress: Progress) -> None:
-    """L1 and a polynomial schedule to 80% zeros, then fine-tuning of what is left without L1."""
+def train_further_pruned(model: keras.Model, data: Digits, progress: Progress) -> None:
+    """Prune to 80% zeros with L1 and a polynomial schedule, then fine-tune without L1."""
     steps = EPOCHS["prune"] * -(-len(data.x_train) // BATCH)
     schedule = schedules.Polynomial(0.0, SPARSITY, begin=0, end=steps * 3 // 4, frequency=10)
     regularize(model, keras.regularizers.L1(1e-5))
-    _fit(model, data, "Go on, pruning", EPOCHS["prune"], 1e-3, [Prune(schedule)], progress)
+    _fit(model, data, "Train further, pruned", EPOCHS["prune"], 1e-3, [Prune(schedule)], progress)
     regularize(model, None)
     _fit(model, data, "Fine-tune", EPOCHS["fine-tune"], 2e-4, [KeepZeros()], progress)
 
@@ -172,7 +171,7 @@ def go_on_pruning(model: keras.Model, data: Digits, progress: Progress) -> None:
 def write_files(
     models: Mapping[str, keras.Model], folder: Path, data: Digits, progress: Progress
 ) -> dict[str, Path]:
-    """Every model in every precision: label -> file."""
+    """Write every model in every precision, and return the files by label."""
     precisions: dict[str, converters.Precision] = {
         "float32": converters.Float32(),
         "float16": converters.Float16(),
@@ -201,7 +200,7 @@ def measure_files(
     delegate: str,
     progress: Progress,
 ) -> list[edge.BenchmarkResult]:
-    """Size, latency, zeros, accuracy and parity of every file, on one delegate."""
+    """Measure size, latency, zeros, accuracy and parity of every file on one delegate."""
     suffix = "" if delegate == "xnnpack" else f" on {delegate}"
     task = progress.add_task(f"Measure{suffix}", total=None)
     measured = edge.benchmark(
@@ -222,7 +221,7 @@ def measure_files(
 
 
 def _check(model: keras.Model, path: Path, data: Digits, delegate: str) -> dict[str, float | str]:
-    """Zeros, accuracy and parity of one file over the whole test split; an error if it is wrong."""
+    """Return zeros, accuracy and parity of a file over the test split; raise if it is wrong."""
     found = converters.verify(model, path, data.x_test, delegate).raise_if_above(
         top1_below=AGREEMENT
     )
@@ -263,7 +262,7 @@ def _fit(
 
 def _progress(console: Console | None) -> Progress:
     return Progress(
-        TextColumn("{task.description:<18}"),
+        TextColumn("{task.description:<22}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from tfcompress.converters.errors import ConversionError
+from tfcompress.model.keras_private import has_graph
 from tfcompress.model.layers import all_layers
 
 _NARROW = ("float16", "bfloat16", "float64")
@@ -42,7 +43,7 @@ def as_float32(model: keras.Model) -> keras.Model:
         # Layers without a dtype in their config take the global policy.
         keras.config.set_dtype_policy("float32")
         with keras.saving.custom_object_scope(custom):
-            if hasattr(model, "_inputs_struct") or isinstance(model, keras.Sequential):
+            if isinstance(model, keras.Sequential) or has_graph(model):
                 copy = keras.models.clone_model(model, clone_function=_clone)
             else:
                 copy = type(model).from_config(_widen(model.get_config()))

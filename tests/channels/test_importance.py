@@ -1,5 +1,8 @@
 """Scores of channels against NumPy, by the formulas of the papers."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -296,3 +299,77 @@ def test_what_was_trained_away_goes_first(data):
         assert np.argmin(score(model, tfc.channel_groups(model).prunable)[0]) == 2
     taylor = importance.taylor(*data, loss=keras.losses.SparseCategoricalCrossentropy(True))
     assert taylor(model, tfc.channel_groups(model).prunable)[0][2] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "made"),
+    [
+        ("bn_scale", lambda x, y: {}, lambda x, y: importance.bn_scale),
+        ("activation_mean", lambda x, y: {"data": x}, lambda x, y: importance.activation_mean(x)),
+        (
+            "activation_zeros",
+            lambda x, y: {"data": (x, y)},  # It does not need the targets.
+            lambda x, y: importance.activation_zeros(x),
+        ),
+        (
+            "taylor",
+            lambda x, y: {"data": (x, y), "loss": "sparse_categorical_crossentropy"},
+            lambda x, y: importance.taylor(x, y, "sparse_categorical_crossentropy"),
+        ),
+    ],
+)
+def test_prune_channels_takes_a_name_for_the_function(model, data, name, options, made):
+    by_name = tfc.prune_channels(model, 0.5, importance=name, **options(*data))
+    by_function = tfc.prune_channels(model, 0.5, importance=made(*data))
+    for one, other in zip(by_name.get_weights(), by_function.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_get_takes_a_data_set_with_targets(model, data):
+    batches = tf.data.Dataset.from_tensor_slices(data).batch(5)
+    by_name = importance.get("taylor", batches, "sparse_categorical_crossentropy")
+    by_function = importance.taylor(*data, "sparse_categorical_crossentropy", batch_size=5)
+    for one, other in zip(scored(model, by_name), scored(model, by_function), strict=True):
+        np.testing.assert_allclose(one, other, rtol=EXACT)
+
+
+OWN = '''
+import numpy as np
+
+from tfcompress import importance
+
+
+@importance.register("largest_weight")
+def largest_weight(model, groups):
+    """Score each unit by its largest outgoing weight, in absolute value."""
+    scores = []
+    for group in groups:
+        score = np.zeros(group.size)
+        for member in group.members:
+            if member.role == "input":
+                weights = np.abs(np.moveaxis(member.variable.numpy(), member.axis, 0))
+                largest = weights.reshape(len(weights), -1).max(axis=1)
+                mine = member.units >= 0
+                np.maximum.at(score, member.units[mine], largest[mine])
+        scores.append(score)
+    return scores
+'''
+
+
+def test_an_importance_of_a_users_module_is_used_through_the_command_line(tmp_path):
+    """The example of docs/extending.md, run as its reader runs it."""
+    (tmp_path / "my_importance.py").write_text(OWN)
+    model = keras.Sequential(
+        [keras.Input((3,)), layers.Dense(4, name="hidden"), layers.Dense(2, name="head")]
+    )
+    outgoing = np.array([[3.0, 0.0], [2.5, 2.5], [0.0, -4.0], [2.0, 2.0]], np.float32)
+    model.get_layer("head").kernel.assign(outgoing)
+    model.save(tmp_path / "model.keras")
+    program = [sys.executable, "-c", "from tfcompress.cli import main; main()", "prune-channels"]
+    program += ["model.keras", "small.keras", "--amount", "0.5"]
+    program += ["--import", "my_importance", "--importance", "largest_weight"]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    small = keras.models.load_model(tmp_path / "small.keras")
+    # By the sum of squares, the second and the third would stay.
+    np.testing.assert_array_equal(small.get_layer("head").kernel, outgoing[[0, 2]])

@@ -56,7 +56,7 @@ def cut_what_is_silent(model, **options):
         for g in tfc.channel_groups(model, attention=options.get("attention", "heads")).prunable
     )
     return tfc.prune_channels(
-        model, count / total, importance=score, scope="global", most_of_a_group=1.0, **options
+        model, count / total, importance=score, scope="global", max_pruning_ratio=1.0, **options
     )
 
 
@@ -344,7 +344,7 @@ def test_something_is_left_of_every_axis():
     def scores(model, groups):
         return [np.arange(float(group.size)) for group in groups]
 
-    options = {"importance": scores, "most_of_a_group": 1.0}
+    options = {"importance": scores, "max_pruning_ratio": 1.0}
     for amount in (0.5, 0.9):
         small = tfc.prune_channels(model, amount, **options)
         assert all(0 not in weight.shape for weight in small.weights)

@@ -31,8 +31,8 @@ FUNCTIONS = {
     "prune_channels_gradually": lambda model, filters: tfc.prune_channels_gradually(
         model, 0.5, lambda model, step: None, filters=filters
     ),
-    "low_rank_plan": lambda model, filters: tfc.low_rank_plan(model, ratio=0.5, filters=filters),
-    "factorize": lambda model, filters: tfc.factorize(model, ratio=0.5, filters=filters),
+    "low_rank_plan": lambda model, filters: tfc.low_rank_plan(model, 0.5, filters=filters),
+    "factorize": lambda model, filters: tfc.factorize(model, 0.5, filters=filters),
 }
 WRONG = {
     "misspelt name": (["block_1", "blok_2"], r"'blok_2' in `filters`.*Did you mean 'block_2'"),

@@ -55,7 +55,7 @@ def test_each_side_is_the_summary_of_that_model():
 
 def test_layers_of_one_model_alone_stand_where_they_were():
     model = net()
-    small = tfc.factorize(model, ratio=0.25, filters="hidden")
+    small = tfc.factorize(model, 0.75, filters="hidden")
 
     comparison = tfc.summary(model, small)
 
@@ -130,7 +130,7 @@ def test_to_dict_is_json():
     assert data["total"]["left"]["macs"] == 0.25
     by_path = {layer["path"]: layer for layer in data["layers"]}
     assert by_path["hidden"]["before"]["parameters"] == 144
-    small = tfc.factorize(net(), ratio=0.25, filters="hidden")
+    small = tfc.factorize(net(), 0.75, filters="hidden")
     layers_ = json.loads(json.dumps(tfc.summary(net(), small).to_dict()))["layers"]
     assert [layer["after"] for layer in layers_ if layer["path"] == "hidden"] == [None]
 

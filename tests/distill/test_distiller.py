@@ -40,7 +40,7 @@ def distiller(teacher=None, student=None, *, losses=None, jit_compile=False, **o
 
 
 def values(model):
-    return [np.array(variable) for variable in model.variables]
+    return [variable.numpy().copy() for variable in model.variables]
 
 
 def outputs(model, *names):
@@ -381,6 +381,17 @@ def broken():
 def shared():
     model = dense()
     return keras.Sequential([keras.Input((4,)), *model.layers]), model
+
+
+def test_distiller_changes_nothing_before_it_raises():
+    features = Features("d", "d")
+    teacher = dense((5,))
+    with pytest.raises(ValueError, match="input shapes"):
+        tfc.Distiller(teacher, dense((4,)), features)
+    with pytest.raises(ValueError, match="no layer named 'e'"):
+        tfc.Distiller(teacher, dense((5,)), Features("d", "e"))
+    assert teacher.trainable
+    assert features.projection is None
 
 
 @pytest.mark.parametrize(

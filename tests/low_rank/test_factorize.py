@@ -1,4 +1,4 @@
-"""What `factorize` makes of models, and what its plan says beforehand."""
+"""What `factorize` makes of models: the layers, their numbers, and what stays as it is."""
 
 import json
 
@@ -8,6 +8,7 @@ import pytest
 from keras import layers
 
 import tfcompress as tfc
+from tests.low_rank.nets import check_costs, convnet, one, randomize, single
 from tfcompress import converters
 
 RNG = np.random.default_rng(0)
@@ -31,24 +32,6 @@ def low_multilinear_rank(shape, ranks):
     return np.einsum("ir,...rs,so->...io", first, RNG.normal(size=(*shape[:-2], *ranks)), last)
 
 
-def randomize(model):
-    """Biases that are not zero."""
-    for variable in model.variables:
-        if variable.name == "bias":
-            variable.assign(RNG.normal(size=variable.shape))
-
-
-def single(layer, shape, dtype="float32"):
-    x = keras.Input(shape, name="x", dtype=dtype)
-    return keras.Model(x, layers.Activation("tanh", name="after")(layer(x)), name="net")
-
-
-def check_costs(model, plan):
-    total = tfc.summary(model).total
-    assert (total.parameters, total.macs) == (plan.parameters_after, plan.macs_after)
-
-
-# Layer, shape of a sample, axes of the kernel that are summed over.
 MATRICES = {
     "dense": (lambda: layers.Dense(24, activation="relu"), (16,), (0,)),
     "dense on a sequence": (lambda: layers.Dense(24), (5, 16), (0,)),
@@ -211,26 +194,10 @@ def test_the_kept_energy_is_that_of_the_composed_kernel():
     assert singular[: rank - 1].sum() / singular.sum() < 0.6
 
 
-def convnet():
-    """A bit of everything, a nested model of free size among it."""
-    x = image = keras.Input((13, 13, 3), name="image")
-    x = layers.Conv2D(16, 3, strides=2, activation="relu", name="stem")(x)
-    x = layers.BatchNormalization(name="bn")(x)
-    twice = layers.Conv2D(16, 3, padding="same", activation="relu", name="twice")
-    x = twice(layers.Add(name="sum")([x, twice(x)]))
-    inside = [layers.Conv2D(32, 3, strides=2, name="conv"), layers.ReLU(name="relu")]
-    x = keras.Sequential([keras.Input((None, None, 16)), *inside], name="inner")(x)
-    x = layers.DepthwiseConv2D(2, name="dw")(x)
-    x = layers.Conv2D(32, 1, name="pointwise")(x)
-    x = layers.Flatten(name="flat")(x)
-    x = layers.Dense(24, activation="relu", name="hidden")(x)
-    return keras.Model(image, layers.Dense(10, activation="softmax", name="classes")(x), name="net")
-
-
 def test_shared_and_nested_layers_are_replaced_once():
     model = convnet()
     before, config = model.get_weights(), json.dumps(model.get_config())
-    plan = tfc.low_rank_plan(model, ratio=0.5)
+    plan = tfc.low_rank_plan(model, 0.5)
     small = tfc.factorize(model, plan)
     assert [part.name for part in small.layers] == [
         "image", "stem_1", "stem_2", "stem_3", "bn", "twice_1", "twice_2", "twice_3", "sum",
@@ -260,7 +227,7 @@ def test_an_output_keeps_its_name_and_names_do_not_clash():
     h = layers.Dense(32, name="hidden")(x)
     h = layers.Dense(32, name="hidden_1")(h)
     model = keras.Model(x, {"a": layers.Dense(32, name="head")(h)})
-    small = tfc.factorize(model, ratio=0.25)
+    small = tfc.factorize(model, 0.75)
     assert [part.name for part in small.layers[1:]] == [
         "hidden_factor_1", "hidden_factor_2", "hidden_1_1", "hidden_1_2", "head_1", "head",
     ]  # fmt: skip
@@ -281,7 +248,7 @@ def test_regularizers_dtype_policy_and_trainable_are_carried_over():
     frozen = layers.Conv2D(32, 1, name="frozen", trainable=False)
     x = keras.Input((2, 2, 32))
     model = keras.Model(x, layers.ReLU()(frozen(hidden(x))))
-    small = tfc.factorize(model, ratio=0.25)
+    small = tfc.factorize(model, 0.75)
     first, last = small.get_layer("hidden_1"), small.get_layer("hidden_2")
     for part in (first, last):
         assert part.dtype_policy.name == "mixed_float16"
@@ -317,20 +284,16 @@ def tied():
     return keras.Model(words, Tied(table.embeddings, name="tied")(embedded))
 
 
-def one(layer, shape=(8, 16)):
-    return single(layer, shape)
-
-
 def constrained():
     return one(layers.Dense(16, kernel_constraint="non_neg", name="layer"))
 
 
 def masked():
     """As after a `fit` with Prune that was interrupted."""
-    from tfcompress.model import constraints as constraint
+    from tfcompress.model import constraints
 
     model = one(layers.Dense(16, name="layer"))
-    constraint.attach(model.get_layer("layer").kernel, model, object(), object())
+    constraints.attach_mask(model.get_layer("layer").kernel, model, object(), object())
     return model
 
 
@@ -381,7 +344,7 @@ LEFT_ALONE = {
 def test_left_alone_and_why(name):
     make, reason = LEFT_ALONE[name]
     model = make()
-    plan = tfc.low_rank_plan(model, ratio=0.1)
+    plan = tfc.low_rank_plan(model, 0.9)
     assert not plan.factorized
     assert reason in plan.left_alone[0].reason
     assert (plan.parameters_after, plan.macs_after) == (plan.parameters, plan.macs)
@@ -395,115 +358,6 @@ def test_with_nothing_to_do_the_copy_is_equal_and_a_warning_says_so():
     x = RNG.normal(size=(2, 8, 16)).astype("float32")
     np.testing.assert_array_equal(same(x), model(x))
     assert tfc.low_rank_plan(model, energy=1.0).layers[0].reason == "not cheaper at rank 16"
-
-
-@pytest.mark.parametrize("cost", ["parameters", "macs"])
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_a_budget_is_kept_by_equal_energy(cost, share):
-    model = convnet()
-    plan = tfc.low_rank_plan(model, **{cost: share})
-    after, before = getattr(plan, f"{cost}_after"), getattr(plan, cost)
-    assert after <= share * before
-    check_costs(tfc.factorize(model, plan), plan)
-    # With a little more energy, the ranks would not fit. (None may be lost to layers left alone.)
-    least = min(p.energy for p in plan.factorized)
-    if cost == "parameters":
-        assert tfc.low_rank_plan(model, energy=least + 1e-6).parameters_after > share * before
-
-
-def test_a_budget_that_all_is_within_changes_nothing():
-    plan = tfc.low_rank_plan(convnet(), parameters=1.0)
-    assert plan.parameters_after <= plan.parameters
-
-
-@pytest.mark.parametrize("cost", ["parameters", "macs"])
-def test_an_impossible_budget_says_what_is_possible(cost):
-    model = convnet()
-    with pytest.raises(ValueError, match=rf"The smallest possible is {cost}=0\.\d+") as caught:
-        tfc.low_rank_plan(model, **{cost: 0.001})
-    smallest = float(str(caught.value).split(f"possible is {cost}=")[1].split(". ")[0])
-    plan = tfc.low_rank_plan(model, **{cost: smallest})
-    share = getattr(plan, f"{cost}_after") / getattr(plan, cost)
-    assert share <= smallest < share + 2e-4
-    assert all(min(p.rank) == 1 for p in plan.factorized)
-
-
-def test_macs_of_free_sizes():
-    model = keras.Sequential(
-        [keras.Input((None, None, 8), name="x"), layers.Conv2D(32, 3, name="conv")], name="net"
-    )
-    plan = tfc.low_rank_plan(model, energy=0.5)
-    assert plan.factorized
-    assert plan.macs_after is None
-    assert tfc.factorize(model, plan).count_params() == plan.parameters_after
-    with pytest.raises(ValueError, match="inputs of fixed sizes"):
-        tfc.low_rank_plan(model, macs=0.5)
-
-
-def test_embeddings_have_no_macs_to_save():
-    words = keras.Input((6,), dtype="int32")
-    h = layers.Embedding(50, 20, name="table")(words)
-    model = keras.Model(words, layers.Dense(20, name="dense")(h))
-    plan = tfc.low_rank_plan(model, macs=0.5)
-    assert {p.path: p.reason for p in plan.left_alone} == {"table": "its lookups cost no MACs"}
-    assert [p.path for p in plan.factorized] == ["dense"]
-
-
-def test_ranks_are_multiples():
-    model = convnet()
-    plan = tfc.low_rank_plan(model, energy=0.5, round_to=4)
-    assert plan.factorized
-    for planned in plan.factorized:
-        assert planned.energy >= 0.5
-        for rank, full in zip(planned.rank, planned.full_rank, strict=True):
-            assert rank % 4 == 0 or rank == full
-    [classes] = tfc.low_rank_plan(model, ratio=0.2, filters=["classes"], round_to=4).layers[-1:]
-    assert classes.rank == (4,)  # 0.2 of 10 is 2
-
-
-@pytest.mark.parametrize("rule", [{"energy": 0.5}, {"ratio": 0.5}])
-def test_a_convolution_no_wider_than_round_to_is_left_alone(rule):
-    model = single(layers.Conv2D(16, 3, name="conv"), (8, 8, 12))
-    [planned] = tfc.low_rank_plan(model, **rule, round_to=16).layers
-    assert planned.reason == "too small: not cheaper even at rank 12, 16"
-
-
-def test_filters():
-    model = convnet()
-    plan = tfc.low_rank_plan(model, ratio=0.3, filters="^inner/")
-    assert [p.path for p in plan.factorized] == ["inner/conv"]
-    assert {p.reason for p in plan.left_alone} == {"not selected by filters"}
-    plan = tfc.low_rank_plan(model, ratio=0.3, filters=[model.get_layer("inner"), "hidden"])
-    assert [p.path for p in plan.factorized] == ["inner/conv", "hidden"]
-    with pytest.raises(
-        ValueError, match=r"'hiden' in `filters`.*There are: stem, twice, inner/conv"
-    ):
-        tfc.factorize(model, ratio=0.3, filters=["hidden", "hiden"])
-    with pytest.raises(TypeError, match="regular expression"):
-        tfc.low_rank_plan(model, ratio=0.3, filters=3)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({}, ValueError, "Received: none of them"),
-        ({"energy": 0.5, "macs": 0.5}, ValueError, "energy=0.5, macs=0.5"),
-        ({"energy": 0}, ValueError, "energy=0"),
-        ({"energy": 1.1}, ValueError, "energy=1.1"),
-        ({"ratio": -0.5}, ValueError, "ratio=-0.5"),
-        ({"parameters": float("nan")}, ValueError, "parameters=nan"),
-        ({"energy": "0.9"}, TypeError, "energy='0.9'"),
-        ({"energy": True}, TypeError, "energy=True"),
-        ({"energy": 0.5, "round_to": 0}, ValueError, "round_to=0"),
-        ({"energy": 0.5, "round_to": 1.5}, TypeError, "round_to=1.5"),
-        ({"energy": 0.5, "refine": -1}, ValueError, "refine=-1"),
-    ],
-)
-def test_arguments_are_checked(arguments, error, message):
-    model = one(layers.Dense(16))
-    for function in (tfc.low_rank_plan, tfc.factorize):
-        with pytest.raises(error, match=message):
-            function(model, **arguments)
 
 
 def test_models_that_cannot_be_factorized_say_what_to_do():
@@ -537,7 +391,7 @@ def test_subclassed_models():
     x = RNG.normal(size=(2, 32)).astype("float32")
     model = Subclassed()
     with pytest.raises(ValueError, match="call it on a batch"):
-        tfc.factorize(model, ratio=0.25)
+        tfc.factorize(model, 0.75)
     model(x)
     model.hidden.kernel.assign(low_rank((32, 32), (0,), 3))
     small = tfc.factorize(model, energy=1.0)
@@ -545,37 +399,20 @@ def test_subclassed_models():
     model = Branching()
     model(x)
     with pytest.raises(ValueError, match="functional API"):
-        tfc.low_rank_plan(model, ratio=0.25)
+        tfc.low_rank_plan(model, 0.75)
 
 
 def test_a_plan_belongs_to_a_model():
     model = convnet()
-    plan = tfc.low_rank_plan(model, ratio=0.25)
-    with pytest.raises(ValueError, match=r"holds everything. Received besides: ratio=0.5"):
-        tfc.factorize(model, plan, ratio=0.5)
+    plan = tfc.low_rank_plan(model, 0.75)
+    with pytest.raises(ValueError, match=r"holds everything. Received besides: energy=0.5"):
+        tfc.factorize(model, plan, energy=0.5)
     with pytest.raises(ValueError, match=r"another model \('net'\).*no such layer"):
         tfc.factorize(one(layers.Dense(16)), plan)
-    with pytest.raises(TypeError, match=r"energy=0\.9. Received: plan=0.5"):
-        tfc.factorize(model, 0.5)
     x = RNG.normal(size=(2, 13, 13, 3)).astype("float32")
     again = tfc.factorize(keras.models.clone_model(model), plan)
     assert again.count_params() == plan.parameters_after
-    np.testing.assert_array_equal(
-        tfc.factorize(model, plan)(x), tfc.factorize(model, ratio=0.25)(x)
-    )
-
-
-def test_a_plan_prints_and_becomes_json():
-    plan = tfc.low_rank_plan(convnet(), macs=0.5)
-    text = str(plan)
-    assert f"{plan.macs:,} -> {plan.macs_after:,} MACs" in text.replace("\n", " ")
-    for planned in plan.layers:
-        assert planned.path in text
-        assert planned.reason in text
-    assert "3x3x16x16" in text
-    held = json.loads(json.dumps(plan.to_dict()))
-    assert held["macs_after"] == plan.macs_after
-    assert [layer["path"] for layer in held["layers"]] == [p.path for p in plan.layers]
+    np.testing.assert_array_equal(tfc.factorize(model, plan)(x), tfc.factorize(model, 0.75)(x))
 
 
 @pytest.fixture(scope="module")
@@ -591,7 +428,7 @@ def factorized(tmp_path_factory):
     x = layers.EinsumDense("abde,dec->abc", (16, 32), bias_axes="c", name="merged")(x)
     x = layers.GlobalAveragePooling1D(name="pool")(x)
     model = keras.Model(image, layers.Dense(20, activation="softmax", name="classes")(x))
-    plan = tfc.low_rank_plan(model, ratio=0.25)
+    plan = tfc.low_rank_plan(model, 0.75)
     assert [p.path for p in plan.factorized] == [
         "stem", "conv", "pointwise", "heads", "merged", "classes",
     ]  # fmt: skip

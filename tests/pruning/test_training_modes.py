@@ -10,7 +10,8 @@ from keras import layers
 from tests.support.helpers import on_two_cpus
 from tfcompress import schedules
 from tfcompress.model.kernels import kernels
-from tfcompress.pruning.prune import KeepZeros, Prune
+from tfcompress.pruning.keep_zeros import KeepZeros
+from tfcompress.pruning.prune import Prune
 
 SCHEDULE = schedules.Polynomial(0.0, 0.75, begin=2, end=12, frequency=3)
 
@@ -235,8 +236,7 @@ def test_no_optimizer(data, callback):
 def test_distributed_over_two_cpus():
     on_two_cpus("""
         import warnings
-        from tfcompress import schedules
-        from tfcompress.pruning.prune import KeepZeros, Prune, prune_weights
+        from tfcompress import KeepZeros, Prune, prune_weights, schedules
 
         keras.utils.set_random_seed(0)
         with strategy.scope():

@@ -1,6 +1,6 @@
-"""What the tensors hold that kernels read, averaged over data, by unit.
+"""Score channels by their activations: what kernels read, averaged over data, by unit.
 
-Not what depthwise kernels read: of a channel they make but the same channel.
+What depthwise kernels read does not count, since they only hand each channel on.
 """
 
 from __future__ import annotations
@@ -12,30 +12,99 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from tfcompress.model.batches import batches
 from tfcompress.model.graph import functional, is_graph, nodes
 
 from .groups import ChannelGroup
+from .registry import ChannelImportance, Scores, register
+from .sums import kernel_norm, per_unit
 
-__all__ = ["averages", "per_unit"]
+__all__ = ["activation_mean", "activation_zeros"]
 
 
-def averages(
+@register("activation_mean", needs="data")
+def activation_mean(x: Any, batch_size: int = 32) -> ChannelImportance:
+    """Return an importance that scores each unit by the mean of its absolute activations.
+
+    Activations are taken where kernels read them. Those that depthwise kernels read do not count,
+    since these only hand each channel on. A group that appears in no tensor between layers (heads
+    of attention) is scored by `l2_norm`.
+
+    >>> from tfcompress import channel_groups
+    >>> dense = keras.layers.Dense(2, kernel_initializer=keras.initializers.Constant([[1, -2]]))
+    >>> model = keras.Sequential([keras.Input((1,)), dense, keras.layers.Dense(1)])
+    >>> activation_mean(np.ones((4, 1)))(model, channel_groups(model).prunable)
+    [array([1., 2.])]
+
+    Args:
+        x: Inputs: an array, or a list or dictionary of arrays, with the samples first. Or a
+            `tf.data.Dataset` or `keras.utils.PyDataset` of batches, as for `fit`.
+        batch_size: Samples in a batch, where `x` is arrays. Defaults to 32.
+
+    Returns:
+        A `ChannelImportance`.
+    """
+    return _activations(x, batch_size, np.abs)
+
+
+@register("activation_zeros", needs="data")
+def activation_zeros(x: Any, batch_size: int = 32) -> ChannelImportance:
+    """Return an importance that scores each unit by its share of activations that are not zero.
+
+    This is one minus the average percentage of zeros (APoZ). Without a ReLU, hardly any activation
+    is zero, and all units score 1. Activations are taken where kernels read them. A group that
+    appears in no tensor between layers (heads of attention) is scored by `l2_norm`.
+
+    >>> from tfcompress import channel_groups
+    >>> dense = keras.layers.Dense(
+    ...     2, "relu", kernel_initializer=keras.initializers.Constant([[1, -2]]))
+    >>> model = keras.Sequential([keras.Input((1,)), dense, keras.layers.Dense(1)])
+    >>> activation_zeros(np.ones((4, 1)))(model, channel_groups(model).prunable)
+    [array([1., 0.])]
+
+    Args:
+        x: Inputs: an array, or a list or dictionary of arrays, with the samples first. Or a
+            `tf.data.Dataset` or `keras.utils.PyDataset` of batches, as for `fit`.
+        batch_size: Samples in a batch, where `x` is arrays. Defaults to 32.
+
+    Returns:
+        A `ChannelImportance`.
+
+    Reference:
+        Hu et al., "Network Trimming", https://arxiv.org/abs/1607.03250.
+    """
+    return _activations(x, batch_size, lambda array: (array != 0).astype(np.float64))
+
+
+def _activations(x: Any, batch_size: int, measure: Callable[[Any], Any]) -> ChannelImportance:
+    def score(model: keras.Model, groups: Sequence[ChannelGroup]) -> Scores:
+        inputs = (inputs for inputs, _, _ in batches(model, x, None, batch_size))
+        found = _averages(model, groups, inputs, measure)
+        return [
+            kernel_norm(group, np.square) if mean is None else mean
+            for group, mean in zip(groups, found, strict=True)
+        ]
+
+    return score
+
+
+def _averages(
     model: keras.Model,
     groups: Sequence[ChannelGroup],
     batches: Iterable[list[Any]],
     measure: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]],
 ) -> list[npt.NDArray[np.float64] | None]:
-    """The mean of a measure of each unit's activations, where kernels read them.
+    """Return the mean of a measure of each unit's activations, where kernels read them.
 
     Args:
         model: The model.
-        groups: Groups of it.
-        batches: Inputs in the order of the model's.
-        measure: Of each value.
+        groups: Groups of the model.
+        batches: Batches of inputs, each a list in the order of the model's inputs.
+        measure: Function of an array of activations that returns an array of the same shape.
 
     Returns:
-        For each group, an array with a value for each unit; None for a group that no tensor
-        between layers shows.
+        For each group, an array with a value for each unit; None for a group that appears in no
+        tensor between layers.
     """
     wanted = {key for group in groups for key, _ in group.tensors}
     sums: dict[int, Any] = dict.fromkeys(wanted, 0.0)
@@ -57,16 +126,8 @@ def averages(
     return [mean(group) if group.tensors else None for group in groups]
 
 
-def per_unit(
-    group: ChannelGroup, units: npt.NDArray[np.int64], values: npt.NDArray[Any]
-) -> npt.NDArray[np.float64]:
-    """Sum values along an axis by the unit that each place has."""
-    mine = units >= 0
-    return np.bincount(units[mine], values[mine], group.size).astype(np.float64)
-
-
 def _run(model: keras.Model, inputs: list[Any]) -> Iterator[tuple[int, Any]]:
-    """Every tensor of a model, and of the models in it, as it is computed, by its key."""
+    """Yield every tensor of a model, and of the models in it, as it is computed, with its key."""
     graph = functional(model)
     values = {id(old): new for old, new in zip(graph.inputs, inputs, strict=True)}
     for node in nodes(model):

@@ -1,4 +1,4 @@
-"""What a model would cost without some units, without building it."""
+"""Estimate what a model costs without some units, without building it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["Estimate"]
 
 
 class Estimate:
-    """Parameters, exactly, or multiply-accumulates, in proportion to the kernels of each layer.
+    """Counts parameters exactly, and multiply-accumulates in proportion to each layer's kernels.
 
     Args:
         model: The model.
-        groups: Its groups.
-        budget: Says which of the two.
+        groups: Groups of the model.
+        budget: Says which of the two is counted.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Estimate:
     ) -> None:
         self.roots = groups.coupling.roots()
         self.members = groups.coupling.by_variable()
-        # What costs something, and the weights that it is in proportion to.
+        # Costs, each with the weights that it is in proportion to.
         self.parts: list[tuple[int, list[keras.Variable]]] = []
         if isinstance(budget, Parameters):
             self.parts = [(math.prod(v.shape), [v]) for v in model.weights]
@@ -44,7 +44,7 @@ class Estimate:
                 self.parts.append((count or 0, kernels if id(layer) in layers else []))
 
     def __call__(self, removed: Ids) -> float:
-        """The cost without these units."""
+        """Return the cost without these units."""
         keep = kept_units(self.roots, removed)
         total = 0.0
         for count, variables in self.parts:

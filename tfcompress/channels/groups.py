@@ -1,4 +1,4 @@
-"""Groups of channels that can only be cut together: what they are, and how they print."""
+"""Groups of channels that can only be cut together, as objects that print themselves."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class GroupMember:
         layer: The layer.
         variable: The weight.
         axis: Its axis.
-        role: Whether the axis runs over what a kernel makes (`"output"`), over what it reads
-            (`"input"`), or over biases and the like (`"parameter"`).
+        role: Whether the axis runs over the outputs of a kernel (`"output"`), over its inputs
+            (`"input"`), or over biases and parameters of normalization (`"parameter"`).
         units: For each position, the index of its unit in the group; -1 if it is in none.
     """
 
@@ -52,10 +52,10 @@ class ChannelGroup:
         members: The axes of weights.
         tensors: Keys of the tensors that kernels read the units from, with the index of the unit of
             each channel, or -1.
-        why_kept: Why nothing of it can be cut, or None.
-        normalized_by: Path of a layer that normalizes over the units, so that the others change
-            when one goes, even one that nothing reads; or None.
-        roots: The units' numbers.
+        why_kept: Why nothing of the group can be cut, or None.
+        normalized_by: Path of a layer that normalizes over the units, or None. The other units
+            then change when one is cut, even one that nothing reads.
+        roots: Numbers of the units in the model's `Coupling`.
     """
 
     kind: str
@@ -69,7 +69,7 @@ class ChannelGroup:
     roots: Ids = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the numbers of single units, ready for JSON."""
+        """Return everything but the numbers of single units, ready for JSON."""
         return {
             "kind": self.kind,
             "size": self.size,
@@ -98,7 +98,7 @@ class ChannelGroups(Sequence[ChannelGroup]):
     Attributes:
         model: The model, functional.
         groups: The groups, in the order of the model.
-        coupling: What they were found in.
+        coupling: The coupled units that the groups were collected from.
     """
 
     model: keras.Model = field(repr=False)
@@ -117,16 +117,16 @@ class ChannelGroups(Sequence[ChannelGroup]):
 
     @property
     def prunable(self) -> tuple[ChannelGroup, ...]:
-        """The groups of which something can be cut."""
+        """Return the groups from which something can be cut."""
         return tuple(group for group in self.groups if group.why_kept is None)
 
     @property
     def unknown(self) -> dict[str, str]:
-        """Paths and types of the layers and operations without a rule: all around is kept."""
+        """Return paths and types of operations without a rule; all around them is kept."""
         return self.coupling.unknown
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the numbers of single units, ready for JSON."""
+        """Return everything but the numbers of single units, ready for JSON."""
         return {
             "name": self.model.name,
             "groups": [group.to_dict() for group in self.groups],
@@ -134,7 +134,7 @@ class ChannelGroups(Sequence[ChannelGroup]):
         }
 
     def table(self) -> Table:
-        """A table, a row for each group.
+        """Return a table with a row for each group.
 
         Returns:
             `rich.table.Table`.
@@ -153,7 +153,7 @@ class ChannelGroups(Sequence[ChannelGroup]):
             )
         if self.unknown:
             listed = ", ".join(f"{path} ({kind})" for path, kind in self.unknown.items())
-            table.caption = f"No rule for: {listed}. What goes in and comes out is kept."
+            table.caption = f"No rule for: {listed}. Their inputs and outputs are kept."
         return table
 
     def __rich__(self) -> Table:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import tempfile
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import keras
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.progress import Progress
 
 from tfcompress.channels.dependency.build import Attention, channel_groups
 from tfcompress.channels.dependency.units import Ids
 from tfcompress.cost import budgets
 from tfcompress.cost.budgets import Budget, Latency
+from tfcompress.cost.latency import least_reduction
 from tfcompress.model.checks import check_finite
 from tfcompress.model.filters import Filters
 
 from .estimate import Estimate
 from .groups import ChannelGroup, ChannelGroups
-from .importance import ChannelImportance, l2_norm
+from .importance import ChannelImportance, get
 from .ranking import Ranking, Sizes
-from .slicing import cut
+from .slicing import remove_units
 
 __all__ = ["prune_channels", "prune_channels_gradually"]
 
@@ -35,20 +34,23 @@ def prune_channels(
     model: keras.Model,
     amount: float | Budget,
     *,
-    importance: ChannelImportance = l2_norm,
+    importance: str | ChannelImportance = "l2_norm",
+    data: Any = None,
+    loss: Any = None,
     scope: Scope = "layer",
     filters: Filters = None,
     round_to: int = 1,
-    most_of_a_group: float = 0.9,
+    max_pruning_ratio: float = 0.9,
     attention: Attention = "heads",
 ) -> keras.Model:
     """Cut the least important channels, units and heads out of a model.
 
-    What can be cut, and what goes with what, is found in the model's graph: print
+    The model's graph says what can be cut, and what goes with what: print
     `tfcompress.channel_groups(model)` to see it. The new model has the same layers, with fewer
     channels, and the weights that are left. Cutting units that nothing reads (whose outgoing
-    weights are zero) changes no output, but where layers normalize over the units
-    (`LayerNormalization`); cutting others costs accuracy, which training on gives back.
+    weights are zero) changes no output, except where layers normalize over the units
+    (`LayerNormalization`). Cutting others costs accuracy; train the result some epochs more to win
+    it back.
 
     >>> model = keras.Sequential(
     ...     [keras.Input((4,)), keras.layers.Dense(8, name="a"), keras.layers.Dense(2, name="b")])
@@ -58,34 +60,45 @@ def prune_channels(
 
     Args:
         model: A built model; subclassed, if its `call` can be traced. It stays as it is.
-        amount: The share of units to cut, 0 to 1; or what is to be left: `budgets.Macs`,
-            `budgets.Parameters` or `budgets.Latency`.
-        importance: Scores units; `tfcompress.importance` has several. Defaults to the squares of
-            the weights that go with a unit.
-        scope: Whether the share is cut from each group (`"layer"`), or from all units together
-            (`"global"`): their scores are then divided by their group's mean. Budgets are global.
-        filters: Which layers may lose outputs, as in `tfcompress.model.filters.matches`.
-        round_to: What is left of a group is a multiple of this, or all of it. Heads and their
-            widths are left out of it. XNNPACK with AVX-512 computes 16 floats at once: 16 gives
-            more speed for the same budget there than 8.
-        most_of_a_group: The share of a group that is cut at most, 0 to 1. One unit always stays.
-        attention: Whether attention loses whole heads, or width of each head.
+        amount: The share of units to cut, from 0 to below 1; or what is to be left of the model:
+            `budgets.Macs`, `budgets.Parameters` or `budgets.Latency`.
+        importance: Name of a registered importance, or a function from `tfcompress.importance`. The
+            units with the lowest scores are cut first. Defaults to `"l2_norm"`, the squares of the
+            weights that go with a unit.
+        data: What an importance given by name looks at, if it needs data: inputs `x`, a tuple
+            `(x, y)` of inputs and targets, or a `tf.data.Dataset`. Defaults to None.
+        loss: A Keras loss or its name, if an importance given by name needs one, such as
+            `"taylor"`. Defaults to the loss that the model was compiled with.
+        scope: Whether the share is cut from each group (`"layer"`, the default), or from all units
+            together (`"global"`): their scores are then divided by the mean of their group. Budgets
+            are always global.
+        filters: Which layers may lose outputs; see `tfcompress.model.filters.matches`. Defaults to
+            all.
+        round_to: The size that is left of a group is a multiple of this, or the whole group.
+            Defaults to 1. Heads and their widths are not rounded. XNNPACK with AVX-512 computes 16
+            floats at once: 16 gives more speed for the same budget there than 8.
+        max_pruning_ratio: The largest share of a group that is cut, above 0 and at most 1. Defaults
+            to 0.9. One unit always stays.
+        attention: Whether attention loses whole heads (`"heads"`, the default), or width of each
+            head (`"width"`).
 
     Returns:
         A new functional model, not compiled.
 
     Raises:
-        TypeError: It is no Keras model, or an argument has the wrong type.
-        ValueError: The model is not built, cannot be traced, is quantization-aware, or holds NaN;
-            an argument is out of range; nothing can be cut; or the budget is less than what cutting
-            all that may be cut leaves.
+        TypeError: If `model` is no Keras model, or an argument has the wrong type.
+        ValueError: If the model is not built, cannot be traced, is quantization-aware, or holds
+            NaN; if an argument is out of range; if `filters` or one of its entries selects no layer
+            that makes channels; if nothing can be cut; or if the budget is less than what is left
+            when all that may be cut is cut.
 
     Reference:
         Fang et al., "DepGraph: Towards Any Structural Pruning", https://arxiv.org/abs/2301.12900.
     """
-    return _prune(
-        model, amount, None, importance, scope, filters, round_to, most_of_a_group, attention
+    options = _Options(
+        importance, data, loss, scope, filters, round_to, max_pruning_ratio, attention
     )
+    return _prune(model, amount, options, None)
 
 
 def prune_channels_gradually(
@@ -98,8 +111,8 @@ def prune_channels_gradually(
 ) -> keras.Model:
     """Cut channels in several steps, and train the model after each.
 
-    It is this loop, with amounts that add up: each step leaves the same share of what it finds, and
-    shares, roundings and `most_of_a_group` are of what the groups were originally.
+    This is the loop below, with amounts that add up: each step leaves the same share of what it
+    finds. Shares, rounding and `max_pruning_ratio` refer to the original sizes of the groups.
 
         for step in range(steps):
             model = tfc.prune_channels(model, amount_of_step)
@@ -115,19 +128,20 @@ def prune_channels_gradually(
 
     Args:
         model: A built model; subclassed, if its `call` can be traced. It stays as it is.
-        amount: The share of units to cut in all, 0 to 1; or what is to be left: `budgets.Macs` or
-            `budgets.Parameters`.
-        fine_tune: Called with the model and the number of the step, from 0, after each cut. It
-            compiles the model and trains it in place.
-        steps: How many cuts, at least 1.
-        **options: As for `prune_channels`.
+        amount: The share of units to cut in all, from 0 to below 1; or what is to be left of the
+            model: `budgets.Macs` or `budgets.Parameters`.
+        fine_tune: Function of the model and the number of the step, from 0, called after each cut.
+            It compiles the model and trains it in place.
+        steps: Number of cuts, at least 1. Defaults to 3.
+        **options: Keyword arguments of `prune_channels`, with the defaults that they have there.
 
     Returns:
         The last model, trained.
 
     Raises:
-        TypeError: As for `prune_channels`.
-        ValueError: As for `prune_channels`.
+        TypeError: If `model` is no Keras model, an argument has the wrong type, or `amount` is a
+            `Latency`.
+        ValueError: If `steps` is below 1, or for any reason that `prune_channels` has.
     """
     if steps < 1:
         raise ValueError(f"`steps` must be at least 1. Received: {steps!r}")
@@ -136,9 +150,15 @@ def prune_channels_gradually(
             "Gradual pruning takes a share, `Macs` or `Parameters`. Prune to a `Latency` at once, "
             "and see what share of the MACs that leaves."
         )
-    options = {**_DEFAULTS, **options}
-    _check(amount, options["scope"], options["round_to"], options["most_of_a_group"])
-    groups = channel_groups(model, options["filters"], options["attention"])
+    known = [field.name for field in fields(_Options)]
+    if unknown := [name for name in options if name not in known]:
+        raise TypeError(
+            f"prune_channels_gradually has no argument {unknown[0]!r}. There are: "
+            f"{', '.join(known)}."
+        )
+    chosen = _Options(**options)
+    _check_amount(amount)
+    groups = channel_groups(model, chosen.filters, chosen.attention)
     originals = {(group.kind, group.producers): group.size for group in groups}
     if isinstance(amount, budgets.Macs | budgets.Parameters):
         original, wanted = budgets.cost(amount, model), budgets.limit(amount, model)
@@ -150,83 +170,78 @@ def prune_channels_gradually(
         part: float | Budget = 1 - share
         if isinstance(amount, budgets.Macs | budgets.Parameters):
             part = type(amount)(wanted if step == steps - 1 else int(original * share))
-        model = _prune(model, part, originals, **options)
+        model = _prune(model, part, chosen, originals)
         fine_tune(model, step)
     return model
 
 
-_DEFAULTS: dict[str, Any] = {
-    "importance": l2_norm,
-    "scope": "layer",
-    "filters": None,
-    "round_to": 1,
-    "most_of_a_group": 0.9,
-    "attention": "heads",
-}
+@dataclass(frozen=True)
+class _Options:
+    """The options of `prune_channels`, checked."""
+
+    importance: str | ChannelImportance = "l2_norm"
+    data: Any = None
+    loss: Any = None
+    scope: Scope = "layer"
+    filters: Filters = None
+    round_to: int = 1
+    max_pruning_ratio: float = 0.9
+    attention: Attention = "heads"
+
+    def __post_init__(self) -> None:
+        get(self.importance, self.data, self.loss)
+        if self.scope not in ("layer", "global"):
+            raise ValueError(f'`scope` is "layer" or "global". Received: {self.scope!r}')
+        round_to, ratio = self.round_to, self.max_pruning_ratio
+        if isinstance(round_to, bool) or not isinstance(round_to, int) or round_to < 1:
+            raise ValueError(f"`round_to` must be an int of at least 1. Received: {round_to!r}")
+        if not isinstance(ratio, int | float) or not 0 < ratio <= 1:
+            raise ValueError(
+                f"`max_pruning_ratio` must be above 0 and at most 1. Received: {ratio!r}"
+            )
 
 
 def _prune(
-    model: keras.Model,
-    amount: float | Budget,
-    originals: Sizes | None,
-    importance: ChannelImportance,
-    scope: Scope,
-    filters: Filters,
-    round_to: int,
-    most_of_a_group: float,
-    attention: Attention,
+    model: keras.Model, amount: float | Budget, options: _Options, originals: Sizes | None
 ) -> keras.Model:
-    """As `prune_channels`, with shares of what groups were originally."""
-    _check(amount, scope, round_to, most_of_a_group)
-    groups = channel_groups(model, filters, attention)
+    """Prune as `prune_channels`, with shares of the sizes that groups had originally."""
+    _check_amount(amount)
+    groups = channel_groups(model, options.filters, options.attention)
     model = groups.model
-    _check_prunable(model, groups)
+    if not groups.prunable:
+        raise ValueError(f"There is nothing to cut in {model.name!r}:\n{groups}")
+    check_finite(model)
+    importance = get(options.importance, options.data, options.loss)
     scores = _scores(importance, model, groups.prunable)
-    ranking = Ranking(groups, scores, round_to, most_of_a_group, originals)
+    ranking = Ranking(groups, scores, options.round_to, options.max_pruning_ratio, originals)
 
     def smaller(removed: Ids) -> keras.Model:
-        return cut(model, groups.coupling, removed)
+        return remove_units(model, groups.coupling, removed)
 
     if isinstance(amount, Latency):
         return _within_latency(model, amount, ranking, smaller)
     if isinstance(amount, budgets.Macs | budgets.Parameters):
         return _within(model, amount, ranking, smaller, groups)
-    return smaller(ranking.of_each(amount) if scope == "layer" else ranking.of_all(amount))
+    in_each = options.scope == "layer"
+    return smaller(ranking.of_each(amount) if in_each else ranking.of_all(amount))
 
 
-def _check(amount: object, scope: str, round_to: int, most_of_a_group: float) -> None:
-    if not isinstance(amount, budgets.Macs | budgets.Parameters | Latency):
-        if isinstance(amount, bool) or not isinstance(amount, int | float):
-            raise TypeError(
-                "`amount` must be a share of the units, 0 to 1, or a budget: budgets.Macs(...), "
-                f"budgets.Parameters(...) or budgets.Latency(...). Received: {amount!r}"
-            )
-        if not 0 <= amount < 1:
-            raise ValueError(f"`amount` must be at least 0 and below 1. Received: {amount!r}")
-    if scope not in ("layer", "global"):
-        raise ValueError(f'`scope` is "layer" or "global". Received: {scope!r}')
-    if isinstance(round_to, bool) or not isinstance(round_to, int) or round_to < 1:
-        raise ValueError(f"`round_to` must be an int of at least 1. Received: {round_to!r}")
-    if not isinstance(most_of_a_group, int | float) or not 0 < most_of_a_group <= 1:
-        raise ValueError(
-            f"`most_of_a_group` must be a share above 0. Received: {most_of_a_group!r}"
+def _check_amount(amount: object) -> None:
+    if isinstance(amount, Budget):
+        return
+    if isinstance(amount, bool) or not isinstance(amount, int | float):
+        raise TypeError(
+            "`amount` must be a share of the units, from 0 to below 1, or a budget: "
+            "budgets.Macs(...), budgets.Parameters(...) or budgets.Latency(...). "
+            f"Received: {amount!r}"
         )
-
-
-def _check_prunable(model: keras.Model, groups: ChannelGroups) -> None:
-    if not groups.prunable:
-        raise ValueError(f"There is nothing to cut in {model.name!r}:\n{groups}")
-    check_finite(model)
+    if not 0 <= amount < 1:
+        raise ValueError(f"`amount` must be at least 0 and below 1. Received: {amount!r}")
 
 
 def _scores(
     importance: ChannelImportance, model: keras.Model, groups: Sequence[ChannelGroup]
 ) -> list[npt.NDArray[np.float64]]:
-    if not callable(importance):
-        raise TypeError(
-            "`importance` is a function from tfcompress.importance, such as l2_norm or "
-            f"taylor(x, y). Received: {importance!r}"
-        )
     scores = [np.asarray(score, np.float64) for score in importance(model, groups)]
     if len(scores) != len(groups):
         raise ValueError(
@@ -249,7 +264,7 @@ def _within(
     smaller: Callable[[Ids], keras.Model],
     groups: ChannelGroups,
 ) -> keras.Model:
-    """The largest model within a budget: searched by estimates, then counted."""
+    """Return the largest model within a budget: searched by estimates, then counted."""
     wanted = budgets.limit(budget, model)
     if budgets.cost(budget, model) <= wanted:
         return smaller(ranking.lowest(0))
@@ -260,7 +275,7 @@ def _within(
         what = "multiply-accumulates" if isinstance(budget, budgets.Macs) else "parameters"
         raise ValueError(
             f"{model.name!r} cannot be cut to {wanted:,} {what}: the smallest possible is "
-            f"{possible:,}. Raise `most_of_a_group`, let `filters` mean more layers, or lower "
+            f"{possible:,}. Raise `max_pruning_ratio`, let `filters` select more layers, or lower "
             "`round_to`."
         )
     low, high, aim = 0, ranking.total, float(wanted)
@@ -286,38 +301,10 @@ def _within_latency(
     ranking: Ranking,
     smaller: Callable[[Ids], keras.Model],
 ) -> keras.Model:
-    wanted = budget.milliseconds if budget.most is None else budget.most
-    assert wanted is not None
-    console = Console(stderr=True)
-    with (
-        tempfile.TemporaryDirectory(prefix="tfcompress-") as folder,
-        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
-    ):
-        task = progress.add_task("Measuring candidates", total=_MEASUREMENTS + 1)
-        latency = budgets.Stopwatch(budget, model, folder)
+    """Return the largest model that is measured to be within a latency budget."""
 
-        def measure(count: int) -> tuple[keras.Model, float]:
-            candidate = smaller(ranking.lowest(count))
-            found = latency(candidate)
-            progress.advance(task)
-            return candidate, found
+    def reduced(reduction: float) -> keras.Model:
+        return smaller(ranking.lowest(int(reduction * ranking.total)))
 
-        best, least = measure(ranking.total)
-        if least > wanted:
-            unit = " ms" if budget.most is None else " times its own latency"
-            raise ValueError(
-                f"{model.name!r} cannot be cut to {wanted:.3g}{unit}: the smallest possible takes "
-                f"{least:.3g}{unit}. Raise `most_of_a_group`, or let `filters` mean more layers."
-            )
-        low, high = 0, ranking.total
-        for _ in range(_MEASUREMENTS):
-            middle = (low + high) // 2
-            candidate, found = measure(middle)
-            if found <= wanted:
-                best, high = candidate, middle
-            else:
-                low = middle
-    return best
-
-
-_MEASUREMENTS = 6  # to a 64th of the units: finer than the noise
+    advice = "Raise `max_pruning_ratio`, or let `filters` select more layers."
+    return reduced(least_reduction(budget, model, reduced, advice))

@@ -20,14 +20,15 @@ Sizes: TypeAlias = dict[tuple[str, tuple[str, ...]], int]
 
 
 class Ranking:
-    """Units in the order in which they are cut.
+    """Orders the units of all groups by score, and says which of them are cut.
 
     Args:
         groups: The groups of a model.
-        scores: For each that can be pruned, a score for each unit.
-        round_to: What is left of a group is a multiple of this, or all of it.
-        most_of_a_group: The share of a group that is cut at most.
-        originals: Sizes that shares are of, for groups that were cut before.
+        scores: For each group that can be pruned, an array with a score for each unit.
+        round_to: The size that is left of a group is a multiple of this, or the whole group.
+        max_pruning_ratio: The largest share of a group that is cut, above 0 and at most 1.
+        originals: Original sizes of groups that were cut before, which shares refer to. Defaults to
+            the sizes that the groups have.
     """
 
     def __init__(
@@ -35,14 +36,14 @@ class Ranking:
         groups: ChannelGroups,
         scores: Sequence[npt.NDArray[np.float64]],
         round_to: int,
-        most_of_a_group: float,
+        max_pruning_ratio: float,
         originals: Sizes | None = None,
     ) -> None:
         self.groups = groups.prunable
         self.orders = [np.argsort(score, kind="stable") for score in scores]
         known = originals or {}
         self.originals = [known.get((g.kind, g.producers), g.size) for g in self.groups]
-        least = [max(1, n - int(most_of_a_group * n + 1e-9)) for n in self.originals]
+        least = [max(1, n - int(max_pruning_ratio * n + 1e-9)) for n in self.originals]
         self.limits = [max(0, g.size - n) for g, n in zip(self.groups, least, strict=True)]
         self.round_to = round_to
         means = [score.mean() or 1.0 for score in scores]
@@ -56,11 +57,11 @@ class Ranking:
 
     @property
     def total(self) -> int:
-        """How many units there are."""
+        """Return the number of units in all groups."""
         return len(self.owners)
 
     def of_each(self, share: float) -> Ids:
-        """The lowest of each group, to cut a share of what it was originally."""
+        """Return the lowest-scoring units of each group: a share of its original size."""
         return self._removed(
             [
                 group.size - (n - int(share * n + 1e-9))
@@ -69,18 +70,27 @@ class Ranking:
         )
 
     def of_all(self, share: float) -> Ids:
-        """The lowest of all, to cut a share of what there was originally."""
+        """Return the lowest-scoring units of all groups: a share of their original sizes."""
         n = sum(self.originals)
         return self.lowest(self.total - (n - int(share * n + 1e-9)))
 
     def lowest(self, count: int) -> Ids:
-        """The lowest of all."""
+        """Return the lowest-scoring units of all groups, so many as `count` says."""
         return self._removed(self._counts(count))
 
     def lowest_within(self, count: int, cost: Callable[[Ids], float], most: float) -> Ids:
-        """The lowest of all, but for those that fit again: the highest are tried first.
+        """Return the lowest-scoring units, minus those that fit in the budget after rounding.
 
-        With `round_to`, several units go at once, and may have left room for others.
+        With `round_to`, several units are cut at once, and may leave room for others. The units
+        with the highest scores are given back first.
+
+        Args:
+            count: Number of lowest-scoring units to start with.
+            cost: Returns the cost of the model without some units.
+            most: The budget, in the unit of `cost`.
+
+        Returns:
+            The units to cut.
         """
         counts = self._counts(count)
         removed, full = self._removed(counts), set()
@@ -90,7 +100,7 @@ class Ranking:
             counts[group] -= 1
             fewer = self._removed(counts)
             if len(fewer) == len(removed):
-                continue  # what is left of the group was rounded up
+                continue  # Rounding keeps this unit anyway.
             if cost(fewer) <= most:
                 removed = fewer
             else:
@@ -99,7 +109,7 @@ class Ranking:
         return removed
 
     def _counts(self, count: int) -> list[int]:
-        """How many of each group are among the lowest."""
+        """Return how many units of each group are among the lowest-scoring."""
         counts = np.bincount(self.owners[: max(count, 0)], minlength=len(self.groups))
         return [int(number) for number in counts]
 
@@ -113,6 +123,6 @@ class Ranking:
                 left = min(math.ceil(left / self.round_to) * self.round_to, group.size)
             keep[group.roots[order[: group.size - left]]] = False
         for axis in self.axes:
-            if not keep[axis].any():  # of each half of a split, too, something stays
+            if not keep[axis].any():  # Each part of a split keeps a unit, too.
                 keep[axis[np.argmax(self.scores[axis])]] = True
         return np.flatnonzero(~keep)

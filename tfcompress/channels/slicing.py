@@ -1,4 +1,4 @@
-"""A smaller model: units taken out of a model's weights, and of what its layers say of them."""
+"""Build a smaller model: slice the weights, and change the sizes in the configs of the layers."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from tfcompress.channels.dependency.axes import index_parts
 from tfcompress.channels.dependency.units import FIXED, Coupling, Ids, Member
 from tfcompress.model.graph import Node, copy_layer, from_config, given_inputs, is_graph, rebuild
 
-__all__ = ["cut", "kept_shape", "kept_units"]
+__all__ = ["kept_shape", "kept_units", "remove_units"]
 
 Keep = npt.NDArray[np.bool_]
 
 
-def cut(model: keras.Model, coupling: Coupling, removed: Ids) -> keras.Model:
-    """A copy of a model without some units.
+def remove_units(model: keras.Model, coupling: Coupling, removed: Ids) -> keras.Model:
+    """Return a copy of a model without some units.
 
     Args:
         model: The model that `coupling` was found in. It stays as it is.
-        coupling: What belongs to which units.
-        removed: The units to take out, as in `ChannelGroup.roots`.
+        coupling: Says which axes of weights and which sizes belong to which units.
+        removed: The units to remove, as in `ChannelGroup.roots`.
 
     Returns:
         A functional model, not compiled.
     """
-    return _Cut(coupling, removed).build(model, None)
+    return _Slicer(coupling, removed).build(model, None)
 
 
 def kept_units(roots: Ids, removed: Ids) -> Keep:
-    """For each unit, whether it is kept.
+    """Return for each unit whether it is kept.
 
     Args:
-        roots: As `Coupling.roots` gives them.
-        removed: The units to take out.
+        roots: The roots of all units, from `Coupling.roots`.
+        removed: The units to remove.
 
     Returns:
         Array of bools.
@@ -48,11 +48,11 @@ def kept_units(roots: Ids, removed: Ids) -> Keep:
 
 
 def kept_shape(variable: keras.Variable, axes: list[Member], keep: Keep) -> tuple[int, ...]:
-    """The shape of a weight when only some units are kept.
+    """Return the shape of a weight when only some units are kept.
 
     Args:
         variable: The weight.
-        axes: Those of its axes that run over units.
+        axes: The axes of the weight that run over units.
         keep: For each unit, whether it is kept.
 
     Returns:
@@ -64,7 +64,7 @@ def kept_shape(variable: keras.Variable, axes: list[Member], keep: Keep) -> tupl
     return tuple(shape)
 
 
-class _Cut:
+class _Slicer:
     def __init__(self, coupling: Coupling, removed: Ids) -> None:
         self.coupling = coupling
         self.keep = kept_units(coupling.roots(), removed)
@@ -103,7 +103,7 @@ class _Cut:
         config = operation.get_config()
         sections = config.get("indices_or_sections")
         if sections is not None:
-            # Where a tensor was split evenly, parts may now differ.
+            # The parts of a tensor that was split evenly may now differ in size.
             *ends, _ = self.coupling.sizes[id(operation)].values()
             config["indices_or_sections"] = [int(self.keep[ids].sum()) for ids in ends]
         else:
@@ -128,7 +128,7 @@ class _Cut:
             self.set(config[name], tuple(rest), size)
 
     def value(self, variable: keras.Variable) -> npt.NDArray[Any]:
-        """What is left of a weight."""
+        """Return a weight without the units that are removed."""
         array = np.asarray(keras.ops.convert_to_numpy(variable))
         for member in self.members.get(id(variable), []):
             array = np.compress(self.keep[member.ids], array, member.axis)
@@ -153,7 +153,7 @@ class _Cut:
 
 
 def _unbuilt(config: Any) -> Any:
-    """A config without the shapes that inner layers were built with."""
+    """Return a config without the shapes that inner layers were built with."""
     if not isinstance(config, dict):
         return config
     return {key: _unbuilt(value) for key, value in config.items() if key != "build_config"}

@@ -5,25 +5,28 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from .amounts import SHARE, amount_of, with_amount
 from .errors import BadInput, CheckFailed
-from .options import FILE, OUTPUT, as_json, load, loading, on_delegate, on_threads, show
+from .options import FILE, OUTPUT, Registered, as_json, load, loading, show
 
 if TYPE_CHECKING:
     import keras
 
     from tfcompress.channels.dependency.build import Attention
-    from tfcompress.channels.importance import ChannelImportance
     from tfcompress.channels.prune import Scope
 
 __all__ = ["channels", "low_rank", "prune_channels", "report_qat", "summary"]
 
-SHARE = click.FloatRange(0, 1, min_open=True)
-BY_WEIGHTS = ("l2_norm", "l1_norm", "bn_scale")
-BY_DATA = ("taylor", "activation_mean", "activation_zeros")
+
+def _importances() -> list[str]:
+    import tfcompress as tfc
+
+    return tfc.importance.IMPORTANCES.names()
+
 
 filters = click.option(
     "--filters", metavar="REGEX", help="Searched in the paths of layers; default: all layers."
@@ -51,16 +54,6 @@ def _output(ctx: click.Context, parameter: click.Parameter, path: Path | None) -
     if path is not None and not path.parent.is_dir():
         raise click.BadParameter(f"the folder {path.parent} does not exist.")
     return path
-
-
-def _most(ctx: click.Context, parameter: click.Parameter, text: str | None) -> float | int | None:
-    """`0.5` is a share, `12000000` a number."""
-    try:
-        return None if text is None else float(text) if "." in text else int(text)
-    except ValueError as error:
-        raise click.BadParameter(
-            f"a share such as 0.5, or a whole number such as 12000000. Received: {text!r}"
-        ) from error
 
 
 @click.command(epilog="Example: tfcompress summary model.keras smaller.keras")
@@ -107,41 +100,18 @@ def channels(
 )
 @click.argument("model", type=FILE)
 @click.argument("output", type=OUTPUT, callback=_output)
-@click.option(
-    "--amount",
-    type=click.FloatRange(0, 1, max_open=True),
-    help="Share of the channels, units and heads to cut.",
-)
-@click.option(
-    "--macs",
-    metavar="MOST",
-    callback=_most,
-    help="Multiply-accumulates that are left at most: a share (0.5) or a number (12000000).",
-)
-@click.option(
-    "--parameters",
-    metavar="MOST",
-    callback=_most,
-    help="Parameters that are left at most: a share (0.5) or a number (100000).",
-)
-@click.option(
-    "--latency",
-    type=SHARE,
-    help="Share of the latency that is left at most, measured on --delegate.",
-)
-@on_delegate
-@on_threads
+@with_amount
 @click.option(
     "--importance",
-    type=click.Choice([*BY_WEIGHTS, *BY_DATA]),
-    default=BY_WEIGHTS[0],
+    type=Registered(_importances),
+    default="l2_norm",
     show_default=True,
-    help="What scores channels; the lowest are cut.",
+    help="What scores channels; the lowest are cut. taylor, activation_mean, l1_norm, ...",
 )
 @click.option(
     "--samples",
     type=FILE,
-    help=f".npz of samples by input name, for {', '.join(BY_DATA)}; for taylor with targets, y.",
+    help=".npz of samples by input name, for an importance by data; for taylor with targets, y.",
 )
 @click.option("--loss", help="For taylor, such as sparse_categorical_crossentropy.")
 @click.option(
@@ -154,11 +124,11 @@ def channels(
 @filters
 @round_to
 @click.option(
-    "--most-of-a-group",
+    "--max-pruning-ratio",
     type=SHARE,
     default=0.9,
     show_default=True,
-    help="Share of the channels of a layer that is cut at most.",
+    help="Largest share of the channels of a layer that is cut.",
 )
 @attention
 @as_json
@@ -166,10 +136,6 @@ def channels(
 def prune_channels(
     model: Path,
     output: Path,
-    amount: float | None,
-    macs: float | int | None,
-    parameters: float | int | None,
-    latency: float | None,
     delegate: str,
     threads: int | None,
     importance: str,
@@ -178,10 +144,11 @@ def prune_channels(
     scope: Scope,
     filters: str | None,
     round_to: int,
-    most_of_a_group: float,
+    max_pruning_ratio: float,
     attention: Attention,
     as_json: bool,
     unsafe: bool,
+    **amounts: float | int | None,
 ) -> None:
     """Cut the least important channels out of the .keras file MODEL; write the rest as OUTPUT.
 
@@ -189,34 +156,23 @@ def prune_channels(
     """
     import tfcompress as tfc
 
-    def on_this_machine(most: float) -> tfc.budgets.Latency:
-        return tfc.budgets.Latency(most, delegate=delegate, threads=threads)
-
-    chosen = [
-        made(most)
-        for made, most in (
-            (float, amount),
-            (tfc.budgets.Macs, macs),
-            (tfc.budgets.Parameters, parameters),
-            (on_this_machine, latency),
-        )
-        if most is not None
-    ]
-    if len(chosen) != 1:
-        raise click.UsageError("Give one of --amount, --macs, --parameters and --latency.")
-    if (importance in BY_DATA) != (samples is not None):
-        raise click.UsageError(f"--samples goes with --importance {', '.join(BY_DATA)}.")
-    if (importance == "taylor") != (loss is not None):
-        raise click.UsageError("--loss goes with --importance taylor.")
+    amount = amount_of(amounts, delegate, threads)
+    assert amount is not None
+    needs = tfc.importance.IMPORTANCES.needs(importance)
+    _check_goes_with(importance, "samples", samples, needs != "weights", ("data", "loss"))
+    _check_goes_with(importance, "loss", loss, needs == "loss", ("loss",))
     loaded = load(model, unsafe)
+    _check_loss(loss)
     smaller = tfc.prune_channels(
         loaded,
-        chosen[0],
-        importance=_importance(importance, loaded, samples, loss),
+        amount,
+        importance=importance,
+        data=None if samples is None else _data(loaded, samples, targets=needs == "loss"),
+        loss=loss,
         scope=scope,
         filters=filters,
         round_to=round_to,
-        most_of_a_group=most_of_a_group,
+        max_pruning_ratio=max_pruning_ratio,
         attention=attention,
     )
     _save(smaller, output)
@@ -225,43 +181,54 @@ def prune_channels(
         _say_written(output)
 
 
-def _importance(
-    name: str, model: keras.Model, samples: Path | None, loss: str | None
-) -> ChannelImportance:
-    import keras
+def _check_goes_with(
+    importance: str, option: str, value: object, needed: bool, needs: tuple[str, ...]
+) -> None:
+    import tfcompress as tfc
+
+    if needed and value is None:
+        raise click.UsageError(f"--importance {importance} needs --{option}.")
+    if value is not None and not needed:
+        names = ", ".join(tfc.importance.IMPORTANCES.names(*needs))
+        raise click.UsageError(
+            f"--{option} goes with --importance {names}. Received: --importance {importance}"
+        )
+
+
+def _data(model: keras.Model, samples: Path, targets: bool) -> Any:
+    """Return the inputs in a file, or inputs and targets."""
     import numpy as np
 
-    from tfcompress.channels import importance
     from tfcompress.model.samples import load_samples
     from tfcompress.model.signature import signature
 
-    function = getattr(importance, name)
-    if samples is None:
-        return cast("ChannelImportance", function)
     x = load_samples(samples, signature(model).inputs)
-    if name != "taylor":
-        return cast("ChannelImportance", function(x))
-    try:
-        keras.losses.get(loss)
-    except ValueError as error:
-        raise BadInput(
-            f"--loss {loss}: Keras has no such loss, and no module given does."
-        ) from error
+    if not targets:
+        return x
     with samples.open("rb") as stream:
         file = np.load(stream)
         if not isinstance(file, Mapping) or "y" not in file:
-            raise BadInput(f"{samples} has no targets: taylor wants an array named y.")
-        return cast("ChannelImportance", function(x, file["y"], loss))
+            raise BadInput(f"{samples} has no targets: --loss wants an array named y.")
+        return x, file["y"]
+
+
+def _check_loss(name: str | None) -> None:
+    import keras
+
+    try:
+        keras.losses.get(name)
+    except ValueError as error:
+        raise BadInput(
+            f"--loss {name}: Keras has no such loss, and no module given does."
+        ) from error
 
 
 @click.command(
     "low-rank", epilog="Example: tfcompress low-rank model.keras --energy 0.9 -o smaller.keras"
 )
 @click.argument("model", type=FILE)
+@with_amount
 @click.option("--energy", type=SHARE, help="Share of the energy that each kernel keeps at least.")
-@click.option("--ratio", type=SHARE, help="Rank as a share of the full rank.")
-@click.option("--parameters", type=SHARE, help="Share of the parameters that is left at most.")
-@click.option("--macs", type=SHARE, help="Share of the multiply-accumulates left at most.")
 @filters
 @round_to
 @click.option(
@@ -278,29 +245,29 @@ def _importance(
 @loading
 def low_rank(
     model: Path,
+    delegate: str,
+    threads: int | None,
     energy: float | None,
-    ratio: float | None,
-    parameters: float | None,
-    macs: float | None,
     filters: str | None,
     round_to: int,
     refine: int,
     output: Path | None,
     as_json: bool,
     unsafe: bool,
+    **amounts: float | int | None,
 ) -> None:
     """Show which layers of the .keras file MODEL can be several of low rank, and at what cost.
 
-    One of --energy, --ratio, --parameters and --macs says how ranks are chosen. With --output the
-    model is written, to be trained on.
+    One of --amount, --macs, --parameters, --latency and --energy says how ranks are chosen. With
+    --output the model is written, to be trained on.
     """
     import tfcompress as tfc
 
-    rules = {"energy": energy, "ratio": ratio, "parameters": parameters, "macs": macs}
-    if sum(share is not None for share in rules.values()) != 1:
-        raise click.UsageError("Give one of --energy, --ratio, --parameters and --macs.")
+    amount = amount_of(amounts, delegate, threads, ("energy", energy))
     loaded = load(model, unsafe)
-    plan = tfc.low_rank_plan(loaded, **rules, filters=filters, round_to=round_to, refine=refine)
+    plan = tfc.low_rank_plan(
+        loaded, amount, energy=energy, filters=filters, round_to=round_to, refine=refine
+    )
     show(plan, as_json)
     if output is not None:
         if not plan.factorized:

@@ -1,19 +1,16 @@
-"""How small a model is to become: in multiply-accumulates, parameters or milliseconds."""
+"""How large a compressed model may be: in multiply-accumulates, parameters or milliseconds."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 import keras
 
-from tfcompress import converters, edge
-
 from .summary import summary
 
-__all__ = ["Budget", "Latency", "Macs", "Parameters", "Stopwatch", "cost", "limit"]
+__all__ = ["Budget", "Latency", "Macs", "Parameters", "allowed", "cost", "limit"]
 
 
 @dataclass(frozen=True)
@@ -28,8 +25,8 @@ class Macs:
             as an int.
 
     Raises:
-        TypeError: It is no number.
-        ValueError: It is out of range.
+        TypeError: If `most` is no number.
+        ValueError: If `most` is out of range.
     """
 
     most: float | int
@@ -50,8 +47,8 @@ class Parameters:
             as an int.
 
     Raises:
-        TypeError: It is no number.
-        ValueError: It is out of range.
+        TypeError: If `most` is no number.
+        ValueError: If `most` is out of range.
     """
 
     most: float | int
@@ -65,20 +62,21 @@ class Latency:
     """At most so much time for one sample, measured on this machine with `edge.benchmark`.
 
     Each candidate is converted to float32 with a batch of one, and run in turns with the model
-    itself: the ratio of the two counts, which a noisy machine disturbs least.
+    itself. The ratio of the two is compared, because noise of the machine disturbs it least.
 
     >>> Latency(0.5, threads=2)
     Latency(most=0.5, milliseconds=None, delegate='xnnpack', threads=2)
 
     Args:
-        most: A share of the model's own latency, above 0 and at most 1.
-        milliseconds: Or the median time itself.
-        delegate: As in `edge.benchmark`.
-        threads: Likewise.
+        most: A share of the model's own latency, above 0 and at most 1. Give this or
+            `milliseconds`.
+        milliseconds: The median time for one sample, above 0. Give this or `most`.
+        delegate: What runs the ops, as in `edge.benchmark`. Defaults to `"xnnpack"`.
+        threads: Number of CPU threads, as in `edge.benchmark`. Defaults to None: one.
 
     Raises:
-        TypeError: Something is no number.
-        ValueError: Not just one of `most` and `milliseconds` is given, or it is out of range.
+        TypeError: If `most` or `milliseconds` is no number.
+        ValueError: If not exactly one of `most` and `milliseconds` is given, or it is out of range.
     """
 
     most: float | None = None
@@ -119,18 +117,58 @@ def _check(budget: Macs | Parameters) -> None:
         )
 
 
+def allowed(budget: Macs | Parameters, total: int) -> int:
+    """Return the number that a budget allows.
+
+    >>> allowed(Macs(0.5), 2_001), allowed(Macs(700), 2_001)
+    (1000, 700)
+
+    Args:
+        budget: A share or a number.
+        total: What the whole model costs, in the unit of the budget.
+
+    Returns:
+        A number of multiply-accumulates or parameters.
+    """
+    return budget.most if isinstance(budget.most, int) else int(budget.most * total)
+
+
 def limit(budget: Macs | Parameters, model: keras.Model) -> int:
-    """The number that a budget allows, of a certain model."""
-    if isinstance(budget.most, int):
-        return budget.most
-    return int(budget.most * cost(budget, model))
+    """Return the number that a budget allows for a model.
+
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    >>> limit(Parameters(0.5), model)
+    18
+
+    Args:
+        budget: A share or a number.
+        model: A built model.
+
+    Returns:
+        A number of multiply-accumulates or parameters.
+
+    Raises:
+        ValueError: If the multiply-accumulates of the model cannot be counted.
+    """
+    return budget.most if isinstance(budget.most, int) else allowed(budget, cost(budget, model))
 
 
 def cost(budget: Macs | Parameters, model: keras.Model) -> int:
-    """What a model costs, in the unit of a budget.
+    """Return what a model costs, in the unit of a budget.
+
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    >>> cost(Macs(0.5), model), cost(Parameters(0.5), model)
+    (32, 36)
+
+    Args:
+        budget: Says what is counted.
+        model: A built model.
+
+    Returns:
+        A number of multiply-accumulates or parameters.
 
     Raises:
-        ValueError: Its multiply-accumulates cannot be counted.
+        ValueError: If the multiply-accumulates of the model cannot be counted.
     """
     total = summary(model).total
     if isinstance(budget, Parameters):
@@ -141,39 +179,3 @@ def cost(budget: Macs | Parameters, model: keras.Model) -> int:
             "shows where. Use `Parameters` or `Latency`."
         )
     return total.macs
-
-
-class Stopwatch:
-    """Measures candidates for a latency budget, in turns with the model itself.
-
-    Args:
-        budget: Says what is measured: a share of the model's own latency, or milliseconds.
-        model: The model.
-        folder: Where the files go.
-    """
-
-    def __init__(self, budget: Latency, model: keras.Model, folder: str) -> None:
-        self.budget = budget
-        self.folder = Path(folder)
-        self.original = self._converted(model, "original")
-
-    def _converted(self, model: keras.Model, name: str) -> converters.Converted:
-        return converters.convert(model, self.folder / f"{name}.tflite", batch_size=1)
-
-    def __call__(self, candidate: keras.Model) -> float:
-        """What the budget limits, of a candidate.
-
-        Raises:
-            RuntimeError: It cannot be measured.
-        """
-        files = [self.original, self._converted(candidate, "candidate")]
-        results = edge.benchmark(files, self.budget.delegate, self.budget.threads)
-        for result in results:
-            if result.status != "ok":
-                raise RuntimeError(
-                    f"The latency of {candidate.name!r} cannot be measured with the delegate "
-                    f"{self.budget.delegate!r}: {result.reason}"
-                )
-        small = results[1]
-        assert small.median_ms is not None and small.speedup is not None
-        return small.median_ms if self.budget.most is None else 1 / small.speedup

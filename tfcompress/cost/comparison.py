@@ -1,19 +1,17 @@
-"""Two models side by side: what each layer costs before and after."""
+"""`Comparison`: what each layer costs in two models, before and after."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
 from difflib import SequenceMatcher
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rich import box
 from rich.table import Table
 
-from tfcompress.model.tables import as_text, scaled
+from tfcompress.model.tables import as_text, new_table, scaled
 
-if TYPE_CHECKING:
-    from .summary import LayerSummary, Summary
+from .layer_summary import LayerSummary, Summary
 
 __all__ = ["Comparison", "LayerComparison"]
 
@@ -22,12 +20,12 @@ COUNTS = ("parameters", "macs", "bytes")
 
 @dataclasses.dataclass(frozen=True)
 class LayerComparison:
-    """What one layer costs before and after.
+    """The costs of one layer before and after.
 
     Attributes:
         path: Names from the model down to the layer.
-        before: What it costs in the first model; None if it is not there.
-        after: What it costs in the second; None if it is not there.
+        before: Its costs in the first model; None if it is not there.
+        after: Its costs in the second model; None if it is not there.
     """
 
     path: str
@@ -36,7 +34,7 @@ class LayerComparison:
 
     @property
     def left(self) -> dict[str, float | None]:
-        """The share that is left of `"parameters"`, `"macs"` and `"bytes"`: after over before.
+        """Return after / before of `"parameters"`, `"macs"` and `"bytes"`.
 
         None where one of the two is missing or unknown, or where there was nothing before.
         """
@@ -47,7 +45,7 @@ class LayerComparison:
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields and `left`, ready for JSON."""
+        """Return the fields and `left`, ready for JSON."""
         parts = {"before": self.before, "after": self.after}
         shown = {name: part and part.to_dict() for name, part in parts.items()}
         return {"path": self.path, **shown, "left": self.left}
@@ -55,10 +53,10 @@ class LayerComparison:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Two models, layer by layer; layers are matched by their paths. Printing it gives a table.
+    """The costs of two models, layer by layer. Printing it gives a table.
 
-    `tfcompress.summary(before, after)` makes it. For one model that training changes in place,
-    take a summary before and one after:
+    Layers are matched by their paths. `tfcompress.summary(before, after)` makes a comparison of two
+    models. For one model that training changes in place, take a summary before and one after:
 
     >>> import keras, tfcompress
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="head")])
@@ -69,8 +67,8 @@ class Comparison:
     (4, 20, 1.0)
 
     Attributes:
-        before: The first model.
-        after: The second.
+        before: The costs of the first model.
+        after: The costs of the second model.
     """
 
     before: Summary
@@ -78,19 +76,20 @@ class Comparison:
 
     @property
     def total(self) -> LayerComparison:
-        """Everything added up."""
+        """Return the costs of all layers together."""
         return LayerComparison("Total", self.before.total, self.after.total)
 
     @property
     def layers(self) -> tuple[LayerComparison, ...]:
-        """Every layer of either model, however deep, without those inside it."""
+        """Return every layer of either model, at any depth, without the layers inside it."""
         return self._matched(self.before.layers, self.after.layers)
 
     def grouped(self, depth: int = 1) -> tuple[LayerComparison, ...]:
-        """The layers down to a depth, each with all that is inside it.
+        """Return the layers down to a depth, each with the costs of all layers inside it.
 
         Args:
-            depth: 1 for the layers of the models, 2 for theirs, and so on.
+            depth: 1 (the default) for the layers of the models, 2 for the layers inside those, and
+                so on.
 
         Returns:
             Tuple of `LayerComparison`.
@@ -100,7 +99,7 @@ class Comparison:
     def _matched(
         self, before: tuple[LayerSummary, ...], after: tuple[LayerSummary, ...]
     ) -> tuple[LayerComparison, ...]:
-        # What the model itself holds stands under its name, which may be another.
+        # The models' own weights have the models' names, which may differ.
         same_name = {self.before.name: self.after.name}
         first = {same_name.get(layer.path, layer.path): layer for layer in before}
         second = {layer.path: layer for layer in after}
@@ -113,7 +112,7 @@ class Comparison:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON: `before` and `after` (names), `total`, `layers`."""
+        """Return `before` and `after` (names), `total` and `layers`, ready for JSON."""
         return {
             "before": self.before.name,
             "after": self.after.name,
@@ -122,11 +121,12 @@ class Comparison:
         }
 
     def table(self, depth: int = 1, max_rows: int = 40) -> Table:
-        """A table of the layers that have parameters or multiply-accumulates.
+        """Return a table of the layers that have parameters or multiply-accumulates.
 
         Args:
-            depth: As in `grouped`.
-            max_rows: With more rows than this, the smallest layers share one.
+            depth: 1 (the default) for the layers of the models, 2 for the layers inside those, and
+                so on.
+            max_rows: With more rows than this, the smallest layers share one. Defaults to 40.
 
         Returns:
             `rich.table.Table`.
@@ -138,22 +138,19 @@ class Comparison:
             shown.append(self._together(f"{len(rest)} smaller layers", rest))
         total = self.total
         before, after = self.before.name, self.after.name
-        table = Table(
-            box=box.SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
-            pad_edge=False,
-            show_footer=True,
+        # In float models, the widths say nothing new.
+        widths = {*self.before.total.bits, *self.after.total.bits}
+        names = ("Parameters", "Zeros", "MACs", "Memory", "Bits")[: 5 if 8 in widths else 4]
+        table = new_table(
+            ("Layer", *names),
+            numbers=names,
+            wrap=True,
+            total=("Total", *_cells(total)[: len(names)]),
             title=before if before == after else f"{before} -> {after}",
             caption="Before -> after (share left); one number: the same; -: not there; ?: unknown. "
             "MACs: multiply-accumulates per sample. Memory: of the weights as they are now, not "
             "the size of a .tflite.",
         )
-        table.add_column("Layer", "Total", overflow="fold")
-        # Where all is float, the widths say nothing new.
-        widths = {*self.before.total.bits, *self.after.total.bits}
-        names = ("Parameters", "Zeros", "MACs", "Memory", "Bits")[: 5 if 8 in widths else 4]
-        for name, footer in zip(names, _cells(total), strict=False):
-            table.add_column(name, footer, justify="right")
         for row in shown:
             table.add_row(row.path, *_cells(row)[: len(names)])
         return table
@@ -179,7 +176,7 @@ def _costs(layer: LayerSummary | None) -> bool:
 
 
 def _largest(rows: list[LayerComparison], number: int) -> list[LayerComparison]:
-    """By parameters or multiply-accumulates, before or after, whichever stands out most."""
+    """Return the largest rows by their largest share of parameters or multiply-accumulates."""
     parts = [part for row in rows for part in (row.before, row.after) if part is not None]
     parameters = max((part.parameters for part in parts), default=0) or 1
     macs = max((part.macs or 0 for part in parts), default=0) or 1

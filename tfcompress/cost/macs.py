@@ -8,7 +8,9 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.backend.common import global_state
+
+from tfcompress.model.keras_private import layers_in_scope, traced_function
+from tfcompress.model.layers import all_layers
 
 __all__ = ["count_macs"]
 
@@ -16,7 +18,7 @@ _COUNTED = {
     *("Conv2D", "Conv3D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "Conv3DBackpropInputV2"),
     *("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum", "CudnnRNNV3"),
 }
-# What they compute cannot be seen from here.
+# Operations whose computation the graph does not show.
 _OPAQUE = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaCallModule", "CudnnRNN", "CudnnRNNV2"}
 
 Macs = dict[keras.layers.Layer, int | None]
@@ -27,19 +29,18 @@ Shape = tuple[int | None, ...]
 def count_macs(model: keras.Model, inputs: Any = None) -> Macs:
     """Count the multiply-accumulates of one inference on one sample, layer by layer.
 
-    The model is traced, not run, so whatever it computes is seen: raw `keras.ops`, custom layers,
-    subclassed models. Of each operation that the outputs depend on, this counts
+    The model is traced, not run, so raw `keras.ops`, custom layers and subclassed models count too.
+    The operations that the outputs depend on count as follows:
 
-    - a convolution: outputs x kernel height x width x input channels of its group; a depthwise one:
-      outputs x kernel height x width; a transposed one: inputs x kernel height x width x output
+    - A convolution: outputs x kernel height x width x input channels of its group. A depthwise one:
+      outputs x kernel height x width. A transposed one: inputs x kernel height x width x output
       channels. Positions in the padding count as any other.
-    - a matrix product: rows x columns x summed length; an `einsum` of two operands: the product of
+    - A matrix product: rows x columns x summed length. An `einsum` of two operands: the product of
       the sizes of all its axes.
-    - a loop (LSTM, GRU): its body times the number of steps, where that is known; where the loop
-      has an upper limit, that limit.
+    - A loop (LSTM, GRU): its body times the number of steps, or the loop's upper limit.
 
-    Everything else is 0: additions, activations, normalization, pooling, resizing, and looking up
-    in an `Embedding`. Python code inside the graph (`tf.py_function`) cannot be seen, and gives
+    Everything else is 0: additions, activations, normalization, pooling, resizing, and lookups in
+    an `Embedding`. Python code inside the graph (`tf.py_function`) cannot be seen, and counts as
     None.
 
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="head")])
@@ -48,25 +49,25 @@ def count_macs(model: keras.Model, inputs: Any = None) -> Macs:
 
     Args:
         model: A built model.
-        inputs: What the model is called with: arrays, or `keras.KerasTensor`s with the batch first;
-            a tuple is several arguments. Default: the model's own inputs, or the shapes that it
-            was built with.
+        inputs: Arguments to call the model with: arrays or `keras.KerasTensor`s with the batch
+            first; a tuple is several arguments. Defaults to None: the model's own inputs, or the
+            shapes that it was built with.
 
     Returns:
-        Multiply-accumulates by the innermost layer that computes them; a layer that computes none
-        is not there. None where a size is unknown.
+        Multiply-accumulates by the innermost layer that computes them, without layers that compute
+        none. None where a size is unknown.
 
     Raises:
-        ValueError: If the model cannot be traced.
+        ValueError: The model cannot be traced.
     """
     owners: dict[tf.Operation, keras.layers.Layer] = {}
-    known = set(model._flatten_layers())
+    known = set(all_layers(model))
 
     def note_owner(op: tf.Operation) -> str:
-        # Called at the birth of every operation, in functions and loop bodies too.
-        for scope in reversed(global_state.get_global_attribute("name_scope_stack") or ()):
-            if scope.caller in known:
-                owners[op] = scope.caller
+        # Called when an operation is created, in functions and loop bodies too.
+        for layer in layers_in_scope():
+            if layer in known:
+                owners[op] = layer
                 break
         return str(op.device)
 
@@ -88,7 +89,7 @@ def count_macs(model: keras.Model, inputs: Any = None) -> Macs:
 
 
 def _arguments(model: keras.Model, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any], int]:
-    """Positional and keyword arguments to trace the model with, and the batch in them."""
+    """Return positional and keyword arguments to trace the model with, and their batch size."""
     batches = []
 
     def spec(shape: Iterable[int | None], dtype: str) -> tf.TensorSpec:
@@ -126,7 +127,7 @@ def _arguments(model: keras.Model, inputs: Any) -> tuple[tuple[Any, ...], dict[s
 
 
 def _totals(graph: tf.Graph, owners: Owners, layer: keras.layers.Layer) -> Macs:
-    """What the outputs of a graph cost; operations that have no owner are the given layer's."""
+    """Return the costs of a graph's outputs; operations without an owner belong to `layer`."""
     totals: Macs = {}
     for op in _needed(graph):
         for owner, macs in _work(op, owners, owners.get(op, layer)).items():
@@ -136,7 +137,7 @@ def _totals(graph: tf.Graph, owners: Owners, layer: keras.layers.Layer) -> Macs:
 
 
 def _needed(graph: tf.Graph) -> set[tf.Operation]:
-    """The operations that a graph's outputs depend on."""
+    """Return the operations that a graph's outputs depend on."""
     needed: set[tf.Operation] = set()
     waiting = [tensor.op for tensor in graph.outputs]
     while waiting:
@@ -149,8 +150,7 @@ def _needed(graph: tf.Graph) -> set[tf.Operation]:
 
 def _work(op: tf.Operation, owners: Owners, owner: keras.layers.Layer) -> Macs:
     def inside(function: Any) -> Macs:
-        # There is no public way from an operation to the function that it calls.
-        return _totals(op.graph._get_function(function.name).graph, owners, owner)
+        return _totals(traced_function(op.graph, function.name), owners, owner)
 
     match op.type:
         case "While" | "StatelessWhile":
@@ -168,14 +168,14 @@ def _work(op: tf.Operation, owners: Owners, owner: keras.layers.Layer) -> Macs:
 
 
 def _either(branches: Sequence[Macs]) -> Macs:
-    """The cost of one of several branches: known if they all cost the same."""
+    """Return the cost of one of several branches, which is known if all cost the same."""
     layers = {layer for branch in branches for layer in branch}
     costs = {layer: {branch.get(layer, 0) for branch in branches} for layer in layers}
     return {layer: cost.pop() if len(cost) == 1 else None for layer, cost in costs.items()}
 
 
 def _steps(loop: tf.Operation) -> int | None:
-    """How often a loop runs at most; its second input says so."""
+    """Return how often a loop runs at most, which is its second input."""
     limit = loop.inputs[1]
     steps = tf.get_static_value(limit)
     if steps is None and limit.op.type == "Max":  # Keras' LSTM: the longest of constant lengths
@@ -214,9 +214,10 @@ def _macs(op: tf.Operation) -> int | None:
 
 
 def _undilated(op: tf.Operation, result: Shape) -> Shape:
-    """The sizes that a convolution puts out, some of which TensorFlow computes with padding.
+    """Return the output shape of a convolution, without the padding that dilation adds.
 
-    A dilated one is an ordinary one on parts of the input; it joins the results and crops them.
+    TensorFlow computes a dilated convolution as an ordinary one on parts of the input, and then
+    joins and crops the results.
     """
     readers = op.outputs[0].consumers()
     if [reader.type for reader in readers] == ["Squeeze"]:  # the axis that Conv1D adds

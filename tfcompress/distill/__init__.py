@@ -1,4 +1,4 @@
-"""Distillation: what a student learns from a teacher, on top of `keras.distillation`."""
+"""Distillation losses for `tfcompress.Distiller`, on top of `keras.distillation`."""
 
 from .losses import AttentionMaps, AttentionScores, Features
 from .soft_targets import SoftTargets

@@ -1,8 +1,7 @@
-"""`Distiller`: a student learns from labels and a teacher, and is compressed meanwhile."""
+"""`Distiller`: train a student on labels and a teacher, while it is compressed."""
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -10,8 +9,10 @@ from typing import Any, TypeAlias
 import keras
 from keras import ops
 
-from tfcompress.model.checks import check_built, check_finite
+from tfcompress.model.checks import check_built
+from tfcompress.model.keras_private import compiled_loss
 
+from .checks import check_losses, check_models
 from .features import Place, extract, layer_at
 from .soft_targets import SoftTargets
 
@@ -24,16 +25,16 @@ Losses: TypeAlias = (
 
 @keras.saving.register_keras_serializable("tfcompress")
 class Distiller(keras.distillation.Distiller):  # type: ignore[misc]
-    """Train a student on labels and on what a frozen teacher gives, in one objective.
+    """Train a student on labels and on the outputs of a frozen teacher, in one objective.
 
-    `student_loss_weight * labels + (1 - student_loss_weight) * sum(weight_i * distillation_i) +
-    penalties`: the last are the student's regularizers, such as L1 or `SmoothL0` set with
-    `regularize`.
+    The objective is `student_loss_weight * labels + (1 - student_loss_weight) * sum(weight_i *
+    distillation_i) + penalties`. The penalties are the student's regularizers, such as L1 or
+    `SmoothL0` set with `regularize`.
 
-    It is compiled and fitted as any model. Callbacks and functions of this package reach its
-    student alone, by the student's names of layers: `Prune`, `KeepZeros`, `regularize`,
+    Compile and fit it as any model. Callbacks and functions of this package act on its student
+    alone, by the names of the student's layers: `Prune`, `KeepZeros`, `regularize`,
     `FreezeRanges`, `FreezeBatchNorm`, `prune_weights`. The student may be from `quantize_aware`.
-    Afterwards `distiller.student` is the plain model that it was.
+    After training, `distiller.student` is still a plain model.
 
     >>> import numpy as np
     >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, "softmax")])
@@ -44,29 +45,30 @@ class Distiller(keras.distillation.Distiller):  # type: ignore[misc]
     >>> sorted(history.history)
     ['distillation_loss', 'loss', 'penalty', 'student_loss', 'total_loss']
 
-    **Beyond Keras' own**: `keras.distillation.Distiller` leaves out the student's regularizers and
-    sample weights; runs the student a second time, always as in training, where features are asked
-    for, so that batch normalization moves twice, and in `evaluate` too; and loads without its
-    optimizer. This one does not, and reads layers within nested models.
+    **Differences from Keras**: `keras.distillation.Distiller` ignores the student's regularizers
+    and sample weights. For features it runs the student a second time, always in training mode, so
+    that batch normalization updates twice, and in `evaluate` too. It loads without its optimizer.
+    This class does none of that, and also reads layers inside nested models.
 
-    **The teacher** runs as in inference. It is frozen for good, as Keras does it: set
+    **The teacher** runs in inference mode. As in Keras, it stays frozen afterwards: set
     `teacher.trainable = True` to train it again.
 
     Args:
         teacher: A built model.
         student: A built model with inputs and outputs of the same shapes and types.
-        distillation_losses: One or a list, from `tfcompress.distill` or `keras.distillation`.
-            Defaults to `SoftTargets()`.
-        distillation_loss_weights: A weight of each. Defaults to 1.
-        student_loss_weight: That of the labels' loss, 0 to 1. Defaults to 0.5. At 0, neither a loss
-            in `compile` nor labels are needed.
-        name: Defaults to "distiller".
-        **kwargs: As for any model. `dtype` defaults to the student's.
+        distillation_losses: A loss or a list of losses, from `tfcompress.distill` or
+            `keras.distillation`. Defaults to `SoftTargets()`.
+        distillation_loss_weights: A weight for each distillation loss, at least 0. Defaults to 1
+            for each.
+        student_loss_weight: Weight of the loss on the labels, 0 to 1. Defaults to 0.5. At 0,
+            neither a loss in `compile` nor labels are needed.
+        name: Name of the model. Defaults to "distiller".
+        **kwargs: Other arguments of `keras.Model`. `dtype` defaults to the student's.
 
     Raises:
         TypeError: An argument has the wrong type.
         ValueError: A model is not built; the two do not fit, are the same or share weights; the
-            teacher's weights hold NaN; a weight is out of range; or as the losses say.
+            teacher's weights hold NaN; a weight is out of range; or a loss does not fit the models.
 
     Reference:
         Hinton et al. 2015, https://arxiv.org/abs/1503.02531
@@ -82,40 +84,49 @@ class Distiller(keras.distillation.Distiller):  # type: ignore[misc]
         name: str = "distiller",
         **kwargs: Any,
     ) -> None:
-        _check_models(teacher, student)
+        check_models(teacher, student)
         losses = _as_list(SoftTargets() if distillation_losses is None else distillation_losses)
         weights = [1.0] * len(losses)
         if distillation_loss_weights is not None:
             weights = _as_list(distillation_loss_weights)
-        _check_losses(losses, weights, student_loss_weight)
+        check_losses(losses, weights, student_loss_weight)
+        for loss in losses:
+            loss.validate_model_compatibility(teacher, student)
+        places = (
+            [_place(loss, teacher, "teacher") for loss in losses],
+            [_place(loss, student, "student") for loss in losses],
+        )
+        readers = (_reader(teacher, places[0]), _reader(student, places[1]))
         kwargs.setdefault("dtype", student.dtype_policy)
-        super().__init__(teacher, student, losses, weights, student_loss_weight, name, **kwargs)
+        # Keras would make extractors for the losses, which run the student a second time. Without
+        # losses it makes none.
+        super().__init__(teacher, student, [], [], student_loss_weight, name, **kwargs)
+        self.distillation_losses = losses
+        self.distillation_loss_weights = weights
+        self._keys = [(_key(t), _key(s)) for t, s in zip(*places, strict=True)]
+        self._run_teacher, self._run_student = readers
         self.autocast = False  # The models cast their inputs themselves.
         projections = (getattr(loss, "projection", None) for loss in losses)
         self.projections = [layer for layer in projections if layer is not None]
         self.penalty_tracker = keras.metrics.Mean(name="penalty")
-        # Replicas of a strategy are traced in threads of their own, in turns.
+        # Each replica of a distribution strategy is traced in a thread of its own.
         self._latest = threading.local()
         self.built = True
-
-    def _create_multi_feature_extractors(self) -> None:
-        """Prepare to read both models, each in one pass; Keras' own would read the student anew."""
-        teacher = [_place(loss, self.teacher, "teacher") for loss in self.distillation_losses]
-        student = [_place(loss, self.student, "student") for loss in self.distillation_losses]
-        self._keys = [(_key(t), _key(s)) for t, s in zip(teacher, student, strict=True)]
-        self._run_teacher = _reader(self.teacher, teacher)
-        self._run_student = _reader(self.student, student)
 
     def compile(
         self, optimizer: Any = "adam", loss: Any = None, metrics: Any = None, **kwargs: Any
     ) -> None:
-        """Compile as any model; `loss` is that of the labels.
+        """Compile the model with a loss on the labels.
 
         Args:
-            optimizer: As in `keras.Model.compile`.
-            loss: Likewise. None only if `student_loss_weight` is 0.
-            metrics: Likewise.
-            **kwargs: Likewise.
+            optimizer: Keras optimizer, or its name. Defaults to "adam".
+            loss: Keras loss on the labels, or its name. None (the default) only if
+                `student_loss_weight` is 0.
+            metrics: List of Keras metrics, or their names. Defaults to None.
+            **kwargs: Other arguments of `keras.Model.compile`.
+
+        Raises:
+            ValueError: There is no `loss`, and `student_loss_weight` is above 0.
         """
         if loss is None and self.student_loss_weight > 0:
             raise ValueError(
@@ -125,12 +136,12 @@ class Distiller(keras.distillation.Distiller):  # type: ignore[misc]
         keras.Model.compile(self, optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compile as before it was saved."""
+        """Compile with the saved arguments, and build the optimizer."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """The student's predictions."""
+        """Return the student's predictions."""
         self._latest.outputs = self._run_student(inputs, training=training)
         return self._latest.outputs["output"]
 
@@ -142,23 +153,27 @@ class Distiller(keras.distillation.Distiller):  # type: ignore[misc]
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """The objective, a scalar.
+        """Return the objective, a scalar.
 
         Args:
             x: Inputs of both models.
-            y: Labels.
-            y_pred: What `call` gave for `x`.
-            sample_weight: Of the labels' loss.
-            training: Whether the student runs as in training, should `y_pred` be None.
+            y: Labels, or None if `student_loss_weight` is 0.
+            y_pred: The student's predictions for `x`. Defaults to None: they are computed.
+            sample_weight: Weights of the samples in the loss on the labels, or None.
+            training: Whether the student runs in training mode if `y_pred` is None. Defaults to
+                True.
         """
         if y_pred is None:
             y_pred = self(x, training=training)
         student = self._student_outputs(x, y_pred, training)
         replicas = self.distribute_strategy.num_replicas_in_sync
         labels = ops.zeros(())
-        if self.student_loss_weight > 0 and self._compile_loss is not None:
-            # Keras divides it by the number of replicas, as the optimizer adds up their gradients.
-            labels = ops.cast(self._compile_loss(y, y_pred, sample_weight), "float32") * replicas
+        if self.student_loss_weight > 0:
+            loss = compiled_loss(self, y, y_pred, sample_weight)
+            if loss is not None:
+                # Keras divides the loss by the number of replicas, because the optimizer adds up
+                # their gradients.
+                labels = ops.cast(loss, "float32") * replicas
         distillation = ops.zeros(())
         if self.student_loss_weight < 1:
             teacher = self._run_teacher(x, training=False)
@@ -180,7 +195,7 @@ class Distiller(keras.distillation.Distiller):  # type: ignore[misc]
         return total / replicas
 
     def _student_outputs(self, x: Any, y_pred: Any, training: bool) -> dict[str, Any]:
-        """What the student gave when it predicted `y_pred`: all of it, from that one pass."""
+        """Return all student outputs of the pass that predicted `y_pred`."""
         latest = getattr(self._latest, "outputs", None)
         self._latest.outputs = None
         if latest is not None:
@@ -199,10 +214,10 @@ def self_distiller(
     student_loss_weight: float = 0.5,
     **kwargs: Any,
 ) -> Distiller:
-    """A `Distiller` in which a model learns from a frozen copy of what it is now.
+    """Return a `Distiller` in which a model learns from a frozen copy of its present self.
 
-    So it can be pruned, and held to what it gave before. (For quantization-aware training, whose
-    student is another model anyway: `Distiller(model, quantize_aware(model))`.)
+    Use it to prune a model while it is trained to keep its outputs. For quantization-aware
+    training, whose student is another model: `Distiller(model, quantize_aware(model))`.
 
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, "softmax")])
     >>> distiller = self_distiller(model)
@@ -211,16 +226,19 @@ def self_distiller(
 
     Args:
         model: A built model, which becomes the student.
-        distillation_losses: As for `Distiller`.
-        distillation_loss_weights: As for `Distiller`.
-        student_loss_weight: As for `Distiller`.
-        **kwargs: As for `Distiller`.
+        distillation_losses: A loss or a list of losses, from `tfcompress.distill` or
+            `keras.distillation`. Defaults to `SoftTargets()`.
+        distillation_loss_weights: A weight for each distillation loss, at least 0. Defaults to 1
+            for each.
+        student_loss_weight: Weight of the loss on the labels, 0 to 1. Defaults to 0.5.
+        **kwargs: Other arguments of `Distiller`, such as `name`.
 
     Returns:
         The distiller, not compiled.
 
     Raises:
-        ValueError: The model cannot be copied; or as for `Distiller`.
+        ValueError: The model is not built or cannot be copied, a weight is out of range, or a loss
+            does not fit the model.
     """
     check_built(model)
     try:
@@ -247,56 +265,8 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _check_models(teacher: keras.Model, student: keras.Model) -> None:
-    check_built(teacher)
-    check_built(student)
-    shared = {id(variable) for variable in teacher.variables}
-    both = [variable.path for variable in student.variables if id(variable) in shared]
-    if teacher is student or both:
-        raise ValueError(
-            "Teacher and student are the same model, or share weights"
-            f"{': ' + ', '.join(both) if both else ''}. The teacher is frozen, so the student must "
-            "have its own; self_distiller(model) copies one."
-        )
-    for what in ("inputs", "outputs"):
-        counts = [len(getattr(model, what, None) or ()) for model in (teacher, student)]
-        if 0 not in counts and counts[0] != counts[1]:
-            raise ValueError(
-                f"The teacher {teacher.name!r} has {counts[0]} {what}, the student "
-                f"{student.name!r} {counts[1]}."
-            )
-    check_finite(teacher)
-
-
-def _check_losses(losses: list[Any], weights: list[Any], student_loss_weight: Any) -> None:
-    if not losses:
-        raise ValueError("`distillation_losses` is empty. Leave it out for SoftTargets().")
-    for loss in losses:
-        if not isinstance(loss, keras.distillation.DistillationLoss):
-            raise TypeError(
-                "`distillation_losses` holds instances of keras.distillation.DistillationLoss. "
-                f"Received: {loss!r}"
-            )
-    if len(weights) != len(losses):
-        raise ValueError(
-            f"There are {len(losses)} distillation losses and {len(weights)} weights of them. "
-            f"Received: distillation_loss_weights={weights}"
-        )
-    for weight in weights:
-        if not 0.0 <= weight < math.inf:
-            raise ValueError(
-                f"Weights of losses are numbers from 0. Received: "
-                f"distillation_loss_weights={weights}"
-            )
-    if not 0.0 <= student_loss_weight <= 1.0:
-        raise ValueError(
-            "`student_loss_weight` must be from 0 to 1. Received: "
-            f"student_loss_weight={student_loss_weight!r}"
-        )
-
-
 def _place(loss: Any, model: keras.Model, role: str) -> Place | None:
-    """Where a loss reads a model; None for its output."""
+    """Return where a loss reads a model, or None for the model's output."""
     if hasattr(loss, f"{role}_place"):
         place: Place | None = getattr(loss, f"{role}_place")(model)
         return place
@@ -311,9 +281,9 @@ def _key(place: Place | None) -> str:
 
 
 def _reader(model: keras.Model, places: Sequence[Place | None]) -> Callable[..., dict[str, Any]]:
-    """A function that runs a model and gives its output and what is at places, by `_key`.
+    """Return a function that runs a model and returns its output and the places', by `_key`.
 
-    Not a model, which Keras would track, and so save under its own name.
+    It is no model, because Keras would track a model and save it.
     """
     wanted = {_key(place): place for place in places if place is not None}
     if not wanted:

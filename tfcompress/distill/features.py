@@ -1,4 +1,4 @@
-"""What layers inside a model give, beside what the model gives."""
+"""Read the outputs of layers inside a model, and find out how a model ends."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from tfcompress.model.graph import Node, functional, is_graph, nodes, rebuild
+from tfcompress.model.keras_private import producer
 from tfcompress.model.quantized import LayerQuantizer, TensorQuantizer
 
 __all__ = ["End", "Place", "attention_at", "end", "extract", "layer_at", "output_of"]
@@ -25,11 +26,11 @@ _RESHAPING = (
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """What to take out of a model.
+    """A tensor inside a model.
 
     Attributes:
-        path: Of the layer: names of nested models and its own, joined by slashes.
-        scores: Whether its attention scores are meant, not its output.
+        path: Path of the layer: names of nested models and its own name, joined by slashes.
+        scores: Whether it is the layer's attention scores instead of its output. Defaults to False.
     """
 
     path: str
@@ -37,14 +38,14 @@ class Place:
 
 
 def extract(model: keras.Model, places: Mapping[str, Place]) -> keras.Model:
-    """A model over the same layers that gives `"output"`, and what is at `places`, by name.
+    """Return a model over the same layers whose outputs are `"output"` and the places, by name.
 
     Args:
         model: A functional or sequential model.
-        places: By name. Of a layer that is called more than once, the first call counts.
+        places: Places by name. If a layer is called more than once, its first call counts.
 
     Returns:
-        A functional model that shares all layers.
+        A functional model that shares all layers with `model`.
     """
     found: dict[str, Any] = {}
 
@@ -81,10 +82,10 @@ def extract(model: keras.Model, places: Mapping[str, Place]) -> keras.Model:
 
 
 class _WithScores(keras.layers.Layer):  # type: ignore[misc]
-    """A layer of attention that gives its scores too.
+    """An attention layer that also returns its scores.
 
-    Keras takes it that each call of a layer in a graph has as many outputs as its first one; hence
-    a layer of its own.
+    Keras assumes that each call of a layer in a graph has as many outputs as the first call, so
+    another layer is needed.
     """
 
     def __init__(self, layer: keras.layers.Layer) -> None:
@@ -101,18 +102,21 @@ class _WithScores(keras.layers.Layer):  # type: ignore[misc]
 
 
 def layer_at(model: keras.Model, name: str, role: str = "model") -> tuple[str, Node]:
-    """The layer of a name, nested models included, and its first call.
+    """Return the path and the first call of the layer with a name, also in nested models.
 
-    In a quantization-aware model the rounded output of a layer has that layer's name, or
-    "fake_quant_" before it; either is found by the layer's.
+    In a quantization-aware model, the rounded output of a layer has the layer's name, with or
+    without "fake_quant_" before it. It is found by the layer's name.
 
     Args:
         model: A functional or sequential model.
-        name: The layer's path, or its own name if only one has it.
-        role: What to call the model in an error.
+        name: The layer's path, or its own name if only one layer has it.
+        role: What to call the model in an error. Defaults to "model".
+
+    Returns:
+        The path and the node.
 
     Raises:
-        ValueError: The model has no graph, or there is no such layer, or several.
+        ValueError: The model has no graph, or no layer or several layers have the name.
     """
     found = dict(_places(model))
     prefix, slash, own = name.rpartition("/")
@@ -134,14 +138,16 @@ def layer_at(model: keras.Model, name: str, role: str = "model") -> tuple[str, N
 
 
 def attention_at(model: keras.Model, name: str, role: str = "model") -> tuple[str, Node]:
-    """As `layer_at`, of a layer of attention, which may be quantization-aware.
+    """Return the path and the first call of the attention layer with a name.
+
+    The layer may be quantization-aware.
 
     Raises:
-        ValueError: As for `layer_at`, or the layer is none that has attention scores.
+        ValueError: No layer or several layers have the name, or the layer has no attention scores.
     """
     path, node = layer_at(model, name, role)
     if isinstance(node.operation, TensorQuantizer):
-        # It has the layer's name, and comes after it.
+        # The rounding has the layer's name, and follows it.
         path, node = _before(model, path, node)
     layer = node.operation.layer if isinstance(node.operation, LayerQuantizer) else node.operation
     if not isinstance(layer, _ATTENTION):
@@ -153,10 +159,10 @@ def attention_at(model: keras.Model, name: str, role: str = "model") -> tuple[st
 
 
 def output_of(model: keras.Model, name: str | None, role: str = "model") -> Any:
-    """The symbolic output of a layer, or the model's own of None.
+    """Return the symbolic output of the layer with a name, or of the model if it is None.
 
     Raises:
-        ValueError: As for `layer_at`; or there are several outputs.
+        ValueError: No layer or several layers have the name, or there are several outputs.
     """
     if name is None:
         outputs = list(functional(model).outputs)
@@ -170,19 +176,19 @@ def output_of(model: keras.Model, name: str | None, role: str = "model") -> Any:
 
 
 def ends(model: keras.Model) -> list[str]:
-    """Names of the layers that the model's outputs come from."""
-    return [tensor._keras_history.operation.name for tensor in functional(model).outputs]
+    """Return the names of the layers that the model's outputs come from."""
+    return [producer(tensor).name for tensor in functional(model).outputs]
 
 
 @dataclasses.dataclass(frozen=True)
 class End:
-    """How a model ends, or a layer.
+    """How a model or a layer ends.
 
     Attributes:
-        place: Where its output is before int8 rounds it; None for the model's output as it is.
-        activation: Name of the activation there: `"softmax"`, `"linear"` of a layer with a kernel,
-            any other, or `""` if that cannot be told.
-        rounded: Whether what the activation gave is rounded to int8 at that place all the same.
+        place: Where the output is before it is rounded to int8; None for the model's output.
+        activation: Name of the activation there: `"softmax"`, `"linear"` after a layer with a
+            kernel, another name, or `""` if it is unknown.
+        rounded: Whether the activation's output is rounded to int8 before that place.
     """
 
     place: Place | None
@@ -191,18 +197,18 @@ class End:
 
 
 def end(model: keras.Model, name: str | None, role: str = "model") -> End:
-    """How a model ends, or a layer.
+    """Return how a model or one of its layers ends.
 
     Args:
         model: A model.
-        name: Of the layer; None for the model's only output.
-        role: What to call the model in an error.
+        name: Name of the layer; None for the model's single output.
+        role: What to call the model in an error. Defaults to "model".
 
     Returns:
         The end.
 
     Raises:
-        ValueError: As for `output_of`.
+        ValueError: No layer or several layers have the name, or there are several outputs.
     """
     if name is None and not (isinstance(model, keras.Sequential) or is_graph(model)):
         return End(None, "")
@@ -230,7 +236,7 @@ def end(model: keras.Model, name: str | None, role: str = "model") -> End:
 
 
 def _activation(node: Node) -> str | None:
-    """Of the last layer in a call that changes values, if there is one."""
+    """Return the activation of the last layer in a call that changes values, or None."""
     operation = node.operation
     layers = [operation]
     if isinstance(operation, LayerQuantizer):
@@ -248,7 +254,7 @@ def _activation_of(layer: Any, rank: int) -> str | None:
     if kind in ("Softmax", "LogSoftmax"):
         if getattr(layer, "axis", -1) not in (-1, rank - 1):
             return ""
-        # The logarithm of a softmax is as good as logits: they differ by a constant.
+        # The logarithm of a softmax differs from the logits by a constant, so it serves as logits.
         return "softmax" if kind == "Softmax" else "linear"
     activation = getattr(layer, "activation", None)
     if activation is keras.activations.linear:
@@ -257,7 +263,7 @@ def _activation_of(layer: Any, rank: int) -> str | None:
 
 
 def _before(model: keras.Model, path: str, node: Node) -> tuple[str, Node]:
-    """The call that the first input of a call comes from, and its path."""
+    """Return the path and the call that the first input of a call comes from."""
     prefix, slash, _ = path.rpartition("/")
     around = layer_at(model, prefix)[1].operation if prefix else model
     for other in nodes(around):

@@ -1,7 +1,7 @@
-"""What a student learns from its teacher: losses for `tfcompress.Distiller`.
+"""Distillation losses on pairs of layers, for `tfcompress.Distiller`.
 
-Each is a `keras.distillation.DistillationLoss`, for one pair of layers; give the `Distiller` a list
-of them. Keras' own may be in that list too.
+Each is a `keras.distillation.DistillationLoss` for one pair of layers. Give the `Distiller` a list
+of them; Keras' own losses may be in the list too.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ __all__ = ["AttentionMaps", "AttentionScores", "Features"]
 
 @keras.saving.register_keras_serializable("tfcompress")
 class Features(keras.distillation.FeatureDistillation):  # type: ignore[misc]
-    """What a layer of the teacher gives, be the student's as wide or not.
+    """Distill the features of a layer of the teacher.
 
-    Keras' FeatureDistillation, with a linear projection of the student's features to the teacher's
-    width where they are not as wide, because channels were pruned say. It trains along with the
-    student and is thrown away with the `Distiller`, which it needs: `keras.distillation.Distiller`
-    would not train it. So FitNets hints are distilled, and the hidden states and embeddings of
+    This is Keras' FeatureDistillation with a linear projection of the student's features to the
+    teacher's width, where the widths differ, for instance after channel pruning. The projection
+    trains along with the student and belongs to the `Distiller`; `keras.distillation.Distiller`
+    would not train it. Use it for the hints of FitNets, and for hidden states and embeddings of
     transformers (TinyBERT).
 
     >>> features = Features("block_2", "block_2")
@@ -33,9 +33,10 @@ class Features(keras.distillation.FeatureDistillation):  # type: ignore[misc]
     Args:
         teacher_layer_name: Layer of the teacher: its name, or its path if it is in a nested model.
             Defaults to None, the output.
-        student_layer_name: Likewise of the student.
-        loss: Loss or its name, the mean of which counts. Defaults to `"mse"`. FitNets' own formula
-            has the sum, and half of it: what is the same but for the weight.
+        student_layer_name: Layer of the student: its name, or its path if it is in a nested model.
+            Defaults to None, the output.
+        loss: Keras loss or its name; its mean counts. Defaults to `"mse"`. The formula of FitNets
+            has half of the sum instead, which differs by a factor.
 
     Raises:
         ValueError: When the distiller is made: there is no such layer, or the features differ in
@@ -56,7 +57,7 @@ class Features(keras.distillation.FeatureDistillation):  # type: ignore[misc]
         self.projection: keras.layers.Dense | None = None
 
     def validate_model_compatibility(self, teacher: keras.Model, student: keras.Model) -> None:
-        """Raise if the features do not fit; make the projection if they need one."""
+        """Raise if the features do not fit, and make the projection if the widths differ."""
         wide, narrow = _outputs(self, teacher, student)
         _check_shapes(self, wide, narrow)
         if self.projection is not None:
@@ -71,11 +72,11 @@ class Features(keras.distillation.FeatureDistillation):  # type: ignore[misc]
             self.projection.build((None, narrow[-1]))
 
     def compute_loss(self, teacher_outputs: Any, student_outputs: Any, **kwargs: Any) -> Any:
-        """The loss, a scalar.
+        """Return the loss, a scalar.
 
         Args:
-            teacher_outputs: Features `(..., teacher's width)`.
-            student_outputs: Features `(..., student's width)`.
+            teacher_outputs: Features of the teacher, `(..., teacher's width)`.
+            student_outputs: Features of the student, `(..., student's width)`.
             **kwargs: Not used.
         """
         student = ops.cast(student_outputs, "float32")
@@ -85,7 +86,7 @@ class Features(keras.distillation.FeatureDistillation):  # type: ignore[misc]
 
 
 class _Pair(keras.distillation.DistillationLoss):  # type: ignore[misc]
-    """A loss on a layer of the teacher and one of the student, without other arguments."""
+    """A loss on a layer of the teacher and a layer of the student, without other arguments."""
 
     def __init__(self, teacher_layer_name: str, student_layer_name: str) -> None:
         for name in (teacher_layer_name, student_layer_name):
@@ -98,7 +99,7 @@ class _Pair(keras.distillation.DistillationLoss):  # type: ignore[misc]
         self.student_layer_name = student_layer_name
 
     def get_config(self) -> dict[str, Any]:
-        """All arguments."""
+        """Return all arguments."""
         return {
             "teacher_layer_name": self.teacher_layer_name,
             "student_layer_name": self.student_layer_name,
@@ -106,19 +107,19 @@ class _Pair(keras.distillation.DistillationLoss):  # type: ignore[misc]
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
-        """The loss again."""
+        """Return the loss of a config from `get_config`."""
         return cls(**config)
 
 
 @keras.saving.register_keras_serializable("tfcompress")
 class AttentionMaps(_Pair):
-    """Where in an image the features of a convolution are large: attention transfer.
+    """Distill where in an image the features of a convolution are large: attention transfer.
 
-    The map of a layer is the sum of squares over its channels, at each position, and has length 1
-    over all of them. The loss is the squared distance of the teacher's map and the student's, the
-    mean over the samples, from 0 to 2. Widths may differ; heights and widths of the images may not.
-    (The paper has the distance itself, whose gradient does not exist where the maps agree, as in
-    self-distillation at its start. The authors' program squares it too.)
+    The map of a layer is the sum of squares over its channels at each position, scaled to length 1
+    over all positions. The loss is the squared distance between the maps of teacher and student,
+    from 0 to 2, and the mean over the samples. The numbers of channels may differ; the positions
+    may not. The paper has the distance itself, which has no gradient where the maps are equal, as
+    in self-distillation at its start. The authors' code squares it too.
 
     >>> import numpy as np
     >>> maps = AttentionMaps("stage_2", "stage_2")
@@ -130,10 +131,11 @@ class AttentionMaps(_Pair):
     Args:
         teacher_layer_name: Layer of the teacher, channels last: its name, or its path if it is in a
             nested model.
-        student_layer_name: Likewise of the student.
+        student_layer_name: Layer of the student, channels last: its name, or its path if it is in a
+            nested model.
 
     Raises:
-        TypeError: A name is none.
+        TypeError: A name is no string.
         ValueError: When the distiller is made: there is no such layer, or the positions differ.
 
     Reference:
@@ -148,11 +150,12 @@ class AttentionMaps(_Pair):
             raise ValueError(f"{_names(self)} needs features with positions. Received: {wide}")
 
     def compute_loss(self, teacher_outputs: Any, student_outputs: Any, **kwargs: Any) -> Any:
-        """The loss, a scalar.
+        """Return the loss, a scalar.
 
         Args:
-            teacher_outputs: Features `(samples, *positions, channels)`.
-            student_outputs: Likewise, with any number of channels.
+            teacher_outputs: Features of the teacher, `(samples, *positions, channels)`.
+            student_outputs: Features of the student, `(samples, *positions, channels)`, with any
+                number of channels.
             **kwargs: Not used.
         """
         difference = _attention_map(teacher_outputs) - _attention_map(student_outputs)
@@ -161,12 +164,12 @@ class AttentionMaps(_Pair):
 
 @keras.saving.register_keras_serializable("tfcompress")
 class AttentionScores(_Pair):
-    """Which position attends to which, in layers of attention.
+    """Distill which position attends to which in an attention layer.
 
-    The mean squared difference of the attention probabilities (after the softmax), over samples,
-    heads and pairs of positions. If the numbers of heads differ, because heads were pruned say,
-    their means over the heads are compared. (TinyBERT compares the scores before the softmax, which
-    Keras' layers do not give.)
+    The loss is the mean squared difference of the attention probabilities (after the softmax), over
+    samples, heads and pairs of positions. If the numbers of heads differ, for instance after head
+    pruning, the means over the heads are compared. TinyBERT compares the scores before the softmax,
+    which Keras' layers do not return.
 
     >>> AttentionScores("block_1/attention", "block_1/attention").get_config()
     {'teacher_layer_name': 'block_1/attention', 'student_layer_name': 'block_1/attention'}
@@ -174,18 +177,20 @@ class AttentionScores(_Pair):
     Args:
         teacher_layer_name: A MultiHeadAttention or GroupQueryAttention of the teacher: its name, or
             its path if it is in a nested model. It need not return its scores.
-        student_layer_name: Likewise of the student, quantization-aware or not.
+        student_layer_name: A MultiHeadAttention or GroupQueryAttention of the student,
+            quantization-aware or not: its name, or its path if it is in a nested model.
 
     Raises:
-        TypeError: A name is none.
-        ValueError: When the distiller is made: there is no such layer of attention.
+        TypeError: A name is no string.
+        ValueError: When the distiller is made: there is no such attention layer, or the positions
+            differ.
 
     Reference:
         Jiao et al. 2020, https://arxiv.org/abs/1909.10351
     """
 
     def validate_model_compatibility(self, teacher: keras.Model, student: keras.Model) -> None:
-        """Raise if there are no such layers, or positions differ."""
+        """Raise if there are no such layers, or the positions differ."""
         first, second = (
             tuple(attention_at(model, name, role)[1].tensors[0].shape)
             for model, name, role in _roles(self, teacher, student)
@@ -193,19 +198,21 @@ class AttentionScores(_Pair):
         _check_shapes(self, first, second)
 
     def teacher_place(self, teacher: keras.Model) -> Place:
-        """Where to read the teacher."""
+        """Return where to read the teacher."""
         return Place(attention_at(teacher, self.teacher_layer_name)[0], scores=True)
 
     def student_place(self, student: keras.Model) -> Place:
-        """Where to read the student."""
+        """Return where to read the student."""
         return Place(attention_at(student, self.student_layer_name)[0], scores=True)
 
     def compute_loss(self, teacher_outputs: Any, student_outputs: Any, **kwargs: Any) -> Any:
-        """The loss, a scalar.
+        """Return the loss, a scalar.
 
         Args:
-            teacher_outputs: Attention probabilities `(samples, heads, queries, keys)`.
-            student_outputs: Likewise.
+            teacher_outputs: Attention probabilities of the teacher, `(samples, heads, queries,
+                keys)`.
+            student_outputs: Attention probabilities of the student, `(samples, heads, queries,
+                keys)`, with any number of heads.
             **kwargs: Not used.
         """
         teacher, student = (ops.cast(x, "float32") for x in (teacher_outputs, student_outputs))
@@ -215,7 +222,7 @@ class AttentionScores(_Pair):
 
 
 def _attention_map(features: Any) -> Any:
-    """`(samples, positions)`, of length 1; all zero where the features are."""
+    """Return `(samples, positions)`, of length 1; all zero where the features are."""
     energy = ops.sum(ops.square(ops.cast(features, "float32")), axis=-1)
     energy = ops.reshape(energy, (ops.shape(energy)[0], -1))
     length = ops.sum(ops.square(energy), axis=-1, keepdims=True)

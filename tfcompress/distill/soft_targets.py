@@ -1,4 +1,4 @@
-"""`SoftTargets`: what a student learns from its teacher's outputs."""
+"""`SoftTargets`: distill the outputs of the teacher."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from .features import Place, end, output_of
 __all__ = ["SoftTargets"]
 
 _FLOOR = 1e-30  # Below any probability that matters; its logarithm and 1 / it are finite.
-_HALF_A_STEP = 1 / 512  # Of probabilities in int8.
+_HALF_A_STEP = 1 / 512  # half a step of probabilities in int8
 _ENDS = {"softmax": False, "linear": True}
 
 
 @keras.saving.register_keras_serializable("tfcompress")
 class SoftTargets(keras.distillation.DistillationLoss):  # type: ignore[misc]
-    """The teacher's probabilities, softened by a temperature.
+    """Distill the teacher's probabilities, softened by a temperature.
 
-    `T² KL(softmax(z_teacher / T) || softmax(z_student / T))`, the mean over all but the last axis.
-    The factor T² keeps the gradient's size as T changes, and so its balance with the labels' loss.
+    The loss is `T² KL(softmax(z_teacher / T) || softmax(z_student / T))`, the mean over all but the
+    last axis. The factor T² keeps the gradient's size, and so the balance with the loss on the
+    labels, as T changes.
 
-    Models may end in a softmax or in logits `z`, each as it likes: the logarithm of a softmax's
-    output is as good as the logits, for softmax does not see a constant added to all. (To divide
-    the probabilities themselves by T would make them all nearly alike.)
+    Each model may end in a softmax or in logits `z`. The logarithm of a softmax's output serves as
+    logits, because softmax ignores a constant that is added to all logits.
 
     >>> import numpy as np
     >>> soft = SoftTargets(temperature=2.0, from_logits=True)
@@ -34,21 +34,22 @@ class SoftTargets(keras.distillation.DistillationLoss):  # type: ignore[misc]
     >>> round(float(soft.compute_loss(teacher, student)), 4)
     0.4438
 
-    Where a quantization-aware student rounds its output to int8, the loss reads it before that:
-    the steps of 1/256 have no logarithm at zero. (Where it cannot, as a Reshape comes after, all
-    probabilities count as at least half a step.)
+    If a quantization-aware student rounds its output to int8, the loss reads the output before
+    rounding, because the logarithm of a rounded zero is infinite. Where it cannot, because a
+    Reshape follows, all probabilities count as at least half a step of 1/256.
 
     Args:
-        temperature: T, above 0. Defaults to 3.
-        from_logits: Whether the models give logits. Defaults to None: read off how each ends.
-        teacher_layer_name: Layer to read instead of the teacher's output, such as one of several
-            outputs: its name, or its path if it is in a nested model.
-        student_layer_name: Likewise in the student.
+        temperature: The temperature T, above 0. Defaults to 3.
+        from_logits: Whether the models' outputs are logits. Defaults to None: it is read from the
+            last layers of each model.
+        teacher_layer_name: Layer of the teacher to read instead of the output, such as one of
+            several outputs: its name, or its path if it is in a nested model. Defaults to None.
+        student_layer_name: Layer of the student to read instead of the output: its name, or its
+            path if it is in a nested model. Defaults to None.
 
     Raises:
-        ValueError: `temperature` is not above 0. When the distiller is made: the models do not end
-            as `from_logits` says, or None was given and it cannot be told; or there is no such
-            layer.
+        ValueError: `temperature` is not above 0. When the distiller is made: a model ends otherwise
+            than `from_logits` says, or it is None and cannot be read; or there is no such layer.
 
     Reference:
         Hinton et al. 2015, https://arxiv.org/abs/1503.02531
@@ -77,7 +78,7 @@ class SoftTargets(keras.distillation.DistillationLoss):  # type: ignore[misc]
         self._floor = _FLOOR
 
     def validate_model_compatibility(self, teacher: keras.Model, student: keras.Model) -> None:
-        """Find out how the models end, and raise if that does not fit."""
+        """Read how the models end, and raise if that does not fit."""
         first, second = (
             (self._are_logits(model, name, role), end(model, name).rounded)
             for model, name, role in (
@@ -118,19 +119,19 @@ class SoftTargets(keras.distillation.DistillationLoss):  # type: ignore[misc]
         return logits
 
     def student_place(self, student: keras.Model) -> Place | None:
-        """Where to read the student: before int8 rounds its output."""
+        """Return where to read the student: before its output is rounded to int8."""
         return end(student, self.student_layer_name).place
 
     def teacher_place(self, teacher: keras.Model) -> Place | None:
-        """Where to read the teacher."""
+        """Return where to read the teacher."""
         return end(teacher, self.teacher_layer_name).place
 
     def compute_loss(self, teacher_outputs: Any, student_outputs: Any, **kwargs: Any) -> Any:
-        """The loss, a scalar.
+        """Return the loss, a scalar.
 
         Args:
-            teacher_outputs: Logits or probabilities `(..., classes)`.
-            student_outputs: Likewise.
+            teacher_outputs: Logits or probabilities of the teacher, `(..., classes)`.
+            student_outputs: Logits or probabilities of the student, `(..., classes)`.
             **kwargs: Not used.
         """
         teacher, student = (
@@ -149,7 +150,7 @@ class SoftTargets(keras.distillation.DistillationLoss):  # type: ignore[misc]
         return outputs if logits else ops.log(ops.maximum(outputs, self._floor))
 
     def get_config(self) -> dict[str, Any]:
-        """All arguments."""
+        """Return all arguments."""
         return {
             "temperature": self.temperature,
             "from_logits": self.from_logits,
@@ -159,5 +160,5 @@ class SoftTargets(keras.distillation.DistillationLoss):  # type: ignore[misc]
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> SoftTargets:
-        """The loss again."""
+        """Return the loss of a config from `get_config`."""
         return cls(**config)

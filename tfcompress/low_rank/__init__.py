@@ -1,1 +1,1 @@
-"""Replace kernels by products of smaller ones."""
+"""Replace the kernels of a model by products of smaller ones."""

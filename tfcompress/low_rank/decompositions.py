@@ -13,10 +13,10 @@ Array: TypeAlias = npt.NDArray[Any]
 
 
 def svd(matrix: Array, rank: int) -> tuple[Array, Array]:
-    """The best approximation of a matrix by a product of two thin ones.
+    """Return the best approximation of a matrix by a product of two thin ones.
 
-    What is lost are the smallest singular values (Eckart & Young 1936). The square root of each
-    that stays goes to either factor, so that both have values of the same size.
+    The smallest singular values are lost (Eckart & Young 1936). Each factor gets the square root of
+    those that stay, so that both have values of one size.
 
     >>> left, right = svd(np.outer([1.0, 2.0, 3.0], [4.0, 5.0]), rank=1)
     >>> left.shape, right.shape
@@ -27,8 +27,8 @@ def svd(matrix: Array, rank: int) -> tuple[Array, Array]:
            [12., 15.]])
 
     Args:
-        matrix: Of shape `(rows, columns)`.
-        rank: From 1 to the smaller of both.
+        matrix: Array of shape `(rows, columns)`.
+        rank: From 1 to the smaller of `rows` and `columns`.
 
     Returns:
         Arrays of shapes `(rows, rank)` and `(rank, columns)`.
@@ -44,16 +44,19 @@ def svd(matrix: Array, rank: int) -> tuple[Array, Array]:
 
 
 def svd_energy(matrix: Array) -> Array:
-    """The share of the energy, the sum of the squares, that `svd` keeps at each rank from 1.
+    """Return the share of the energy that `svd` keeps at each rank from 1.
+
+    The energy is the sum of the squared values.
 
     >>> svd_energy(np.diag([3.0, 0.0, 4.0])).round(6)
     array([0.64, 1.  , 1.  ])
 
     Args:
-        matrix: Of shape `(rows, columns)`.
+        matrix: Array of shape `(rows, columns)`.
 
     Returns:
-        Array of the length of the smaller of both, ascending to 1.
+        Array of shares, one for each rank up to the smaller of `rows` and `columns`, ascending
+        to 1.
     """
     smaller = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     squares = np.linalg.eigvalsh(smaller @ smaller.T)[::-1]
@@ -63,7 +66,7 @@ def svd_energy(matrix: Array) -> Array:
 def tucker2(
     kernel: Array, ranks: tuple[int, int], sweeps: int = 0
 ) -> tuple[Array | None, Array, Array | None]:
-    """A kernel as a thinner one between two matrices: one on its inputs, one on its outputs.
+    """Return a kernel as a thinner one between two matrices, on its inputs and on its outputs.
 
     The matrices are orthonormal, the leading singular vectors of the kernel unfolded along either
     axis (HOSVD). Each sweep of HOOI then fits one to the other, which can only lower the error. An
@@ -77,9 +80,9 @@ def tucker2(
     True
 
     Args:
-        kernel: Of shape `(positions, inputs, outputs)`.
-        ranks: Of the inputs and of the outputs.
-        sweeps: Of HOOI.
+        kernel: Array of shape `(positions, inputs, outputs)`.
+        ranks: Rank of the inputs, and rank of the outputs.
+        sweeps: Number of sweeps of HOOI. Defaults to 0.
 
     Returns:
         Arrays of shapes `(inputs, r)`, `(positions, r, s)` and `(s, outputs)`; None for a matrix
@@ -102,7 +105,7 @@ def tucker2(
 
 
 def tucker2_energy(kernel: Array) -> Array:
-    """The share of the energy that `tucker2` keeps without HOOI, at each pair of ranks from 1.
+    """Return the share of the energy that `tucker2` keeps without HOOI, at each pair of ranks.
 
     >>> kernel = np.zeros((1, 2, 2))
     >>> kernel[0, 0, 0], kernel[0, 1, 1] = 2.0, 1.0
@@ -111,19 +114,19 @@ def tucker2_energy(kernel: Array) -> Array:
            [0.8, 1. ]])
 
     Args:
-        kernel: Of shape `(positions, inputs, outputs)`.
+        kernel: Array of shape `(positions, inputs, outputs)`.
 
     Returns:
-        Array of shape `(inputs, outputs)`, ascending along both.
+        Array of shape `(inputs, outputs)`, for ranks from 1, ascending along both axes.
     """
     core = _basis(kernel, 1)[1].T @ kernel @ _basis(kernel, 2)[1]
     return _share(np.square(core).sum(axis=0).cumsum(axis=0).cumsum(axis=1))
 
 
 def _basis(tensor: Array, axis: int) -> tuple[Array, Array]:
-    """Squared singular values along an axis, largest first, and the vectors in columns."""
+    """Return squared singular values along an axis, largest first, and the vectors in columns."""
     unfolded = np.moveaxis(tensor, axis, 0).reshape(tensor.shape[axis], -1)
-    # Of the small square matrix, not of the long one: squares of float32 fit float64 twice.
+    # The small square matrix is cheaper, and exact enough: squares of float32 fit in float64.
     squares, vectors = np.linalg.eigh(unfolded @ unfolded.T)
     return squares[::-1], vectors[:, ::-1]
 

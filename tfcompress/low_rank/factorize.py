@@ -1,67 +1,64 @@
-"""`factorize`: layers with large kernels -> several with small ones, of low rank."""
+"""`factorize`: layers with large kernels become several with small ones, of low rank."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import keras
-from keras.layers import Layer
 
+from tfcompress.cost.budgets import Budget
 from tfcompress.model.filters import Filters
-from tfcompress.model.graph import Node, calls, copy_layer, functional, is_graph, rebuild
-from tfcompress.model.layers import walk
+from tfcompress.model.graph import calls
 
 from . import factors
-from .plan import LowRankLayer, LowRankPlan
-from .planning import factorable, low_rank_plan
+from .candidates import factorable
+from .plan import LowRankPlan, low_rank_plan
+from .rewrite import rewrite
 
 __all__ = ["factorize"]
 
 
 def factorize(
     model: keras.Model,
-    plan: LowRankPlan | None = None,
+    amount: float | Budget | LowRankPlan | None = None,
     *,
     energy: float | None = None,
-    ratio: float | None = None,
-    parameters: float | None = None,
-    macs: float | None = None,
     filters: Filters = None,
     round_to: int = 1,
     refine: int = 0,
 ) -> keras.Model:
-    """A copy of a model with kernels replaced by products of smaller ones.
+    """Return a copy of a model with kernels replaced by products of smaller ones.
 
     A `Dense`, an `EinsumDense`, an `Embedding` and a convolution over a single position become two
-    layers, by a truncated SVD; any other convolution up to three, by Tucker-2: to fewer channels,
-    over the positions, to all channels. Bias and activation go to the last of them. A layer that
-    would not get cheaper stays as it is: `print(low_rank_plan(model, ...))` says so beforehand.
-    Train the result some epochs more, at a small learning rate, to win back accuracy. What comes
-    right after the inputs or before the outputs bears least: `filters` keeps it out, such as
+    layers, by a truncated SVD. Any other convolution becomes up to three, by Tucker-2: to fewer
+    channels, over the positions, to all channels. The last of them has the bias and the activation.
+    A layer that would not get cheaper stays as it is: `print(low_rank_plan(model, ...))` says so
+    beforehand. Train the result some epochs more, at a small learning rate, to win back accuracy.
+    The first and the last layers bear least: `filters` keeps them out, such as
     `"^(?!stem|classes)"`.
 
-    The new layers are called after the old one, "head_1" and "head_2"; the last keeps its name
-    where it is an output of the model, which losses and .tflite files go by. Each has its dtype
-    policy, `trainable`, and the regularizer of its kernel. Zeros from pruning are lost: factorize
-    first, then prune, then quantize.
+    The new layers are called after the old one, "head_1" and "head_2". The last keeps the old name
+    where it is an output of the model, because losses and .tflite files go by that name. Each has
+    the dtype policy, `trainable` and the kernel regularizer of the old layer. Zeros from pruning
+    are lost: factorize first, then prune, then quantize.
 
     >>> x = keras.Input((64,), name="x")
     >>> model = keras.Sequential([x, keras.layers.Dense(48, name="hidden"), keras.layers.Dense(2)])
-    >>> small = factorize(model, ratio=0.25)
+    >>> small = factorize(model, 0.75)
     >>> [layer.name for layer in small.layers[:3]], model.count_params(), small.count_params()
     (['x', 'hidden_1', 'hidden_2'], 3218, 1444)
 
     Args:
         model: A built model, nested ones included; it stays as it is. A subclassed one is read off
             its `call` where that is sound, and becomes a functional one.
-        plan: From `low_rank_plan`, of this model; or give its arguments:
+        amount: The share of each full rank to cut, from 0 to below 1; or what is to be left of the
+            model: `budgets.Macs`, `budgets.Parameters` or `budgets.Latency`; or a plan that
+            `low_rank_plan` made for this model, which holds all other arguments.
         energy: Share of the squared singular values that each kernel keeps at least, above 0 to 1.
-        ratio: Rank as a share of the full rank, above 0 to 1.
-        parameters: Share of the model's parameters that is left at most, above 0 to 1.
-        macs: Share of its multiply-accumulates that is left at most, above 0 to 1.
-        filters: Which layers, as everywhere. Defaults to all.
-        round_to: Ranks are multiples of this. Defaults to 1.
+            Give this or `amount`.
+        filters: Which layers may be factorized; see `tfcompress.model.filters.matches`. Defaults
+            to all.
+        round_to: Ranks are multiples of this, rounded up. Defaults to 1.
         refine: Sweeps of HOOI over what Tucker-2 begins with. Defaults to 0.
 
     Returns:
@@ -69,101 +66,37 @@ def factorize(
         layers stayed as they were.
 
     Raises:
-        TypeError: As `low_rank_plan`.
-        ValueError: As `low_rank_plan`; or `plan` was made for another model, or given together with
-            other arguments.
+        TypeError: If `model` is no Keras model, or an argument has a wrong type.
+        ValueError: If an argument has a wrong value; if `filters` or one of its entries selects no
+            layer with a kernel; if the model is not built, quantization-aware, or subclassed and
+            cannot be read off its `call`; if a weight is NaN; if a budget is impossible; or if a
+            plan was made for another model or is given together with other arguments.
 
     Reference:
         Eckart & Young 1936; Tucker-2: Kim et al. 2016, https://arxiv.org/abs/1511.06530
     """
-    rules = {"energy": energy, "ratio": ratio, "parameters": parameters, "macs": macs}
-    if plan is None:
-        model = factorable(model)
-        plan = low_rank_plan(model, **rules, filters=filters, round_to=round_to, refine=refine)
-    else:
-        if not isinstance(plan, LowRankPlan):
-            raise TypeError(
-                "`plan` must come from low_rank_plan; a share has a name, such as energy=0.9. "
-                f"Received: plan={plan!r}"
-            )
-        others = {**rules, "filters": filters, "round_to": round_to, "refine": refine}
-        unused = [
-            f"{name}={value!r}"
-            for name, value in others.items()
-            if value != {"round_to": 1, "refine": 0}.get(name)
-        ]
+    if isinstance(amount, LowRankPlan):
+        given = {"energy": energy, "filters": filters, "round_to": round_to, "refine": refine}
+        defaults = {"energy": None, "filters": None, "round_to": 1, "refine": 0}
+        unused = [f"{name}={value!r}" for name, value in given.items() if value != defaults[name]]
         if unused:
             raise ValueError(f"The plan holds everything. Received besides: {', '.join(unused)}")
+        model, plan = factorable(model), amount
+    else:
         model = factorable(model)
+        plan = low_rank_plan(
+            model, amount, energy=energy, filters=filters, round_to=round_to, refine=refine
+        )
     if not plan.factorized:
         warnings.warn(
             f"No layer of {model.name!r} is factorized; print(low_rank_plan(model, ...)) says why.",
             stacklevel=2,
         )
-    return _Factorizer(model, plan).build(model)
+    return rewrite(model, _ranks(model, plan), plan.refine)
 
 
-class _Factorizer:
-    """Builds the factorized copy of a model and of those nested in it, each layer once."""
-
-    def __init__(self, model: keras.Model, plan: LowRankPlan) -> None:
-        self.refine = plan.refine
-        self.planned = _match(model, plan)
-        self.taken = {part.name for _, lineage in walk(model) for part in lineage}
-        self.outputs = _outputs(model)
-        self.copies: dict[int, list[Layer]] = {}
-
-    def build(self, model: keras.Model) -> keras.Model:
-        return rebuild(model, self._call, model.name)
-
-    def _call(self, node: Node, args: Any, kwargs: Any) -> Any:
-        operation, key = node.operation, id(node.operation)
-        if node.call.is_input:
-            return args[0]
-        if not isinstance(operation, Layer):
-            return operation(*args, **kwargs)
-        if key not in self.copies:
-            if key in self.planned:
-                return self._replace(operation, args, kwargs)
-            nested = is_graph(operation)
-            copy = self.build(operation) if nested else copy_layer(operation, args, kwargs)
-            self.copies[key] = [copy]
-        first, *then = self.copies[key]
-        outputs = first(*args, **kwargs)
-        for layer in then:
-            outputs = layer(outputs)
-        return outputs
-
-    def _replace(self, layer: Any, args: Any, kwargs: Any) -> Any:
-        """Call the new layers for the first time, which builds them, and assign their weights."""
-        planned = self.planned[id(layer)]
-        kernel = factors.kernel_of(layer)
-        number = factors.count(layer, planned.rank, planned.full_rank)
-        names = self._names(layer, number)
-        made = factors.replace(layer, kernel, planned.rank, self.refine, names)
-        outputs = None
-        for new, weights in made:
-            outputs = new(*args, **kwargs) if outputs is None else new(outputs)
-            factors.variable(new).assign(weights)
-        last = made[-1][0]
-        if getattr(last, "bias", None) is not None:
-            last.bias.assign(layer.bias)
-        self.copies[id(layer)] = [new for new, _ in made]
-        return outputs
-
-    def _names(self, layer: Layer, number: int) -> list[str]:
-        base = layer.name
-        while any(f"{base}_{i}" in self.taken for i in range(1, number + 1)):
-            base += "_factor"
-        names = [f"{base}_{i}" for i in range(1, number + 1)]
-        if id(layer) in self.outputs:
-            names[-1] = layer.name
-        self.taken.update(names)
-        return names
-
-
-def _match(model: keras.Model, plan: LowRankPlan) -> dict[int, LowRankLayer]:
-    """What is planned, by the layer's id."""
+def _ranks(model: keras.Model, plan: LowRankPlan) -> dict[int, tuple[int, ...]]:
+    """Return the planned ranks, by `id(layer)`."""
     there = {"/".join(part.name for part in lineage): lineage[-1] for lineage, _ in calls(model)}
     found = {}
     for planned in plan.factorized:
@@ -176,12 +109,5 @@ def _match(model: keras.Model, plan: LowRankPlan) -> dict[int, LowRankLayer]:
                 f"{planned.type} {planned.path!r} with a kernel of shape {planned.kernel}. In "
                 f"{model.name!r} there is {'no such layer' if shape is None else shape}."
             )
-        found[id(layer)] = planned
+        found[id(layer)] = planned.rank
     return found
-
-
-def _outputs(model: keras.Model) -> set[int]:
-    """Ids of the layers whose names are those of outputs, of the model or of nested ones."""
-    models = [model, *(part for _, lineage in walk(model) for part in lineage[-1:])]
-    graphs = [functional(part) for part in models if is_graph(part)]
-    return {id(t._keras_history.operation) for graph in graphs for t in graph.outputs}

@@ -1,4 +1,4 @@
-"""Which layers can be factorized, and the layers that come of it."""
+"""Which layers can be factorized, and the layers that take their place."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ __all__ = [
 
 Array: TypeAlias = npt.NDArray[Any]
 Weighted: TypeAlias = tuple[keras.layers.Layer, Array]
-"""A layer, not built yet, and the kernel that it is to have."""
+"""A layer that is not built yet, and the kernel that it will have."""
 
 CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 TYPES = (layers.Dense, layers.EinsumDense, layers.Embedding, *CONVOLUTIONS)
 
 
 def why_not(layer: keras.layers.Layer) -> str:
-    """Why a layer that has a kernel cannot be factorized, or ""."""
+    """Return why a layer with a kernel cannot be factorized, or ""."""
     kind = type(layer).__name__
     if isinstance(layer, DEPTHWISE):
         return "depthwise"
@@ -65,18 +65,18 @@ def why_not(layer: keras.layers.Layer) -> str:
 
 
 def variable(layer: keras.layers.Layer) -> Any:
-    """The kernel of a layer that `why_not` has nothing against."""
+    """Return the kernel of a layer that can be factorized."""
     return layer.embeddings if isinstance(layer, layers.Embedding) else layer.kernel
 
 
 def method(layer: keras.layers.Layer) -> str:
-    """`"Tucker-2"` for a convolution over several positions, else `"SVD"`."""
+    """Return `"Tucker-2"` for a convolution over several positions, else `"SVD"`."""
     several = isinstance(layer, CONVOLUTIONS) and math.prod(layer.kernel_size) > 1
     return "Tucker-2" if several else "SVD"
 
 
 def kernel_of(layer: keras.layers.Layer) -> Array:
-    """The kernel in float64, of shape `(positions, inputs, outputs)`."""
+    """Return the kernel in float64, of shape `(positions, inputs, outputs)`."""
     kernel: Array = keras.ops.convert_to_numpy(variable(layer)).astype(np.float64)
     if isinstance(layer, layers.EinsumDense):
         equation = _einsum(layer)
@@ -88,13 +88,13 @@ def kernel_of(layer: keras.layers.Layer) -> Array:
 
 
 def full_rank(layer: keras.layers.Layer, kernel: Array) -> tuple[int, ...]:
-    """The highest rank, or the two of Tucker-2."""
+    """Return the highest rank, or the two highest ranks of Tucker-2."""
     _, inputs, outputs = kernel.shape
     return (min(inputs, outputs),) if method(layer) == "SVD" else (inputs, outputs)
 
 
 def count(layer: keras.layers.Layer, rank: tuple[int, ...], full: tuple[int, ...]) -> int:
-    """How many layers take the place of one: of Tucker-2, a matrix of full rank is left out."""
+    """Return how many layers take the place of one. Tucker-2 leaves out a matrix of full rank."""
     return 2 if method(layer) == "SVD" else 1 + sum(r < f for r, f in zip(rank, full, strict=True))
 
 
@@ -105,18 +105,19 @@ def replace(
     refine: int,
     names: Sequence[str],
 ) -> list[Weighted]:
-    """The layers that take the place of one.
+    """Return the layers that take the place of one.
 
     Args:
-        layer: That `why_not` has nothing against.
-        kernel: From `kernel_of`.
-        rank: One for an SVD, two for Tucker-2.
-        refine: Sweeps of HOOI.
-        names: As many as `count` says.
+        layer: A layer for which `why_not` returns "".
+        kernel: Its kernel, from `kernel_of`.
+        rank: One rank for an SVD, two for Tucker-2.
+        refine: Sweeps of HOOI over what Tucker-2 begins with.
+        names: Names of the new layers, as many as `count` says.
 
     Returns:
-        Layers with their kernels, shaped as the layer has them. The last one has everything of the
-        old one that follows its kernel; the values of the bias are to be copied.
+        Layers, each with its kernel in the shape that the layer has it. The last one has the bias,
+        the activation and the activity regularizer of the old one; the values of the bias are left
+        to copy.
     """
     if method(layer) == "Tucker-2":
         return _tucker2(layer, decompositions.tucker2(kernel, (rank[0], rank[1]), refine), names)
@@ -218,7 +219,7 @@ def _with_bias(layer: Any, weights: Array, name: str, **options: Any) -> Weighte
 def _convolution(
     layer: Any, weights: Array, name: str, kernel_size: Sequence[int] | None = None, **options: Any
 ) -> Weighted:
-    """One of the same kind; over a single position unless said otherwise."""
+    """Return a convolution of the same kind; by default over a single position."""
     size = kernel_size or (1,) * len(layer.kernel_size)
     new = type(layer)(
         weights.shape[-1], size, data_format=layer.data_format, name=name, **options, **_both(layer)
@@ -227,7 +228,7 @@ def _convolution(
 
 
 def _both(layer: Any) -> dict[str, Any]:
-    """What each of the new layers has of the old one."""
+    """Return the arguments that every new layer takes from the old one."""
     return {
         "kernel_regularizer": variable(layer).regularizer,
         "dtype": layer.dtype_policy,
@@ -236,21 +237,21 @@ def _both(layer: Any) -> dict[str, Any]:
 
 
 def _end(layer: Any) -> dict[str, Any]:
-    """What only the last one has."""
+    """Return the arguments that only the last layer takes from the old one."""
     names = ("activation", "bias_initializer", "bias_regularizer", "bias_constraint")
     return {name: getattr(layer, name) for name in (*names, "activity_regularizer")}
 
 
 @dataclass(frozen=True)
 class _Equation:
-    """The equation of an `EinsumDense` as two.
+    """The equation of an `EinsumDense` as two equations.
 
     Attributes:
-        first: To the rank.
-        last: From the rank.
-        middle_shape: What lies between, as Keras wants it, without the rank.
-        axes: Of the kernel, those that are summed over in front.
-        summed: How many these are.
+        first: Equation from the inputs to the rank.
+        last: Equation from the rank to the outputs.
+        middle_shape: Output shape of the first layer, as Keras takes it, without the rank.
+        axes: Axes of the kernel, those that are summed over in front.
+        summed: Number of axes that are summed over.
     """
 
     first: str
@@ -261,7 +262,7 @@ class _Equation:
 
 
 def _einsum(layer: layers.EinsumDense) -> _Equation | None:
-    """None if an axis of the kernel is neither summed over nor new in the output."""
+    """Return two equations; None if a kernel axis is neither summed over nor new in the output."""
     operands, result = layer.equation.replace(" ", "").split("->")
     data, kernel = operands.split(",")
     before, after = ("..." if data.startswith("...") else "", "..." if data.endswith("...") else "")

@@ -1,17 +1,27 @@
-"""What `factorize` is to do to each layer of a model, as an object that prints itself."""
+"""`low_rank_plan`: which rank each layer gets, and why some get none, as an object that prints."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import keras
+import numpy as np
 from rich import box
 from rich.console import Group
 from rich.table import Table
 
+from tfcompress.cost import budgets
+from tfcompress.cost.budgets import Budget
+from tfcompress.cost.macs import count_macs
+from tfcompress.model.filters import Filters
+from tfcompress.model.layers import walk
 from tfcompress.model.tables import as_text
 
-__all__ = ["LowRankLayer", "LowRankPlan"]
+from . import factors, search
+from .candidates import Candidate, Counts, candidates, factorable
+
+__all__ = ["LowRankLayer", "LowRankPlan", "low_rank_plan"]
 
 
 @dataclass(frozen=True)
@@ -21,18 +31,17 @@ class LowRankLayer:
     Attributes:
         path: Names from the model down to the layer: `"backbone/conv"`.
         type: Class name.
-        kernel: Shape of its kernel; empty where it is left alone for its type.
-        method: `"SVD"` or `"Tucker-2"`; "" where it is left alone.
-        rank: One rank, or two of Tucker-2, of the inputs and of the outputs; empty where it is left
-            alone.
-        full_rank: The highest that there is.
+        kernel: Shape of the kernel; empty if the layer is left alone for its type.
+        method: `"SVD"` or `"Tucker-2"`; "" if the layer is left alone.
+        rank: One rank, or two for Tucker-2, of the inputs and of the outputs; empty if the layer is
+            left alone.
+        full_rank: The highest rank, or the two highest ranks of Tucker-2.
         energy: Share of the kernel's squared singular values that is kept; with `refine`, at least.
-        parameters: Its number of weights, and `parameters_after` of those in its place.
-        parameters_after: See `parameters`.
-        macs: Its multiply-accumulates per sample, over all calls, and `macs_after` of those in its
-            place; None if unknown.
-        macs_after: See `macs`.
-        reason: Why it is left alone, or "".
+        parameters: Number of weights of the layer.
+        parameters_after: Number of weights of the layers in its place.
+        macs: Multiply-accumulates of the layer per sample, over all calls; None if unknown.
+        macs_after: Multiply-accumulates of the layers in its place; None if unknown.
+        reason: Why the layer is left alone, or "".
     """
 
     path: str
@@ -51,15 +60,15 @@ class LowRankLayer:
 
 @dataclass(frozen=True)
 class LowRankPlan:
-    """What `factorize` is to do. Printing it gives a table.
+    """What `factorize` does to each layer. Printing it gives a table.
 
     Attributes:
         model: Name of the model.
-        rule: What ranks were chosen by, in words.
-        layers: All with kernels, in the order of computation.
+        rule: What the ranks were chosen by, in words.
+        layers: All layers with kernels, in the order of computation.
         parameters: Number of weights of the whole model.
-        macs: Its multiply-accumulates per sample; None if unknown.
-        refine: Sweeps of HOOI.
+        macs: Multiply-accumulates of the whole model per sample; None if unknown.
+        refine: Sweeps of HOOI over what Tucker-2 begins with.
     """
 
     model: str
@@ -71,22 +80,22 @@ class LowRankPlan:
 
     @property
     def factorized(self) -> tuple[LowRankLayer, ...]:
-        """The layers that are to be replaced."""
+        """Return the layers that will be replaced."""
         return tuple(layer for layer in self.layers if not layer.reason)
 
     @property
     def left_alone(self) -> tuple[LowRankLayer, ...]:
-        """The others; their `reason` says why."""
+        """Return the layers that stay as they are; their `reason` says why."""
         return tuple(layer for layer in self.layers if layer.reason)
 
     @property
     def parameters_after(self) -> int:
-        """Number of weights that the factorized model will have."""
+        """Return the number of weights that the factorized model will have."""
         return self.parameters + sum(p.parameters_after - p.parameters for p in self.factorized)
 
     @property
     def macs_after(self) -> int | None:
-        """Its multiply-accumulates; None if unknown."""
+        """Return the multiply-accumulates that the factorized model will have; None if unknown."""
         total = self.macs
         for layer in self.factorized:
             if total is None or layer.macs is None or layer.macs_after is None:
@@ -95,12 +104,12 @@ class LowRankPlan:
         return total
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
+        """Return everything, ready for JSON."""
         after = {"parameters_after": self.parameters_after, "macs_after": self.macs_after}
         return {**asdict(self), **after}
 
     def tables(self) -> list[Table]:
-        """What is to be replaced, and what is left alone."""
+        """Return a table of the layers to replace, and one of those that are left alone."""
         total = f"{self.model}: {_arrow(self.parameters, self.parameters_after)} parameters, "
         replaced = _table(f"{total}{_arrow(self.macs, self.macs_after)} MACs ({self.rule})")
         for name in ("Layer", "Type", "Kernel", "Rank", "Energy", "Parameters", "MACs"):
@@ -133,6 +142,134 @@ class LowRankPlan:
 
     def __str__(self) -> str:
         return as_text(*self.tables(), width=100)
+
+
+def low_rank_plan(
+    model: keras.Model,
+    amount: float | Budget | None = None,
+    *,
+    energy: float | None = None,
+    filters: Filters = None,
+    round_to: int = 1,
+    refine: int = 0,
+) -> LowRankPlan:
+    """Plan what `factorize` does to a model, and say why it leaves the other layers alone.
+
+    Either `amount` or `energy` decides the ranks. Within a budget, all layers keep the same share
+    of the energy, the highest that the budget allows. A layer is left alone where it would not get
+    cheaper, in parameters and in multiply-accumulates. An `Embedding` has no multiply-accumulates:
+    its parameters alone decide, and within `budgets.Macs` or `budgets.Latency` it is left alone.
+
+    >>> x = keras.Input((64,))
+    >>> head = keras.layers.Dense(32, name="head")
+    >>> plan = low_rank_plan(keras.Model(x, head(x), name="net"), 0.75)
+    >>> plan.layers[0].rank, plan.parameters, plan.parameters_after, plan.macs_after
+    ((8,), 2080, 800, 768)
+
+    Args:
+        model: A built model; it is only read.
+        amount: The share of each full rank to cut, from 0 to below 1; or what is to be left of the
+            model: `budgets.Macs`, `budgets.Parameters` or `budgets.Latency`.
+        energy: Share of the squared singular values that each kernel keeps at least, above 0 to 1.
+            The ranks are the cheapest that do. 1 drops no more than the rounding of float32 hides.
+            Give this or `amount`.
+        filters: Which layers may be factorized; see `tfcompress.model.filters.matches`. Defaults
+            to all.
+        round_to: Ranks are multiples of this, rounded up. Defaults to 1.
+        refine: Sweeps of HOOI over what Tucker-2 begins with. Defaults to 0.
+
+    Returns:
+        A plan for `factorize`, which prints as a table.
+
+    Raises:
+        TypeError: If `model` is no Keras model, or an argument has a wrong type.
+        ValueError: If an argument has a wrong value; if `filters` or one of its entries selects no
+            layer with a kernel; if the model is not built, quantization-aware, or subclassed and
+            cannot be read off its `call`; if a weight is NaN; or if a budget is impossible.
+
+    Reference:
+        Eckart & Young 1936; Tucker-2: Kim et al. 2016, https://arxiv.org/abs/1511.06530
+    """
+    _check_arguments(amount, energy, round_to, refine)
+    model = factorable(model)
+    macs = count_macs(model)
+    by_macs = isinstance(amount, budgets.Macs | budgets.Latency)
+    found = candidates(model, macs, filters, round_to, by_macs)
+    rule = f"energy={energy:g}" if energy is not None else f"amount={amount}"
+    if isinstance(amount, budgets.Latency):
+        energy = search.energy_within_latency(model, found, amount, macs, refine)
+    elif isinstance(amount, budgets.Macs | budgets.Parameters):
+        energy = search.energy_within(model, found, amount, macs)
+    if isinstance(amount, Budget):
+        rule = f"{amount}: {energy:.2%} of the energy kept"
+    if energy is not None:
+        choices = search.by_energy(found, float(energy), "macs" if by_macs else "parameters")
+    else:
+        assert amount is not None and not isinstance(amount, Budget)
+        choices = search.by_share(found, float(amount))
+    rows = tuple(_row(one, choice, macs) for one, choice in zip(found, choices, strict=True))
+    parameters = int(model.count_params())
+    return LowRankPlan(model.name, rule, rows, parameters, search.total(macs.values()), refine)
+
+
+def _check_arguments(
+    amount: float | Budget | None, energy: float | None, round_to: object, refine: object
+) -> None:
+    if (amount is None) == (energy is None):
+        raise ValueError(
+            "Give one of `amount`, a share or a budget, and `energy`. "
+            f"Received: amount={amount!r}, energy={energy!r}"
+        )
+    if energy is not None and not _is_number(energy):
+        raise TypeError(f"`energy` must be a number. Received: energy={energy!r}")
+    if energy is not None and not 0 < energy <= 1:
+        raise ValueError(f"`energy` must be above 0 and at most 1. Received: energy={energy!r}")
+    if amount is not None and not isinstance(amount, Budget):
+        if not _is_number(amount):
+            raise TypeError(
+                "`amount` must be a share of the rank, from 0 to below 1, or a budget: "
+                "budgets.Macs(...), budgets.Parameters(...) or budgets.Latency(...). "
+                f"Received: amount={amount!r}"
+            )
+        if not 0 <= amount < 1:
+            raise ValueError(f"`amount` must be at least 0 and below 1. Received: {amount!r}")
+    for option, number, least in (("round_to", round_to, 1), ("refine", refine, 0)):
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise TypeError(f"`{option}` must be a whole number. Received: {option}={number!r}")
+        if number < least:
+            raise ValueError(f"`{option}` must be at least {least}. Received: {option}={number!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _row(candidate: Candidate, choice: search.Choice, counted: Counts) -> LowRankLayer:
+    layer, options = candidate.layer, candidate.options
+    inside = {id(part): part for _, lineage in walk(layer) for part in lineage} | {id(layer): layer}
+    macs = search.total(counted.get(part, 0) for part in inside.values())
+    count = int(layer.count_params())
+    rank: tuple[int, ...] = ()
+    after, macs_after, energy = count, macs, 1.0
+    if options is not None and choice.row is not None:
+        rank = options.rank(choice.row)
+        energy = float(options.energy[choice.row])
+        after += int(options.costs["parameters"][choice.row]) - options.before["parameters"]
+        macs_after = int(options.costs["macs"][choice.row]) if options.known else None
+    return LowRankLayer(
+        path=candidate.path,
+        type=type(layer).__name__,
+        kernel=() if options is None else tuple(factors.variable(layer).shape),
+        method=factors.method(layer) if rank else "",
+        rank=rank,
+        full_rank=() if options is None else options.full_rank,
+        energy=energy,
+        parameters=count,
+        parameters_after=after,
+        macs=macs,
+        macs_after=macs_after,
+        reason=choice.reason,
+    )
 
 
 def _arrow(before: int | None, after: int | None) -> str:

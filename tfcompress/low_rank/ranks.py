@@ -1,4 +1,4 @@
-"""What each rank of a layer keeps and costs, and which rank is chosen."""
+"""What each rank of a layer keeps of the energy and costs, and which rank is chosen."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ __all__ = ["Options", "common_energy", "options"]
 Array: TypeAlias = npt.NDArray[Any]
 Shape: TypeAlias = tuple[int | None, ...]
 
-# A share of the energy that float32's rounding of the weights hides: (1e-6)^2.
+# A share of the energy below the rounding of float32 weights: (1e-6)^2.
 _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
 class Options:
-    """The ranks that a layer may get, one in each row, and what comes of them.
+    """The ranks that a layer may get, one in each row, with their energy and costs.
 
     Attributes:
-        ranks: `(n, 1)` for an SVD, `(n, 2)` for Tucker-2: of the inputs and of the outputs.
-        energy: Share that is kept, `(n,)`.
-        costs: `"parameters"` and `"macs"` of all kernels, `(n,)`.
-        before: The same of the one kernel that there is.
-        full_rank: The highest, of each column.
-        known: Whether multiply-accumulates are per sample; else per position of the output, to
-            compare by.
+        ranks: Array of shape `(n, 1)` for an SVD; `(n, 2)` for Tucker-2, with the rank of the
+            inputs and the rank of the outputs.
+        energy: Share of the energy that is kept, array of shape `(n,)`.
+        costs: `"parameters"` and `"macs"` of all new kernels, arrays of shape `(n,)`.
+        before: `"parameters"` and `"macs"` of the old kernel.
+        full_rank: The highest rank of each column.
+        known: Whether multiply-accumulates are per sample. If not, they are per position of the
+            output, which is enough to compare ranks.
     """
 
     ranks: Array
@@ -47,22 +48,26 @@ class Options:
 
     @property
     def cheaper(self) -> Array:
-        """Where both costs fall; parameters alone, if there is nothing to multiply."""
+        """Return where both costs fall; parameters alone, if there is nothing to multiply."""
         fewer = self.costs["parameters"] < self.before["parameters"]
         if self.before["macs"] == 0:
             return np.asarray(fewer)
         return np.asarray(fewer & (self.costs["macs"] < self.before["macs"]))
 
+    def rank(self, row: int) -> tuple[int, ...]:
+        """Return the rank in a row: one number, or two of Tucker-2."""
+        return tuple(int(rank) for rank in self.ranks[row])
+
     def cheapest(self, energy: float, cost: str) -> int | None:
-        """The row that costs least of those that are cheaper and keep so much, if any."""
+        """Return the cheapest row that keeps `energy` and is cheaper than the kernel, if any."""
         return self._least(self.cheaper & self._enough(energy), cost)
 
     def needed(self, energy: float, cost: str) -> int | None:
-        """The same, cheaper or not."""
+        """Return the cheapest row that keeps `energy`, cheaper than the kernel or not, if any."""
         return self._least(self._enough(energy), cost)
 
     def at(self, ratio: float) -> int | None:
-        """The row with this share of the full rank, rounded up to one that there is, if any."""
+        """Return the row with this share of the full rank, rounded up to the next row, or None."""
         wanted = [max(1, round(ratio * size)) for size in self.full_rank]
         found = np.flatnonzero((self.ranks >= wanted).all(axis=1))
         return int(found[self.ranks[found].sum(axis=1).argmin()]) if len(found) else None
@@ -85,17 +90,18 @@ def options(
     macs: int | None,
     round_to: int,
 ) -> Options:
-    """The ranks that a layer may get.
+    """Return the ranks that a layer may get.
 
     Args:
-        layer: That `why_not` has nothing against.
-        kernel: From `kernel_of`.
-        shapes: Of the inputs of each call.
-        macs: What it costs as it is; None if unknown.
+        layer: A layer for which `factors.why_not` returns "".
+        kernel: Its kernel, from `factors.kernel_of`.
+        shapes: Shape of the input of each call.
+        macs: Multiply-accumulates of the layer as it is; None if unknown.
         round_to: Ranks are multiples of this, or full.
 
     Returns:
-        Options in ascending order of rank. Those of Tucker-2 that change nothing are left out.
+        Options in ascending order of rank. The full ranks of Tucker-2, which change nothing, are
+        left out.
     """
     size, inputs, outputs = kernel.shape
     lookup = isinstance(layer, layers.Embedding)
@@ -131,23 +137,23 @@ def options(
 
 
 def common_energy(candidates: Iterable[Options], cost: str, most: float) -> tuple[float, int]:
-    """The highest energy that all can keep within a budget.
+    """Return the highest energy that all layers can keep within a budget.
 
     Args:
-        candidates: Of each layer.
+        candidates: The options of each layer.
         cost: `"parameters"` or `"macs"`.
-        most: What they may cost in sum.
+        most: What all layers may cost in sum.
 
     Returns:
-        The energy, and the least that they can cost in sum. Where that is above `most`, the energy
-        is 0.
+        Share of the energy, 0 to 1, and the least that the layers can cost in sum. Where the least
+        is above `most`, the energy is 0.
     """
     frontiers = []
     for option in candidates:
         rows = np.flatnonzero(option.cheaper)
         rows = rows[np.argsort(option.energy[rows])]
         costs = np.append(option.costs[cost][rows], option.before[cost])
-        # The least cost of those that keep at least as much.
+        # The least cost of all rows that keep at least as much energy.
         frontiers.append((option.energy[rows], np.minimum.accumulate(costs[::-1])[::-1]))
 
     def total(energy: float) -> int:
@@ -165,7 +171,7 @@ def common_energy(candidates: Iterable[Options], cost: str, most: float) -> tupl
 
 
 def _entering(layer: Any, shapes: list[Shape]) -> int | None:
-    """Positions in all inputs of one sample, or ids to look up."""
+    """Return the number of positions in all inputs of one sample, or of ids to look up."""
     total = 0
     for shape in shapes:
         sizes = shape[1:]

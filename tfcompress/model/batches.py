@@ -1,4 +1,4 @@
-"""Data that channels are scored by -> batches that fit the model."""
+"""Batches of data for scoring channels, in the order of a model's inputs."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ import numpy as np
 import tensorflow as tf
 
 from .graph import functional
+from .keras_private import producer
 
 __all__ = ["Batch", "batches"]
 
 Batch: TypeAlias = tuple[list[Any], Any, Any]
-"""Inputs in the order of the model's, targets, and weights of the samples; None for no such."""
+"""Inputs in the order of the model's, targets or None, and sample weights or None."""
 
 
 def batches(model: keras.Model, x: Any, y: Any, batch_size: int) -> Iterator[Batch]:
-    """Read data once.
+    """Yield the batches of a data set or of arrays, in one pass.
 
     Args:
         model: A functional or sequential model.
         x: Inputs: an array, or a list or dictionary of arrays, with the samples first. Or a
             `tf.data.Dataset` or `keras.utils.PyDataset` as for `fit`, of batches.
-        y: Targets, likewise; None if there are none, or if `x` is a data set.
-        batch_size: Samples in a batch of arrays.
+        y: Targets: an array, or a list or dictionary of arrays, with the samples first. None if
+            there are none, or if `x` is a data set.
+        batch_size: Samples in a batch; used for arrays only.
 
     Yields:
         A `Batch`.
 
     Raises:
-        ValueError: There are no samples, too many (an endless data set), or ones that do not fit.
+        ValueError: There are no samples, the data set is endless, or the samples do not fit.
     """
     count = 0
     for batch in _dataset(x, y) if _is_dataset(x) else _slices(x, y, batch_size):
@@ -76,18 +78,18 @@ def _slices(x: Any, y: Any, batch_size: int) -> Iterator[Any]:
 
 
 def _in_order(model: keras.Model, x: Any) -> list[Any]:
-    """The inputs in the order of the model's; of a dictionary, by name."""
+    """Return inputs in the order of the model's; a dictionary is read by name."""
     graph = functional(model)
-    names = [tensor._keras_history.operation.name for tensor in graph.inputs]
+    names = [producer(tensor).name for tensor in graph.inputs]
     arrays = keras.tree.flatten(x)
     if isinstance(x, dict):
-        structure = graph._inputs_struct
+        structure = graph.input
         if set(names) <= set(x):
             arrays = [x[name] for name in names]
         elif isinstance(structure, dict) and set(structure) <= set(x):
             arrays = keras.tree.flatten({key: x[key] for key in structure})
     if len(arrays) == len(graph.inputs):
-        # As in `fit`, of inputs of one number each the last axis may be left out.
+        # As in `fit`, inputs of one number may come without their last axis.
         arrays = [
             np.expand_dims(array, -1)
             if tensor.shape[-1:] == (1,) and np.ndim(array) == len(tensor.shape) - 1

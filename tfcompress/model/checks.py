@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from .errors import ModelError
 
-__all__ = ["check_built", "check_finite"]
+__all__ = ["check_built", "check_finite", "check_finite_array"]
 
 
 def check_built(model: object) -> keras.Model:
-    """Return the model, or raise if it is no Keras 3 model that has its weights.
+    """Return the model, or raise if it is not a built Keras 3 model.
 
     >>> check_built(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])).built
     True
 
     Args:
-        model: Anything.
+        model: Any object.
 
     Returns:
         The same object.
 
     Raises:
-        TypeError: If it is no model of Keras 3.
-        ModelError: If it is not built.
+        TypeError: It is no model of Keras 3.
+        ModelError: It is not built.
     """
     if not isinstance(model, keras.Model):
         modules = {cls.__module__.split(".")[0] for cls in type(model).__mro__}
@@ -46,7 +49,7 @@ def check_built(model: object) -> keras.Model:
 
 
 def check_finite(model: keras.Model) -> None:
-    """Raise if a weight holds NaN or infinity.
+    """Raise if a weight of a model holds NaN or infinity.
 
     >>> check_finite(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
 
@@ -54,16 +57,31 @@ def check_finite(model: keras.Model) -> None:
         model: A built model.
 
     Raises:
-        ModelError: If a weight does; the message names the first one.
+        ModelError: A weight does; the message names the first one.
     """
     for variable in model.variables:
-        if not keras.backend.is_float_dtype(variable.dtype):
-            continue
-        values = keras.ops.convert_to_numpy(variable)
-        bad = values.size - int(np.isfinite(values).sum())
-        if bad:
-            raise ModelError(
-                f"Weight {variable.path!r} of model {model.name!r} holds {bad} NaN or infinite "
-                f"value(s) of {values.size}. Training has probably diverged: go back to an "
-                "earlier checkpoint."
-            )
+        if keras.backend.is_float_dtype(variable.dtype):
+            values = keras.ops.convert_to_numpy(variable)
+            check_finite_array(f"Weight {variable.path!r} of model {model.name!r}", values)
+
+
+def check_finite_array(name: str, values: npt.NDArray[Any]) -> None:
+    """Raise if an array of weights holds NaN or infinity.
+
+    >>> check_finite_array("Weight 'dense/kernel'", np.array([1.0, np.nan]))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    tfcompress.model.errors.ModelError: Weight 'dense/kernel' holds 1 NaN or infinite value(s) ...
+
+    Args:
+        name: What to call the array in the message.
+        values: Array of floats.
+
+    Raises:
+        ModelError: It does; the message says in how many values.
+    """
+    bad = values.size - int(np.isfinite(values).sum())
+    if bad:
+        raise ModelError(
+            f"{name} holds {bad} NaN or infinite value(s) of {values.size}. Training has probably "
+            "diverged: go back to an earlier checkpoint."
+        )

@@ -1,6 +1,6 @@
-"""What a callback holds weights to, as a constraint of their variable: masks, and what they share.
+"""Variable constraints that a callback adds for one `fit`.
 
-The optimizer applies constraints inside its compiled step.
+The optimizer applies the constraint of a variable inside its compiled step, after each update.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ __all__ = [
     "Constraint",
     "FitConstraint",
     "MaskConstraint",
-    "attach",
+    "attach_mask",
     "detach",
     "detach_stale",
+    "mask_owners",
     "masks",
-    "owners",
 ]
 
 Constraint: TypeAlias = Callable[[Any], Any]
 
 
 class FitConstraint:
-    """A constraint that a callback puts on a variable for one `fit`, around what was there before.
+    """A constraint that a callback puts on a variable for one `fit`, around the previous one.
 
     It is set on the variable, not on the layer, so it is in no config and in no saved file.
 
     Args:
-        inner: The constraint that the variable had, or `None`.
-        owner: The callback.
-        fit: Any object that is the same throughout one call of `fit` and not in the next.
+        inner: The constraint that the variable had before, or `None`.
+        owner: The callback that puts it there.
+        fit: An object that is the same throughout one call of `fit` and another one in the next.
     """
 
     def __init__(self, inner: Constraint | None, owner: object, fit: object) -> None:
@@ -42,22 +42,22 @@ class FitConstraint:
         self.fit = fit
 
     def __call__(self, weights: Any) -> Any:
-        """The weights as they must be."""
+        """Return the weights after the inner constraint and this one."""
         return self._apply(weights if self.inner is None else self.inner(weights))
 
     def _apply(self, weights: Any) -> Any:
-        """The same, given weights that the inner constraint has seen to."""
+        """Return the constrained weights, given those that the inner constraint returned."""
         raise NotImplementedError
 
 
 class MaskConstraint(FitConstraint):
-    """Zero where the mask is False.
+    """Set weights to zero where a mask is False.
 
     Args:
-        mask: Boolean, non-trainable variable of the shape of the weights.
-        inner: As in `FitConstraint`.
-        owner: Likewise; the callback changes the mask.
-        fit: Likewise.
+        mask: Boolean, non-trainable variable of the shape of the weights. The callback changes it.
+        inner: The constraint that the variable had before, or `None`.
+        owner: The callback that puts it there.
+        fit: An object that is the same throughout one call of `fit` and another one in the next.
     """
 
     def __init__(
@@ -67,33 +67,36 @@ class MaskConstraint(FitConstraint):
         self.mask = mask
 
     def _apply(self, weights: Any) -> Any:
-        # Not a product: that would leave -0.0, which is no zero byte in a file, and NaN where a
-        # weight is infinite.
+        # A product would leave -0.0, which is no zero byte in a file, and NaN where a weight is
+        # infinite.
         return keras.ops.where(self.mask, weights, keras.ops.zeros_like(weights))
 
 
-def attach(variable: keras.Variable, model: keras.Model, owner: object, fit: object) -> Any:
-    """Put a mask that keeps all on a variable, around its constraint, and return it."""
+def attach_mask(
+    variable: keras.Variable, model: keras.Model, owner: object, fit: object
+) -> MaskConstraint:
+    """Put a mask that keeps all weights on a variable, around its constraint, and return it."""
     with model.distribute_strategy.scope():
         mask = keras.Variable(
             np.ones(variable.shape, bool), dtype="bool", trainable=False, name="mask"
         )
-    variable.constraint = MaskConstraint(mask, variable.constraint, owner, fit)
-    return variable.constraint
+    constraint = MaskConstraint(mask, variable.constraint, owner, fit)
+    variable.constraint = constraint
+    return constraint
 
 
 def detach(variable: keras.Variable, owner: object) -> None:
-    """Take off what a callback put on a variable, and give back what that wraps."""
-    variable.constraint = _without(variable.constraint, lambda held: held.owner is owner)
+    """Remove a callback's constraints from a variable, and restore what they wrap."""
+    variable.constraint = _without(variable.constraint, lambda found: found.owner is owner)
 
 
 def detach_stale(variable: keras.Variable, fit: object) -> None:
-    """Take off what an interrupted `fit` left behind."""
-    variable.constraint = _without(variable.constraint, lambda held: held.fit is not fit)
+    """Remove the constraints that an interrupted earlier `fit` left on a variable."""
+    variable.constraint = _without(variable.constraint, lambda found: found.fit is not fit)
 
 
 def masks(constraint: Constraint | None) -> list[MaskConstraint]:
-    """The masks in a constraint and those within it."""
+    """Return the masks in a constraint and in those inside it."""
     found = []
     while isinstance(constraint, FitConstraint):
         if isinstance(constraint, MaskConstraint):
@@ -102,8 +105,8 @@ def masks(constraint: Constraint | None) -> list[MaskConstraint]:
     return found
 
 
-def owners(variable: keras.Variable) -> list[object]:
-    """The callbacks whose masks a variable has."""
+def mask_owners(variable: keras.Variable) -> list[object]:
+    """Return the callbacks that have a mask on a variable."""
     return [mask.owner for mask in masks(variable.constraint)]
 
 

@@ -1,7 +1,7 @@
-"""What goes wrong when a Keras model is read."""
+"""Errors of reading a Keras model."""
 
 __all__ = ["ModelError"]
 
 
 class ModelError(ValueError):
-    """The model cannot be read, called or copied as asked; nothing was changed."""
+    """A model cannot be read, called or copied; nothing was changed."""

@@ -1,4 +1,4 @@
-"""Constraints on kernels for the time of one `fit`: what all callbacks here have in common."""
+"""`FitCallback`: the base of the callbacks that constrain kernels while one `fit` runs."""
 
 from __future__ import annotations
 
@@ -7,40 +7,46 @@ from typing import Any
 
 import keras
 
-from . import constraints as _constraint
-from . import filters as _filters
+from . import constraints
 from .filters import Filters
+from .filters import check as check_filters
 from .kernels import Kernel, select
 
-__all__ = ["HoldingCallback", "inner_optimizer"]
+__all__ = ["FitCallback", "inner_optimizer"]
 
 
-class HoldingCallback(keras.callbacks.Callback):  # type: ignore[misc]
-    """Holds kernels by constraints, which the optimizer applies in its step, while a `fit` runs.
+class FitCallback(keras.callbacks.Callback):  # type: ignore[misc]
+    """Constrain kernels while a `fit` runs; the optimizer applies the constraints in its step.
 
-    What they hold is decided at the first `on_epoch_begin`, not at `on_train_begin`, where
-    callbacks such as `BackupAndRestore` restore weights.
+    `_start` sets the constraints up at the first `on_epoch_begin`, because callbacks such as
+    `BackupAndRestore` restore weights in `on_train_begin`. `_finish` sees the weights when all
+    other callbacks have ended.
+
+    Args:
+        filters: Which layers: a regular expression searched in the layer's path, a list of layers
+            or names, a function of the layer, or None for all.
+        depthwise: Whether depthwise kernels count.
     """
 
-    # There is no on_train_batch_end here on purpose: with one, Keras would wait for each step's
-    # results before it starts the next.
+    # Without on_train_batch_end: with one, Keras waits for the results of each step before it
+    # starts the next.
 
     def __init__(self, filters: Filters, depthwise: bool) -> None:
         super().__init__()
-        _filters.check(filters)
+        check_filters(filters)
         self.filters = filters
         self.depthwise = depthwise
         self._kernels: list[Kernel] = []
-        self._constraints: list[Any] = []  # one for each of these
+        self._constraints: list[Any] = []  # one for each kernel
         self._started = False
-        self._finishes_last = False
+        self._ends_last = False
 
     def _start(self, epoch: int) -> None:
-        """Decide what to hold."""
+        """Set the constraints up."""
         raise NotImplementedError
 
     def _finish(self) -> None:
-        """See to the weights when all other callbacks are done with them."""
+        """Adjust the weights after all other callbacks have ended."""
 
     def _select(self) -> list[Kernel]:
         return select(self.model, self.filters, self.depthwise)
@@ -54,25 +60,25 @@ class HoldingCallback(keras.callbacks.Callback):  # type: ignore[misc]
             )
         self._detach()
         for variable in self.model.variables:
-            _constraint.detach_stale(variable, self.params)
+            constraints.detach_stale(variable, self.params)
         self._kernels = self._select()
         self._started = False
-        # A step that was traced before does not know the constraints.
+        # A step that was traced earlier does not contain the constraints.
         self.model.make_train_function(force=True)
         history = getattr(self.model, "history", None)
-        self._finishes_last = history is not None and history.params is self.params
-        if self._finishes_last:
-            _call_last(history, self._end)
+        self._ends_last = history is not None and history.params is self.params
+        if self._ends_last:
+            _call_after_all_callbacks(history, self._end)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Decide what to hold, at the first epoch."""
+        """Set the constraints up, at the first epoch."""
         if not self._started:
             self._start(epoch)
             self._started = True
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """End here if no later moment can be had."""
-        if not self._finishes_last:
+        """End here if no later moment is available."""
+        if not self._ends_last:
             self._end()
 
     def _end(self) -> None:
@@ -83,21 +89,23 @@ class HoldingCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _detach(self) -> None:
         for kernel in self._kernels:
-            _constraint.detach(kernel.variable, self)
+            constraints.detach(kernel.variable, self)
         self._kernels, self._constraints = [], []
 
 
 def inner_optimizer(model: keras.Model) -> keras.optimizers.Optimizer:
-    """The model's optimizer, without the loss scaling that mixed precision puts around it."""
+    """Return the model's optimizer without the loss scaling that mixed precision adds around it."""
     return getattr(model.optimizer, "inner_optimizer", model.optimizer)
 
 
-def _call_last(history: keras.callbacks.History, function: Callable[[], None]) -> None:
-    """Have `function` called once, after `history`'s own next `on_train_end`.
+def _call_after_all_callbacks(
+    history: keras.callbacks.History, function: Callable[[], None]
+) -> None:
+    """Call `function` one time, after the next `on_train_end` of `history`.
 
     `EarlyStopping` restores weights in `on_train_end`, and may stand after `Prune` in the list.
-    `fit` appends its `History` behind all of the user's callbacks, and gives no other way to act
-    after them.
+    `fit` appends its `History` behind all callbacks of the user, and Keras has no other way to act
+    after them. The patch removes itself.
     """
     original = history.on_train_end
 

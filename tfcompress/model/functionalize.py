@@ -1,4 +1,4 @@
-"""A subclassed model -> a functional one over the same layers, where that is sound."""
+"""Subclassed models as functional ones over the same layers, where that is sound."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WHAT_TO_DO = (
 
 
 def with_graph(model: keras.Model) -> keras.Model:
-    """The model itself if its graph can be read, else a functional one over the same layers.
+    """Return a model if its graph can be read, else a functional one over the same layers.
 
     Args:
         model: A built model.
@@ -29,8 +29,8 @@ def with_graph(model: keras.Model) -> keras.Model:
         A functional or sequential model.
 
     Raises:
-        TypeError: It is no Keras model.
-        ValueError: It is not built, or subclassed and cannot be read off its `call`.
+        TypeError: `model` is no Keras model.
+        ValueError: It is not built, or it is subclassed and its `call` cannot be traced.
     """
     check_built(model)
     if not (isinstance(model, keras.Sequential) or is_graph(model)):
@@ -40,26 +40,26 @@ def with_graph(model: keras.Model) -> keras.Model:
 
 
 def as_functional(model: keras.Model) -> keras.Model:
-    """Call a subclassed model on symbolic inputs, and keep the graph of layers that this leaves.
+    """Return the functional model that a call of a subclassed model on symbolic inputs records.
 
-    Sound only if the graph is the same in training: a `call` that takes `training` may branch on
-    it, and weights that are the model's own are in no layer. Both are refused. A `train_step` of
-    the class is not part of the graph.
+    This is sound only if training runs the same graph. So two kinds of model raise an error: those
+    whose `call` takes `training`, which it may branch on, and those with weights outside of layers.
+    The class's own `train_step` is not part of the graph.
 
     Args:
-        model: A built subclassed model, called on data before so that its inputs are known.
+        model: A built subclassed model that has been called on data, so that its inputs are known.
 
     Returns:
         A functional model with the same layers.
 
     Raises:
-        ValueError: The model cannot be read so; says why, and what to do.
+        ValueError: The model cannot be read; the message says why, and what to do.
     """
     kind = f"The model {model.name!r} is subclassed ({type(model).__name__})"
     if "training" in inspect.signature(model.call).parameters:
         raise ValueError(
-            f"{kind}, and its `call` takes `training`: what it does then cannot be read off. Leave "
-            f"the argument out, since layers such as Dropout know by themselves. Or: {_WHAT_TO_DO}"
+            f"{kind}, and its `call` takes `training`: what it then does is in no graph. Leave "
+            f"the argument out; layers such as Dropout get it from Keras. Or: {_WHAT_TO_DO}"
         )
     try:
         structure = symbolic_inputs(model)
@@ -71,7 +71,7 @@ def as_functional(model: keras.Model) -> keras.Model:
         raise ValueError(f"{kind}. {error}") from error
     except Exception as error:
         raise ValueError(
-            f"{kind}, and its `call` cannot be read off: {error}. {_WHAT_TO_DO}"
+            f"{kind}, and its `call` cannot be traced: {error}. {_WHAT_TO_DO}"
         ) from error
     inside = {id(variable) for variable in graph.variables}
     lost = [v.path for v in model.variables if id(v) not in inside]
@@ -80,7 +80,7 @@ def as_functional(model: keras.Model) -> keras.Model:
             f"{kind} and has weights outside its layers, or in layers that its `call` does not "
             f"use: {', '.join(lost)}. Put them into layers. Or: {_WHAT_TO_DO}"
         )
-    # A loss of the class's own cannot be taken over.
+    # A class's own `compute_loss` cannot be copied.
     if getattr(model, "compiled", False) and type(model).compute_loss is keras.Model.compute_loss:
         graph.compile(loss=model.loss)
     return graph

@@ -1,4 +1,4 @@
-"""Keras' graph of operations: reading it, and building a model anew along it."""
+"""Read the graph of operations of a Keras model, and build another model along it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from . import keras_private
 from .checks import check_built
 from .kernels import kernels_of
 from .layers import Lineage
@@ -34,46 +35,45 @@ class Node:
 
     Attributes:
         operation: A layer, or an operation of `keras.ops`.
-        inputs: Keys of the tensors that go in; of anything else that does, nothing.
-        outputs: Keys of the tensors that come out.
-        tensors: The symbolic tensors that come out.
+        inputs: Keys of the input tensors; other arguments have none.
+        outputs: Keys of the output tensors.
+        tensors: The symbolic output tensors.
         calls: How often the model calls the operation.
-        consumers: The nodes that read the outputs, each as often as it does; None stands for the
+        consumers: The nodes that read the outputs, one entry for each reading; None stands for the
             model's outputs.
-        call: Keras' own node.
+        call: Keras' record of the call.
     """
 
     operation: Any
     inputs: list[int]
     outputs: list[int]
     tensors: list[Any]
-    call: Any
+    call: keras_private.CallNode
     calls: int = 1
     consumers: list[Node | None] = field(default_factory=list)
 
     @property
     def name(self) -> str:
-        """Of the operation."""
+        """Return the name of the operation."""
         return str(self.operation.name)
 
     def only_consumer(self) -> Node | None:
-        """The node that alone reads the only output, if there is one."""
+        """Return the single reader of the single output, or None."""
         if len(self.outputs) == 1 and len(self.consumers) == 1:
             return self.consumers[0]
         return None
 
 
-def functional(model: object) -> Any:
-    """The model whose graph can be read, of a functional or sequential model.
+def functional(model: keras.Model) -> Any:
+    """Return the functional model whose graph a functional or sequential model has.
 
     Raises:
-        TypeError: It is no Keras model.
-        ValueError: It is not built, or subclassed, so that it has no graph.
+        TypeError: `model` is no Keras model.
+        ValueError: It is not built, or it is subclassed, so that it has no graph.
     """
     check_built(model)
     if is_graph(model):
-        return model._functional if isinstance(model, keras.Sequential) else model
-    assert isinstance(model, keras.Model)
+        return keras_private.functional_of(model) if isinstance(model, keras.Sequential) else model
     if isinstance(model, keras.Sequential):
         raise ValueError(
             f"The model {model.name!r} does not know its input's shape. Start it with "
@@ -83,7 +83,7 @@ def functional(model: object) -> Any:
 
 
 def nodes(model: keras.Model) -> list[Node]:
-    """The calls of a model, inputs first, in an order in which they can be computed.
+    """Return the calls of a model, inputs first, in an order in which they can be computed.
 
     Args:
         model: A functional or sequential model.
@@ -94,21 +94,20 @@ def nodes(model: keras.Model) -> list[Node]:
     graph = functional(model)
     found: list[Node] = []
     producers: dict[int, Node] = {}
-    for depth in sorted(graph._nodes_by_depth, reverse=True):
-        for call in graph._nodes_by_depth[depth]:
-            given = call.input_tensors
-            if is_graph(call.operation):
-                given = given_inputs(call.operation, call.arguments.args, call.arguments.kwargs)
-            node = Node(
-                call.operation,
-                [id(tensor) for tensor in given],
-                [id(tensor) for tensor in call.outputs],
-                list(call.outputs),
-                call,
-            )
-            found.append(node)
-            for key in node.outputs:
-                producers[key] = node
+    for call in keras_private.call_nodes(graph):
+        given = call.input_tensors
+        if is_graph(call.operation):
+            given = given_inputs(call.operation, call.arguments.args, call.arguments.kwargs)
+        node = Node(
+            call.operation,
+            [id(tensor) for tensor in given],
+            [id(tensor) for tensor in call.outputs],
+            list(call.outputs),
+            call,
+        )
+        found.append(node)
+        for key in node.outputs:
+            producers[key] = node
     calls = Counter(id(node.operation) for node in found)
     for node in found:
         node.calls = calls[id(node.operation)]
@@ -120,19 +119,19 @@ def nodes(model: keras.Model) -> list[Node]:
 
 
 def given_inputs(model: keras.Model, args: Any, kwargs: Any) -> list[Any]:
-    """The symbolic tensors that a model is called with, in the order of its inputs.
+    """Return the symbolic tensors that a model is called with, in the order of its inputs.
 
     Args:
         model: A functional or sequential model.
         args: Positional arguments of the call.
-        kwargs: The others.
+        kwargs: Keyword arguments of the call.
 
     Returns:
-        A tensor for each input. Keras takes a dictionary by the names of inputs.
+        A tensor for each input; a dictionary is read by the names of the inputs.
     """
     graph = functional(model)
     given = args[0] if args else next(iter(kwargs.values()))
-    if isinstance(given, dict) and not isinstance(graph._inputs_struct, dict):
+    if isinstance(given, dict) and not isinstance(graph.input, dict):
         return [given[tensor.name] for tensor in graph.inputs]
     flat = keras.tree.flatten((args, kwargs))
     return [tensor for tensor in flat if isinstance(tensor, keras.KerasTensor)][: len(graph.inputs)]
@@ -141,7 +140,7 @@ def given_inputs(model: keras.Model, args: Any, kwargs: Any) -> list[Any]:
 def calls(
     model: keras.Model, inputs: list[Any] | None = None, lineage: Lineage = ()
 ) -> Iterator[tuple[Lineage, tuple[int | None, ...]]]:
-    """Each call of a layer in a model and in those nested in it, with the shape that goes in.
+    """Yield each call of a layer in a model and in nested models, with the input shape.
 
     >>> head = keras.layers.Dense(2, name="head")
     >>> inner = keras.Sequential([keras.Input((None, 4)), head], name="inner")
@@ -151,12 +150,13 @@ def calls(
 
     Args:
         model: A functional or sequential model.
-        inputs: Symbolic tensors that it is called with. Defaults to its own.
-        lineage: The models around it, outermost first, and itself; the outermost left out.
+        inputs: Symbolic tensors that the model is called with. Defaults to its own inputs.
+        lineage: The models around this one, outermost first, and this one, without the outermost.
+            Defaults to none, for the outermost model.
 
     Yields:
-        The layer with those around it, outermost first, and the shape of the first tensor that it
-        gets, the batch in front. A nested model yields its layers once for each of its own calls.
+        The layer with the models around it, outermost first, and the shape of its first input
+        tensor, with the batch axis. A nested model yields its layers for each of its own calls.
     """
     graph = functional(model)
     given = graph.inputs if inputs is None else inputs
@@ -176,7 +176,7 @@ def calls(
             flat = keras.tree.flatten((args, kwargs))
             tensors = [tensor for tensor in flat if isinstance(tensor, keras.KerasTensor)]
             yield (*lineage, operation), tensors[0].shape if tensors else ()
-        # A nested model may be declared for any size, and be called on a certain one.
+        # A nested model may be declared for any size, and be called on a fixed one.
         results = node.tensors if own else operation.compute_output_spec(*args, **kwargs)
         values.update(zip(node.outputs, keras.tree.flatten(results), strict=True))
 
@@ -187,14 +187,15 @@ def rebuild(
     name: str,
     called_with: list[Any] | None = None,
 ) -> keras.Model:
-    """A new functional model along the graph of another.
+    """Return a new functional model along the graph of another.
 
     Args:
         model: A functional or sequential model.
-        call: `(node, args, kwargs) -> outputs` for each node, inputs included: there, `args` holds
-            the new symbolic input. What it returns takes the place of the node's outputs.
-        name: Of the new model.
-        called_with: Tensors whose channels the inputs take over. Default: the inputs stay.
+        call: Function `(node, args, kwargs) -> outputs` that is called for each node. Its result
+            replaces the node's outputs. For an input, `args` holds the new symbolic input.
+        name: Name of the new model.
+        called_with: A tensor for each input, whose number of channels the new input has. Defaults
+            to None: the inputs stay as they are.
 
     Returns:
         The new model, with inputs and outputs in the same structures.
@@ -203,7 +204,7 @@ def rebuild(
     given = graph.inputs if called_with is None else called_with
     channels = {id(old): new.shape[-1] for old, new in zip(graph.inputs, given, strict=True)}
     inputs = keras.tree.map_structure(
-        lambda tensor: _new_input(tensor, channels[id(tensor)]), graph._inputs_struct
+        lambda tensor: _new_input(tensor, channels[id(tensor)]), graph.input
     )
     fresh = {
         id(old): new for old, new in zip(graph.inputs, keras.tree.flatten(inputs), strict=True)
@@ -216,20 +217,20 @@ def rebuild(
             args, kwargs = node.call.arguments.fill_in(values)
         outputs = keras.tree.flatten(call(node, args, kwargs))
         values.update(zip(node.outputs, outputs, strict=True))
-    results = keras.tree.map_structure(lambda tensor: values[id(tensor)], graph._outputs_struct)
+    results = keras.tree.map_structure(lambda tensor: values[id(tensor)], graph.output)
     return keras.Model(inputs, results, name=name)
 
 
 def _new_input(tensor: Any, channels: int | None) -> Any:
-    layer = tensor._keras_history.operation
+    layer = keras_private.producer(tensor)
     optional = getattr(layer, "optional", False)
-    # A declared size of None stays.
+    # A free size stays free.
     shape = (*tensor.shape[:-1], tensor.shape[-1] and channels)
     return keras.Input(batch_shape=shape, dtype=tensor.dtype, name=layer.name, optional=optional)
 
 
 def copy_layer(layer: keras.layers.Layer, args: Any, kwargs: Any) -> keras.layers.Layer:
-    """A copy of a layer, built on what it is called with, with the same weights.
+    """Return a copy of a layer with its weights, built on the arguments of a call.
 
     Raises:
         ValueError: The layer cannot be made from its own config.
@@ -248,12 +249,12 @@ def from_config(
     kwargs: Any,
     value: Callable[[keras.Variable], Any] = lambda variable: variable,
 ) -> keras.layers.Layer:
-    """As `copy_layer`, with another config, and weights made of the layer's own by `value`."""
+    """Return a copy of a layer with another config and with weights that `value` computes."""
     try:
         if isinstance(layer, keras.layers.Lambda):
-            # The function is already in this process: nothing foreign is loaded.
+            # The function is already in this process, so no foreign code is loaded.
             copy = keras.layers.Lambda.from_config(config, safe_mode=False)
-            # The original one knows the names around it, which the config does not hold.
+            # The original function has its closure and globals, which the config does not hold.
             copy.function = layer.function
         else:
             copy = type(layer).from_config(config)
@@ -270,7 +271,7 @@ def from_config(
     for source, target in zip(old, new, strict=True):
         target.assign(source)
     if hasattr(copy, "finalize_state"):
-        copy.finalize_state()  # Normalization keeps tensors made of its weights.
+        copy.finalize_state()  # Normalization keeps tensors that it computes from its weights.
     return copy
 
 
@@ -283,7 +284,7 @@ def _not_copied(layer: keras.layers.Layer, why: str = "") -> ValueError:
 
 
 def symbolic_call(layer: keras.layers.Layer, args: Any, kwargs: Any) -> Any:
-    """Call a layer on symbolic tensors that belong to no graph, so that it builds itself."""
+    """Call a layer on symbolic tensors without a graph, so that it builds itself."""
 
     def detach(x: Any) -> Any:
         if not isinstance(x, keras.KerasTensor):
@@ -291,30 +292,29 @@ def symbolic_call(layer: keras.layers.Layer, args: Any, kwargs: Any) -> Any:
         return keras.KerasTensor(x.shape, x.dtype)
 
     args, kwargs = keras.tree.map_structure(detach, (args, kwargs))
-    before = len(layer._inbound_nodes)
+    before = keras_private.number_of_calls(layer)
     outputs = layer(*args, **kwargs)
-    # `layer.output` is that of its first call, which is to be the one in a model.
-    del layer._inbound_nodes[before:]
+    keras_private.forget_calls(layer, before)
     return outputs
 
 
 def is_graph(operation: Any) -> bool:
-    """Whether it is a model whose graph can be read."""
+    """Return whether an operation is a model whose graph can be read."""
     if isinstance(operation, keras.Sequential):
-        return getattr(operation, "_functional", None) is not None
-    return isinstance(operation, keras.Model) and hasattr(operation, "_nodes_by_depth")
+        return keras_private.functional_of(operation) is not None
+    return isinstance(operation, keras.Model) and keras_private.has_graph(operation)
 
 
 def ends(model: keras.Model, first: bool, last: bool) -> set[int]:
-    """Ids of the layers with kernels that come first from an input, or last before an output.
+    """Return the ids of the first layers with kernels after inputs, or the last before outputs.
 
     Args:
         model: A functional or sequential model.
-        first: Whether to give the first ones.
-        last: Whether to give the last ones.
+        first: Whether to return the first ones.
+        last: Whether to return the last ones.
 
     Returns:
-        Set of ids. Of a nested model that stands there, its own first or last layers.
+        Set of ids. A nested model at such a place gives its own first or last layers.
     """
     graph = nodes(model)
     producers = {key: node for node in graph for key in node.outputs}

@@ -38,11 +38,11 @@ class Kernel:
         layer: The layer that owns it.
         variable: The variable.
         output_axes: Axes that run over the outputs: the rows of the matrix as TFLite stores it,
-            on which per-channel scales run. For an `Embedding`, the vocabulary.
+            which per-channel scales run along. For an `Embedding`, the vocabulary.
         input_axes: Axes that are summed over channel by channel: the columns. Empty for a
             depthwise kernel. Every other axis is spatial.
         depthwise: Whether each output sees a single input channel.
-        lineage: The layer and those around it, outermost first; the model itself left out.
+        lineage: The layer and those around it, outermost first, without the model itself.
     """
 
     path: str
@@ -55,28 +55,28 @@ class Kernel:
 
     @property
     def layer_path(self) -> str:
-        """The path of the layer."""
+        """Return the path of the layer."""
         return self.path.rpartition("/")[0]
 
     @property
     def size(self) -> int:
-        """Number of weights."""
+        """Return the number of weights."""
         return int(np.prod(self.variable.shape))
 
     def numpy(self) -> npt.NDArray[Any]:
-        """The weights as float32 (float64 where they are)."""
+        """Return the weights in float32, or in float64 if they are stored so."""
         weights = np.asarray(self.variable.numpy())
         return weights if weights.dtype == np.float64 else weights.astype(np.float32, copy=False)
 
 
 def kernels(model: keras.Model, depthwise: bool = False) -> list[Kernel]:
-    """All trainable kernels of a built model, each once, in the order of its layers.
+    """Return all trainable kernels of a built model, each once, in the order of its layers.
 
-    In Keras' own layers these are the variables named `kernel`, `*_kernel` and `embeddings`; in
-    others, every trainable floating-point variable with two or more axes longer than one, unless
-    its name says bias, gamma, beta, alpha, scale, offset, limit, mean or variance. Layers inside
-    others are found, however deep. Frozen layers are left alone. Of a `Distiller`, the kernels are
-    those of its student.
+    In Keras' own layers these are the variables named `kernel`, `*_kernel` and `embeddings`. In
+    other layers they are all trainable floating-point variables with two or more axes longer than
+    one, unless the name says bias, gamma, beta, alpha, scale, offset, limit, mean or variance.
+    Layers inside others are found, however deep. Frozen layers are left out. The kernels of a
+    `Distiller` are those of its student.
 
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="head")])
     >>> [(kernel.path, kernel.input_axes, kernel.output_axes) for kernel in kernels(model)]
@@ -84,8 +84,8 @@ def kernels(model: keras.Model, depthwise: bool = False) -> list[Kernel]:
 
     Args:
         model: A built model.
-        depthwise: Whether depthwise kernels count. They hold few weights, each of which matters
-            much, so they do not by default.
+        depthwise: Whether depthwise kernels count. Defaults to False, because they hold few
+            weights, and each of these matters much.
 
     Returns:
         List of `Kernel`.
@@ -99,7 +99,7 @@ def kernels(model: keras.Model, depthwise: bool = False) -> list[Kernel]:
 
 
 def kernels_of(layer: keras.layers.Layer) -> list[Kernel]:
-    """The kernels of one built layer and of those inside it that multiply, trainable or not.
+    """Return the kernels of a built layer and of those inside it, trainable or not.
 
     >>> dense = keras.layers.Dense(2, name="head")
     >>> dense.build((None, 3))
@@ -110,8 +110,8 @@ def kernels_of(layer: keras.layers.Layer) -> list[Kernel]:
         layer: A built layer.
 
     Returns:
-        List of `Kernel`; the paths begin with the layer's own name. Tables of embeddings, which are
-        looked up in, are not among them.
+        List of `Kernel`; the paths begin with the layer's own name. Tables of embeddings are left
+        out, because they are looked up in, not multiplied with.
     """
     found = []
     for _, lineage in walk(layer):
@@ -186,7 +186,7 @@ def _walk(model: keras.Model) -> list[Kernel]:
 
 
 def is_kernel(layer: keras.layers.Layer, variable: keras.Variable) -> bool:
-    """Whether a variable that the layer owns is a kernel, trainable or not; see `kernels`."""
+    """Return whether a variable that the layer owns is a kernel, trainable or not."""
     shape = variable.shape
     if len(shape) < 2 or not keras.backend.is_float_dtype(variable.dtype):
         return False
@@ -198,7 +198,7 @@ def is_kernel(layer: keras.layers.Layer, variable: keras.Variable) -> bool:
 def _axes(
     layer: keras.layers.Layer, variable: keras.Variable
 ) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
-    """Output axes, input axes, and whether the kernel is depthwise."""
+    """Return the output axes, the input axes, and whether the kernel is depthwise."""
     last = len(variable.shape) - 1
     # ConvNeXt writes its depthwise convolutions as grouped ones.
     grouped = getattr(layer, "groups", 1) > 1 and variable.shape[-2] == 1

@@ -1,4 +1,4 @@
-"""The layers of a model, however deep, each once, with their paths."""
+"""Walk the layers of a model at any depth, with their paths."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import TypeAlias
 
 import keras
 
+from .keras_private import child_layers, flat_layers
+
 __all__ = ["Lineage", "all_layers", "children", "own_weights", "trained", "walk"]
 
 Lineage: TypeAlias = tuple[keras.layers.Layer, ...]
-"""A layer and those around it, outermost first; the model itself left out."""
+"""A layer and the layers around it, outermost first, without the model itself."""
 
 
 def walk(model: keras.Model) -> Iterator[tuple[str, Lineage]]:
-    """Every layer of a model, depth first, those inside other layers too.
+    """Yield every layer of a model one time, depth first, with layers inside other layers.
 
     >>> outer = keras.layers.TimeDistributed(keras.layers.Dense(2, name="dense"), name="outer")
     >>> model = keras.Sequential([keras.Input((3, 4), name="x"), outer], name="model")
@@ -22,11 +24,11 @@ def walk(model: keras.Model) -> Iterator[tuple[str, Lineage]]:
     ['model', 'x', 'outer', 'outer/dense']
 
     Args:
-        model: A model.
+        model: A Keras model.
 
     Yields:
-        Path, the names joined by slashes from the model down, and lineage; of the model itself, its
-        name and an empty lineage. A layer in several places comes once, at the first.
+        The path, which joins the names from the model down with slashes, and the lineage. For the
+        model itself, its name and an empty lineage. A layer in several places has the first path.
     """
     yield from _walk(model, (), set())
 
@@ -42,22 +44,21 @@ def _walk(
 
 
 def all_layers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
-    """The layer and everything inside it, each once, in the order of creation."""
-    yield from dict.fromkeys(layer._flatten_layers())
+    """Yield a layer and all layers inside it, each one time, in the order of creation."""
+    yield from dict.fromkeys(flat_layers(layer))
 
 
 def children(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """The layers right inside a layer, be it a model or not."""
-    # Keras has no public way to walk the layers inside a layer that is no model.
-    return list(layer._flatten_layers(recursive=False, include_self=False))
+    """Return the layers directly inside a layer, which may be a model."""
+    return child_layers(layer)
 
 
 def own_weights(layer: keras.layers.Layer) -> list[keras.Variable]:
-    """The weights that a layer holds itself, without those of the layers inside it."""
+    """Return the weights of a layer without the weights of the layers inside it."""
     inside = {id(weight) for child in children(layer) for weight in child.weights}
     return [weight for weight in layer.weights if id(weight) not in inside]
 
 
 def trained(model: keras.Model) -> keras.Model:
-    """The model that training compresses: the student of a Distiller, else the model itself."""
+    """Return the model that training compresses: a Distiller's student, else the model itself."""
     return model.student if isinstance(model, keras.distillation.Distiller) else model

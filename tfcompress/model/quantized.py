@@ -1,4 +1,7 @@
-"""How the rest of the house sees quantization-aware layers, without importing quantization."""
+"""Base classes by which all packages recognize quantization-aware layers.
+
+So they need not import `tfcompress.quantization`.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ __all__ = ["LayerQuantizer", "TensorQuantizer", "is_quantized"]
 
 
 class TensorQuantizer:
-    """A layer that rounds a tensor to integers and does nothing else: `FakeQuant` is one."""
+    """A layer that only rounds a tensor to integers, such as `FakeQuant`."""
 
 
 class LayerQuantizer:
-    """A layer that computes another one as its integer op does: `QuantizeWrapper` is one.
+    """A layer that computes another layer as its integer op does, such as `QuantizeWrapper`.
 
     Attributes:
         layer: The layer inside.

@@ -1,4 +1,4 @@
-"""Samples in whatever form the user has them -> one checked array per model input, by name."""
+"""Samples in any common form as one checked array for each model input, by name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class InputSpec:
-    """Name, shape (None for a free dimension; the batch comes first) and dtype of a model input."""
+    """Name, shape and dtype of a model input.
+
+    The batch comes first; None is a free dimension.
+    """
 
     name: str
     shape: tuple[int | None, ...]
@@ -27,12 +30,11 @@ class InputSpec:
 def load_samples(
     data: Any, inputs: Sequence[InputSpec], max_samples: int | None = None
 ) -> dict[str, Array]:
-    """Bind samples to the model's inputs by name, and check them.
+    """Return samples as arrays by the names of the model's inputs, checked.
 
-    A list is never bound by its order alone: with several inputs, each of its arrays must fit the
-    input at its place and no other one, or a dict is asked for.
+    The order of a list is not enough: with several inputs, each array of a list must fit the input
+    at its place and no other input. Else an error asks for a dict.
 
-    Example:
     >>> spec = InputSpec("image", (None, 4), "float32")
     >>> load_samples(np.ones((3, 4)), [spec])["image"].dtype
     dtype('float32')
@@ -41,15 +43,15 @@ def load_samples(
         data: An array (one input), a dict by input name, a generator, list or `tf.data.Dataset`
             of samples or batches (of (x, y), y is dropped), or the path of an .npz or .npy file.
         inputs: The model's inputs.
-        max_samples: At most this many: evenly spaced ones of arrays, the first ones of an
-            iterable. None takes all.
+        max_samples: Largest number of samples: evenly spaced ones of arrays, the first ones of an
+            iterable. None (the default) takes all.
 
     Returns:
-        Input name -> array with a leading sample axis, in the input's dtype.
+        For each input name an array with a leading sample axis, in the input's dtype.
 
     Raises:
         ValueError: Samples are missing, do not fit the inputs, or hold NaN or infinity.
-        TypeError: `data` is of no known form.
+        TypeError: `data` has another type.
     """
     if isinstance(data, str | os.PathLike):
         data = _read(Path(data), inputs)
@@ -71,18 +73,17 @@ def load_samples(
 
 
 def whole_batches(samples: Mapping[str, Array], batch: int) -> dict[str, Array]:
-    """The samples, the first ones repeated until they fill the last batch.
+    """Return the samples with the first ones repeated until the last batch is full.
 
-    Example:
     >>> whole_batches({"x": np.array([1, 2, 3])}, 2)
     {'x': array([1, 2, 3, 1])}
 
     Args:
-        samples: Arrays of one length, at least 1.
-        batch: Samples in a batch.
+        samples: Arrays by name, all of one length of at least 1.
+        batch: Number of samples in a batch.
 
     Returns:
-        Arrays of a length that is a multiple of `batch`.
+        Arrays by name, of a length that is a multiple of `batch`.
     """
     return {
         name: array[np.arange(-(-len(array) // batch) * batch) % len(array)]
@@ -113,7 +114,7 @@ def _names(inputs: Sequence[InputSpec]) -> str:
 
 def _read(path: Path, inputs: Sequence[InputSpec]) -> Any:
     try:
-        with path.open("rb") as stream:  # which NumPy leaves open where the file is damaged
+        with path.open("rb") as stream:  # NumPy would leave a damaged file open
             file = np.load(stream, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 return file
@@ -136,7 +137,7 @@ def _read(path: Path, inputs: Sequence[InputSpec]) -> Any:
 
 
 def _by_name(data: Any, inputs: Sequence[InputSpec]) -> dict[str, Array]:
-    """One dict of arrays out of a dict, an array, or a list that can be bound in one way only."""
+    """Return a dict of arrays from a dict, an array, or a list that fits in one way only."""
     if isinstance(data, Mapping):
         missing = [spec.name for spec in inputs if spec.name not in data]
         unknown = sorted(str(key) for key in set(data) - {spec.name for spec in inputs})
@@ -204,7 +205,7 @@ def _gather(
 
 
 def _element(element: Any, inputs: Sequence[InputSpec]) -> list[tuple[InputSpec, Array]]:
-    """What one item of an iterable holds for each input; targets and sample weights dropped."""
+    """Return the arrays of an iterable's item by input, without targets and sample weights."""
     if (
         isinstance(element, tuple)
         and element
@@ -220,7 +221,7 @@ def _element(element: Any, inputs: Sequence[InputSpec]) -> list[tuple[InputSpec,
 
 
 def _thin(arrays: dict[str, Array], max_samples: int | None) -> dict[str, Array]:
-    """Evenly spaced samples: data that is sorted by class stays balanced."""
+    """Return evenly spaced samples, so that data that is sorted by class stays balanced."""
     count = min(len(array) for array in arrays.values())
     if max_samples is None or count <= max_samples or len({len(a) for a in arrays.values()}) > 1:
         return arrays

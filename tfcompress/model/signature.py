@@ -1,4 +1,4 @@
-"""What a Keras model takes and gives, by name, and how to call it that way."""
+"""Signatures: the inputs and outputs of a Keras model by name, and how to call it by name."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from .errors import ModelError
+from .keras_private import has_graph, producer
 from .samples import InputSpec
 
 Shape = tuple[int | None, ...]
@@ -18,11 +19,11 @@ Shape = tuple[int | None, ...]
 
 @dataclass(frozen=True)
 class Signature:
-    """Inputs of a model and how to hand them over.
+    """The inputs of a model, and a function that takes them by name.
 
     Attributes:
-        inputs: In Keras' order, the batch axis first.
-        call: Tensors by input name -> outputs by name, in inference mode.
+        inputs: Specs in Keras' order, with the batch axis first.
+        call: Function from tensors by input name to outputs by name, in inference mode.
     """
 
     inputs: tuple[InputSpec, ...]
@@ -30,15 +31,19 @@ class Signature:
 
 
 def signature(model: keras.Model, batch_size: int | None = None) -> Signature:
-    """Read the inputs off a model and make it callable by name.
+    """Return the inputs of a model, and a function that calls it by their names.
 
-    A functional model says it all. A subclassed one remembers the shapes that it was first called
-    on; its inputs are then taken to be float32.
+    A functional model has its inputs' shapes and dtypes. A subclassed model has the shapes that it
+    was first called on; its inputs are then taken to be float32.
+
+    >>> inner = keras.Sequential([keras.Input((8,), name="x"), keras.layers.Dense(2)])
+    >>> signature(inner).inputs
+    (InputSpec(name='x', shape=(None, 8), dtype='float32'),)
 
     Args:
         model: A built model.
-        batch_size: Batch that the file will take. None keeps the one that a functional model
-            declares, which is a free one unless `keras.Input(batch_size=...)` says otherwise.
+        batch_size: Batch size that the file will take. None (the default) keeps the one that a
+            functional model declares: any, unless `keras.Input(batch_size=...)` fixed it.
 
     Returns:
         The signature.
@@ -64,9 +69,9 @@ def signature(model: keras.Model, batch_size: int | None = None) -> Signature:
 
 
 def _input_name(tensor: Any) -> str:
-    """Name of the input's layer: an unnamed input's tensor gets another one when reloaded."""
-    history = getattr(tensor, "_keras_history", None)
-    return _plain(history.operation.name if history else tensor.name)
+    """Return the name of the input's layer; an unnamed tensor gets another name when reloaded."""
+    layer = producer(tensor)
+    return _plain(tensor.name if layer is None else layer.name)
 
 
 def _check_names(model: keras.Model, specs: list[InputSpec]) -> None:
@@ -80,17 +85,17 @@ def _check_names(model: keras.Model, specs: list[InputSpec]) -> None:
 
 
 def _plain(name: str) -> str:
-    """The name in letters, digits and underscores, as a file's signature has it."""
+    """Return a name in letters, digits and underscores, as in a file's signature."""
     return re.sub(r"^(?=\d)", "arg_", re.sub(r"\W", "_", name))
 
 
 def symbolic_inputs(model: keras.Model) -> Any:
-    """Symbolic inputs in the structure that the model is called with.
+    """Return symbolic inputs in the structure that the model is called with.
 
     Raises:
-        ModelError: They cannot be known, or are sparse or ragged.
+        ModelError: The inputs cannot be known, or are sparse or ragged.
     """
-    if isinstance(model, keras.Sequential) or hasattr(model, "_inputs_struct"):
+    if isinstance(model, keras.Sequential) or has_graph(model):
         sequential = isinstance(model, keras.Sequential)
         structure = model.inputs[0] if sequential else model.input
         for tensor in keras.tree.flatten(structure):
@@ -149,7 +154,7 @@ def _is_stateful(model: keras.Model) -> bool:
 
 
 def _named_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
-    """Outputs by name: a dict's own keys, else the names of the layers that made them."""
+    """Return outputs by name: the keys of a dict, else the names of the layers that made them."""
     flat = keras.tree.flatten(outputs)
     if isinstance(outputs, Mapping) and len(flat) == len(outputs):
         flat, names = list(outputs.values()), list(map(str, outputs))

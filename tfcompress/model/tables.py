@@ -1,23 +1,81 @@
-"""rich's tables as plain text, and numbers that are short enough for them."""
+"""Tables in the package's one style, as text too, and numbers that are short enough for them."""
 
 from __future__ import annotations
 
 import io
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["as_text", "new_table", "scaled"]
+
+
+def new_table(
+    columns: Sequence[str],
+    *,
+    numbers: Collection[str] = (),
+    total: Sequence[str] = (),
+    title: str | None = None,
+    caption: str | None = None,
+    wrap: bool = False,
+) -> Table:
+    """Return an empty rich table in the style of all tables of this package.
+
+    >>> table = new_table(["Layer", "Weights"], numbers=["Weights"], total=["Total", "36"])
+    >>> table.add_row("head", "36")
+    >>> print(as_text(table, width=20))
+    <BLANKLINE>
+     Layer  Weights
+     ──────────────
+     head        36
+    <BLANKLINE>
+     Total       36
+    <BLANKLINE>
+
+    Args:
+        columns: Headings. Text stands at the left and folds where it is too long.
+        numbers: The headings of columns with numbers, which stand at the right. Defaults to none.
+        total: Cells of the last row, one for each column. Defaults to no such row.
+        title: Title above the table. Defaults to None.
+        caption: Notes below the table. Defaults to None.
+        wrap: Whether numbers may wrap where there is no room, at spaces. Defaults to False.
+
+    Returns:
+        `rich.table.Table`; its `add_row` takes a cell for each column.
+    """
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_footer=bool(total),
+        title=title,
+        caption=caption,
+    )
+    footers = total or [""] * len(columns)
+    for name, footer in zip(columns, footers, strict=True):
+        if name in numbers:
+            table.add_column(name, footer, justify="right", no_wrap=not wrap)
+        else:
+            table.add_column(name, footer, overflow="fold")
+    return table
 
 
 def as_text(*parts: Any, width: int) -> str:
-    """What rich prints, as text: the same in a terminal, in a file and in a notebook.
+    """Return what rich prints, as plain text: identical in a terminal, a file and a notebook.
 
-    Names are shown as they are, square brackets and colons too.
+    Names are shown as they are, with square brackets and colons.
 
-    Example:
     >>> as_text("conv[a] :smile:", width=40)
     'conv[a] :smile:'
 
     Args:
         *parts: Texts and rich's renderables, each on lines of its own.
-        width: Columns.
+        width: Number of characters in a line.
 
     Returns:
         The text, without trailing spaces.
@@ -35,15 +93,14 @@ def as_text(*parts: Any, width: int) -> str:
 
 
 def scaled(number: float, unit: str = "") -> str:
-    """A number with three significant digits or so and a metric prefix.
+    """Return a number with about three significant digits and a metric prefix.
 
-    Example:
     >>> scaled(3_870_000_000), scaled(144, "B")
     ('3.87 G', '144 B')
 
     Args:
-        number: At least 0.
-        unit: What follows the prefix.
+        number: A number of at least 0.
+        unit: Unit that follows the prefix. Defaults to none.
 
     Returns:
         The text.

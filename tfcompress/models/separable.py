@@ -1,4 +1,4 @@
-"""A depthwise separable net in the form that XNNPACK's sparse kernels want."""
+"""`separable_net`: a depthwise separable net for XNNPACK's sparse kernels."""
 
 from __future__ import annotations
 
@@ -17,34 +17,33 @@ def separable_net(
     kernel_size: int = 3,
     name: str = "separable",
 ) -> keras.Model:
-    """Depthwise separable blocks after MobileNet, for sparse kernels on Arm.
+    """Build a net of depthwise separable blocks, as in MobileNet, for sparse kernels on Arm.
 
-    Keras' own MobileNets do not qualify: padding='same' with stride 2 pads one side only, and
-    XNNPACK's sparse kernels want both. Here `ZeroPadding2D` and padding='valid' do it. Prune its
-    1x1 convolutions to more than 2/3 zeros and store the file sparse
-    (`converters.convert(..., sparse=True)`): on Arm they then skip the zeros, which
+    XNNPACK's sparse kernels need padding on both sides. Keras' own MobileNets do not have it,
+    because padding='same' with stride 2 pads one side only. Here `ZeroPadding2D` and
+    padding='valid' pad both. Prune the 1x1 convolutions to more than 2/3 zeros and store the file
+    sparse (`converters.convert(..., sparse=True)`): on Arm they then skip the zeros, which
     `tfcompress check-sparse` confirms.
 
-    Example:
     >>> model = separable_net((32, 32, 3), classes=10)
     >>> model.output_shape
     (None, 10)
 
     Args:
-        input_shape: Height, width and 3 channels. Height and width must stay even down to the last
+        input_shape: Height, width and 3 channels. Height and width must be even down to the last
             layer with stride 2: multiples of 8 for the default blocks.
-        classes: How many scores come out, without softmax.
+        classes: Number of output scores; they have no softmax.
         stem: Filters of the first convolution, which has stride 2. Defaults to 32.
-        blocks: For each, the filters of its 1x1 convolution and the stride of its depthwise one, 1
-            or 2.
-        kernel_size: Of the depthwise convolutions, 3 or 5. Defaults to 3.
-        name: Of the model.
+        blocks: For each block, the filters of its 1x1 convolution and the stride of its depthwise
+            convolution, 1 or 2. Defaults to five blocks of 64 to 256 filters.
+        kernel_size: Kernel size of the depthwise convolutions, 3 or 5. Defaults to 3.
+        name: Name of the model. Defaults to "separable".
 
     Returns:
         A functional model that is not compiled.
 
     Raises:
-        ValueError: The sparse kernels could not run such a net.
+        ValueError: The sparse kernels cannot run a net with these arguments.
 
     Reference:
         Howard et al., 2017, https://arxiv.org/abs/1704.04861; Elsen et al., 2019,

@@ -1,4 +1,13 @@
-"""Score single weights; the lowest are pruned first."""
+"""Score single weights; the lowest are pruned first.
+
+To add a score, register a function:
+
+    @importance.register("squares")
+    def squares(weights):
+        return np.square(weights)
+
+`prune_weights(importance="squares")` and `Prune(importance="squares")` then find it.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +17,46 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Importance", "magnitude"]
+from tfcompress.model.registry import Registry
+
+__all__ = ["IMPORTANCES", "Importance", "get", "magnitude", "register"]
 
 Importance: TypeAlias = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 """Weights in, scores of the same shape out; the lowest scores are pruned first."""
 
+IMPORTANCES: Registry[Importance] = Registry("importance of weights")
+"""Every importance of weights by name."""
 
+register = IMPORTANCES.register
+
+
+def get(importance: str | Importance) -> Importance:
+    """Return an importance by name, or a function as it is.
+
+    >>> get("magnitude") is magnitude
+    True
+
+    Args:
+        importance: Name of a registered importance, or a function from weights to scores.
+
+    Returns:
+        A function from weights to scores.
+
+    Raises:
+        TypeError: If it is neither a name nor a function.
+        ValueError: If no importance of this name is registered.
+    """
+    if isinstance(importance, str):
+        return IMPORTANCES.get(importance)
+    if not callable(importance):
+        raise TypeError(
+            "`importance` must be a name or a function from weights to scores. "
+            f"Received: {importance!r}"
+        )
+    return importance
+
+
+@register("magnitude")
 def magnitude(weights: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Score each weight by its absolute value.
 

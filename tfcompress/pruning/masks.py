@@ -1,19 +1,20 @@
-"""Scores to masks: which weights stay. Pure functions on NumPy arrays.
+"""Masks from scores: which weights stay. Pure functions on NumPy arrays.
 
-A mask is a boolean array, True where the weight stays. The weights with the lowest scores go; among
-equal scores those that come first in memory, so the number of zeros is always exact and the same
-scores always give the same mask.
+A mask is a boolean array, True where the weight stays. The weights with the lowest scores are
+removed; among equal scores, those that come first in memory. So the number of zeros is exact, and
+equal scores always give equal masks.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from .patterns import FAST_DENSE, SMALL_FILE, Block, NofM, Structure
 
 __all__ = [
     "FAST_DENSE",
@@ -29,7 +30,7 @@ __all__ = [
     "threshold",
 ]
 
-_SAMPLE_EVERY = 29  # a prime, so as not to fall in step with the kernel's axes
+_SAMPLE_EVERY = 29  # a prime, so that no kernel axis is a multiple of it
 
 Scores: TypeAlias = npt.NDArray[Any]
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -37,109 +38,15 @@ Axes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 """Output axes (rows) and input axes (columns) of a kernel; the rest are spatial."""
 
 
-@dataclasses.dataclass(frozen=True)
-class NofM:
-    """At most `n` non-zeros among every `m` weights in a row along the input axis.
-
-    Groups are counted from the first input, for each output and each position of the filter. Where
-    `m` does not divide the inputs, the last group is short and may still hold `n` non-zeros. The
-    most that can be zero is `1 - n / m`, and a schedule for this structure ends there.
-
-    >>> NofM(2, 4).sparsity
-    0.5
-
-    Args:
-        n: Weights that may stay in a group, at least 1.
-        m: Weights in a group, more than `n`.
-
-    Raises:
-        ValueError: If it does not hold that 1 <= n < m.
-
-    Reference:
-        Mishra et al., "Accelerating Sparse Deep Neural Networks",
-        https://arxiv.org/abs/2104.08378.
-    """
-
-    n: int
-    m: int
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.n < self.m:
-            raise ValueError(f"N:M needs 1 <= n < m. Received: n={self.n}, m={self.m}")
-
-    @property
-    def sparsity(self) -> float:
-        """The share of zeros of the full pattern."""
-        return 1.0 - self.n / self.m
-
-
-@dataclasses.dataclass(frozen=True)
-class Block:
-    """Weights go in blocks of `rows` outputs by `columns` inputs.
-
-    Blocks are counted from the first output and input, for each position of a convolution's filter,
-    as TFLite stores it: `[out, height, width, in]`. Where they do not divide the kernel, those at
-    the edge are smaller. A block's score is the mean over the weights that it has. The sparsity is
-    the share of blocks that are zero.
-
-    Args:
-        rows: Outputs in a block, at least 1.
-        columns: Inputs in a block, at least 1, and more than one weight in all.
-
-    Raises:
-        ValueError: If a size is less than 1, or both are 1.
-
-    Reference:
-        Narang et al., "Block-Sparse Recurrent Neural Networks", https://arxiv.org/abs/1711.02782.
-    """
-
-    rows: int
-    columns: int
-
-    def __post_init__(self) -> None:
-        if self.rows < 1 or self.columns < 1 or self.rows * self.columns == 1:
-            raise ValueError(
-                "A block has at least 1 row and 1 column, and more than one weight. "
-                f"Received: rows={self.rows}, columns={self.columns}"
-            )
-
-
-SMALL_FILE = Block(4, 1)
-"""Zeros for a small file: 4 outputs together, in layers whose outputs are a multiple of 4.
-
-TFLite's sparse encoding then notes the place of each block, and not of each weight. A kernel of
-256 x 256 becomes smaller, in float32 / int8, by
-
-| zeros | single weights | blocks of 4 |
-|---|---|---|
-| 50% | 1.6 / 1.0 times | 1.9 / 1.6 times |
-| 80% | 4.0 / 2.5 times | 4.7 / 4.0 times |
-| 90% | 7.9 / 4.8 times | 9.4 / 7.9 times |
-
-Larger blocks save little more. Blocks along the inputs save the same.
-"""
-
-FAST_DENSE = Block(1, 4)
-"""Zeros for fast Dense layers: 4 inputs together, in layers whose inputs are a multiple of 4.
-
-It is the pattern of TFLite's sparse kernel for float32 FULLY_CONNECTED, which reads a file written
-with `converters.Sparse(skip_zeros=True)`. It pays where layers are large, the batch is 1 and about
-90% are zero. Files become as small as with `SMALL_FILE`.
-"""
-
-Structure: TypeAlias = NofM | Block | None
-"""The pattern of the zeros; `None` is any pattern."""
-
-
 def threshold(scores: Scores, limit: float) -> Mask:
-    """Keep what scores more than `limit`.
+    """Return a mask that keeps the scores above a limit.
 
     >>> threshold(np.array([0.1, 0.3, 0.2]), 0.2).tolist()
     [False, True, False]
 
     Args:
         scores: Array of any shape.
-        limit: The highest score that goes.
+        limit: The highest score that is removed.
 
     Returns:
         Boolean array of the same shape.
@@ -149,14 +56,14 @@ def threshold(scores: Scores, limit: float) -> Mask:
 
 
 def per_layer(scores: Scores, sparsity: float) -> Mask:
-    """Keep all but the lowest `round(sparsity * scores.size)` scores.
+    """Return a mask that keeps all but the lowest `round(sparsity * scores.size)` scores.
 
     >>> per_layer(np.array([0.1, 0.3, 0.2, 0.2]), 0.5).tolist()
     [False, True, False, True]
 
     Args:
         scores: Array of any shape.
-        sparsity: Share that goes, in [0, 1].
+        sparsity: Share that is removed, in [0, 1].
 
     Returns:
         Boolean array of the same shape.
@@ -165,24 +72,24 @@ def per_layer(scores: Scores, sparsity: float) -> Mask:
 
 
 def global_budget(scores: Sequence[Scores], nonzeros: int) -> list[Mask]:
-    """Keep the `nonzeros` highest scores of all the arrays together.
+    """Return masks that keep the `nonzeros` highest scores of all arrays together.
 
     >>> [mask.tolist() for mask in global_budget([np.array([1, 9]), np.array([2, 8, 7])], 3)]
     [[False, True], [False, True, True]]
 
     Args:
         scores: Arrays of any shapes, on one scale.
-        nonzeros: How many weights stay, at most all of them.
+        nonzeros: How many weights stay; all of them if there are no more.
 
     Returns:
-        A boolean array for each, of its shape.
+        A boolean array for each array of scores, of its shape.
     """
     flat = np.concatenate([array.ravel() for array in scores])
     return _split(_keep(flat, max(flat.size - nonzeros, 0)), scores)
 
 
 def n_of_m(scores: Scores, n: int, m: int, axes: Axes = ((1,), (0,))) -> Mask:
-    """Keep the `n` highest scores of every `m` in a row along the input axis; see `NofM`.
+    """Return a mask that keeps the `n` highest of every `m` scores along the inputs; see `NofM`.
 
     >>> n_of_m(np.array([[1.0], [4.0], [3.0], [2.0], [5.0]]), n=2, m=4)[:, 0].tolist()
     [False, True, True, False, True]
@@ -203,14 +110,14 @@ def n_of_m(scores: Scores, n: int, m: int, axes: Axes = ((1,), (0,))) -> Mask:
 def blocks(
     scores: Scores, sparsity: float, rows: int, columns: int, axes: Axes = ((1,), (0,))
 ) -> Mask:
-    """Keep all but the lowest `round(sparsity * blocks)` blocks; see `Block`.
+    """Return a mask that removes the lowest `round(sparsity * blocks)` blocks; see `Block`.
 
     >>> blocks(np.array([[1.0, 5.0], [2.0, 0.0]]), 0.5, rows=1, columns=2).tolist()
     [[False, True], [False, True]]
 
     Args:
         scores: Array of a kernel's shape.
-        sparsity: Share of the blocks that go, in [0, 1].
+        sparsity: Share of the blocks that are removed, in [0, 1].
         rows: Outputs in a block.
         columns: Inputs in a block.
         axes: Output and input axes. Defaults to those of a Dense kernel `(in, out)`.
@@ -228,23 +135,27 @@ def compute(
     scope: Literal["layer", "global"] = "layer",
     axes: Sequence[Axes] | None = None,
 ) -> list[Mask]:
-    """Masks for several kernels: all of the above behind one door.
+    """Return the masks of several kernels for a sparsity, a pattern and a scope.
+
+    >>> [mask] = compute([np.array([[1.0, 5.0], [2.0, 0.0]])], 0.5)
+    >>> mask.tolist()
+    [[False, True], [True, False]]
 
     Args:
         scores: An array for each kernel, of its shape.
-        sparsity: Share of the weights that go, in [0, 1]; of the blocks, for a `Block`. With `NofM`
-            at most `structure.sparsity`; below it, the lowest of those that the full pattern would
-            remove.
-        structure: The pattern of the zeros, or `None` for any.
-        scope: `"layer"` removes that share of each kernel; `"global"`, of all together.
-        axes: Output and input axes of each kernel; needed with a structure.
+        sparsity: Share of the weights that are removed, in [0, 1]; with a `Block`, share of the
+            blocks. With `NofM` at most `structure.sparsity`; below it, the lowest scores among the
+            weights that the full pattern would remove.
+        structure: The pattern of the zeros, or `None` (the default) for any.
+        scope: `"layer"` (the default) removes that share of each kernel; `"global"` removes it of
+            all kernels together.
+        axes: Output and input axes of each kernel. Needed with a structure only.
 
     Returns:
-        A boolean array for each, of its shape.
+        A boolean array for each kernel, of its shape.
 
     Raises:
-        ValueError: If `sparsity` is more than N:M allows, or a kernel has no input axis to group
-            along.
+        ValueError: `sparsity` is more than N:M allows, or a kernel has no input axis.
     """
     if structure is None:
         if scope == "layer":
@@ -265,7 +176,7 @@ def compute(
     else:
         share = sparsity
         units = [_block_means(view.values, structure) for view in views]
-    # Units that must stay score infinity, and are not counted.
+    # Units that must stay have an infinite score and are not counted.
     counts = [int(np.count_nonzero(unit < math.inf)) for unit in units]
     if scope == "layer":
         kept = [
@@ -284,13 +195,13 @@ def compute(
 
 
 def _keep(flat: Scores, zeros: int) -> Mask:
-    """All but the `zeros` lowest of a flat array; among equals the first go."""
+    """Keep all but the `zeros` lowest of a flat array; among equals, remove the first."""
     if zeros <= 0:
         return np.ones(flat.size, bool)
     if zeros >= flat.size:
         return np.zeros(flat.size, bool)
-    # np.partition takes ten times as long where many scores are equal, and those of pruned weights
-    # are: so they are set aside.
+    # np.partition takes ten times as long where many scores are equal, as those of pruned weights
+    # are, so the lowest score is handled apart.
     limit = flat.min()
     others = flat[flat > limit]
     left = zeros - (flat.size - others.size)
@@ -305,9 +216,9 @@ def _keep(flat: Scores, zeros: int) -> Mask:
 
 
 def _nth_lowest(values: Scores, n: int) -> Any:
-    """The n-th lowest value, counted from 1: np.partition, within bounds that a sample gives.
+    """Return the n-th lowest value, counted from 1: np.partition within bounds from a sample.
 
-    On large arrays this takes a third of the time. If the bounds prove wrong, they are not used.
+    On large arrays this takes a third of the time. Bounds that prove wrong are not used.
     """
     sample = np.sort(values[::_SAMPLE_EVERY])
     if sample.size > _SAMPLE_EVERY:
@@ -329,7 +240,7 @@ def _split(flat: Mask, like: Sequence[Scores]) -> list[Mask]:
 
 
 class _Matrix:
-    """A kernel as `(outputs, positions, inputs)`, the way TFLite stores it, and back."""
+    """View a kernel as `(outputs, positions, inputs)`, TFLite's layout, and convert masks back."""
 
     def __init__(self, array: Scores, outputs: tuple[int, ...], inputs: tuple[int, ...]) -> None:
         if not inputs:
@@ -349,7 +260,7 @@ class _Matrix:
 
 
 def _removable(values: Scores, structure: NofM) -> Scores:
-    """The scores, infinite where they are among the `n` highest of their group."""
+    """Return the scores, infinite where they are among the `n` highest of their group."""
     n, m = structure.n, structure.m
     outputs, positions, inputs = values.shape
     groups = -(-inputs // m)

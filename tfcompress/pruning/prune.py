@@ -1,8 +1,4 @@
-"""Pruning on a schedule while a model trains.
-
-The model stays the ordinary Keras model that it was. Nothing wraps its layers, so there is nothing
-to strip, and its saved file holds no class of this package.
-"""
+"""`Prune`: a callback that prunes on a schedule while a model trains."""
 
 from __future__ import annotations
 
@@ -13,34 +9,27 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.model import constraints as _constraint
+from tfcompress.model import constraints
 from tfcompress.model.filters import Filters
 from tfcompress.model.fit_callback import inner_optimizer
 from tfcompress.model.kernels import Kernel
 
-from . import masks as _masks
-from .importance import Importance, magnitude
-from .keep_zeros import KeepZeros, MaskCallback
-from .masks import Structure
-from .prune_weights import (
-    Array,
-    Scope,
-    apply_mask,
-    check_arguments,
-    check_structure,
-    make_masks,
-    prune_weights,
-)
+from .apply import Array, Scope, apply_mask, check_arguments, check_structure, make_masks
+from .importance import Importance, get
+from .mask_callback import MaskCallback
+from .patterns import NofM, Structure
 from .schedules import Schedule
 
-__all__ = ["KeepZeros", "Prune", "prune_weights"]
+__all__ = ["Prune"]
 
 
 class Prune(MaskCallback):
     """Prune kernels on a schedule while the model trains.
 
-    At the schedule's steps the least important weights get zero, and the optimizer's own compiled
-    step keeps them at zero from then on. Zeros may come back to life if the schedule goes down.
+    At the schedule's steps the least important weights become zero, and the optimizer's compiled
+    step keeps them at zero from then on. If the schedule goes down, weights are released again. The
+    model stays the Keras model that it was: no layer is wrapped, there is nothing to strip, and the
+    saved file holds no class of this package.
 
     >>> from tfcompress import schedules
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4), keras.layers.Dense(2)])
@@ -53,27 +42,27 @@ class Prune(MaskCallback):
     >>> int(np.count_nonzero(model.layers[0].kernel))
     16
 
-    **Steps** are `optimizer.iterations`. So training that is interrupted and resumed, with
-    `BackupAndRestore` or by loading a compiled model, goes on with the schedule and the masks where
-    it stopped, and a model that was compiled and trained before does not begin at step 0.
+    **Steps** are `optimizer.iterations`. If training is interrupted and resumed, with
+    `BackupAndRestore` or by loading a compiled model, the schedule and the masks continue where
+    they stopped. A compiled model that has been trained before does not begin at step 0.
 
-    **Logs**: `sparsity`, the share of zeros in all kernels that this or another callback of this
-    module holds, appears in the progress bar and in `History`. For `TensorBoard` and `CSVLogger`,
-    put `Prune` before them in the list: Keras shows logs to callbacks in turn.
+    **Logs**: `sparsity`, the share of zeros in all kernels that `Prune` or `KeepZeros` has a mask
+    on, appears in the progress bar and in `History`. For `TensorBoard` and `CSVLogger`, put `Prune`
+    before them in the list: Keras passes logs to callbacks in turn.
 
     **Choosing the best epoch**: the best epoch by validation is often one before the schedule's
     end, when the model was still dense. Give `EarlyStopping` and `ModelCheckpoint` as `then=[...]`:
     they then see only epochs that ended at the target sparsity. With a plain `EarlyStopping` in
-    `fit`'s list the promise still holds that the model ends at the target: if it stops training
-    early, or restores weights that are denser, the rest is pruned at the very end, in one go and
-    without training, and a warning says how much. If the epochs run out before the schedule's end
-    the model stays as it is, for a later `fit` to go on with, and a warning says so at the start.
+    `fit`'s list the model still ends at the target: if it stops training early, or restores denser
+    weights, the rest is pruned at the very end, in one step and without training, and a warning
+    says how much. If the epochs run out before the schedule's end, the model stays as it is, a
+    later `fit` can continue, and a warning says so at the start.
 
     **Interrupted**: after Ctrl-C the masks stay on, and a plain `fit` keeps the zeros too, until a
-    `fit` with `Prune` or `KeepZeros` takes them off at its end.
+    `fit` with `Prune` or `KeepZeros` removes them at its end.
 
     **Together**: several `Prune` on different kernels, and `KeepZeros` on any, may be in one list.
-    Constraints of the user's own are applied before the mask, and given back.
+    The user's own constraints are applied before the mask, and restored at the end.
 
     Args:
         schedule: Sparsity over optimizer steps, from `tfcompress.schedules`.
@@ -83,18 +72,19 @@ class Prune(MaskCallback):
             small), `masks.FAST_DENSE` (blocks that TFLite's dense layers skip), any other
             `masks.Block`, `masks.NofM`, or `None` (the default) for any. A schedule for
             `NofM(n, m)` must end at `1 - n / m`.
-        scope: `"layer"` (the default) prunes each kernel to the schedule's sparsity; `"global"` all
-            of them together, each as its weights deserve.
-        importance: Function from weights to scores; the lowest go first. Defaults to magnitude.
+        scope: `"layer"` (the default) prunes each kernel to the schedule's sparsity; `"global"`
+            prunes all kernels together, by one ranking of their weights.
+        importance: Name of a registered importance, or a function from weights to scores. The
+            weights with the lowest scores are pruned first. Defaults to `"magnitude"`.
         depthwise: Whether depthwise kernels are pruned too. Defaults to False.
         then: Callbacks that see only epochs at the target sparsity: their `on_epoch_end` is called
-            for those alone, `on_epoch_begin`, `on_train_begin` and `on_train_end` always, and none
-            for batches.
+            for those epochs alone. Their `on_epoch_begin`, `on_train_begin` and `on_train_end` are
+            always called, and their methods for batches never. Defaults to none.
 
     Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If an argument has a wrong value; when training begins, if nothing matches
-            `filters` or another `Prune` has the same kernel; while it runs, if a kernel holds NaN.
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has a wrong value. When training begins: nothing matches `filters`,
+            or another `Prune` has the same kernel. While it runs: a kernel holds NaN.
     """
 
     def __init__(
@@ -104,7 +94,7 @@ class Prune(MaskCallback):
         *,
         structure: Structure = None,
         scope: Scope = "layer",
-        importance: Importance = magnitude,
+        importance: str | Importance = "magnitude",
         depthwise: bool = False,
         then: keras.callbacks.Callback | Sequence[keras.callbacks.Callback] = (),
     ) -> None:
@@ -114,8 +104,8 @@ class Prune(MaskCallback):
                 "`schedule` must come from tfcompress.schedules, such as "
                 f"Constant(0.5). Received: {schedule!r}"
             )
-        check_arguments(structure, scope, importance)
-        if isinstance(structure, _masks.NofM) and abs(schedule.final - structure.sparsity) > 1e-6:
+        check_arguments(structure, scope)
+        if isinstance(structure, NofM) and abs(schedule.final - structure.sparsity) > 1e-6:
             raise ValueError(
                 f"The schedule for {structure.n}:{structure.m} must end at "
                 f"{structure.sparsity:.6g}. Received: {schedule!r}"
@@ -127,8 +117,8 @@ class Prune(MaskCallback):
         self.schedule = schedule
         self.structure = structure
         self.scope: Scope = scope
-        self.importance = importance
-        self._held: list[Array | None] = []
+        self.importance = get(importance)
+        self._masks: list[Array | None] = []
         self._last_update: int | None = None
         self._next_batch: int | None = None
 
@@ -136,7 +126,7 @@ class Prune(MaskCallback):
         chosen = super()._select()
         check_structure(chosen, self.structure)
         for kernel in chosen:
-            if any(isinstance(owner, Prune) for owner in _constraint.owners(kernel.variable)):
+            if any(isinstance(owner, Prune) for owner in constraints.mask_owners(kernel.variable)):
                 raise ValueError(
                     f"{kernel.path!r} is already pruned by another Prune callback of this fit. "
                     "Give them `filters` that do not overlap."
@@ -144,19 +134,19 @@ class Prune(MaskCallback):
         return chosen
 
     def set_params(self, params: dict[str, Any]) -> None:
-        """Take, and hand on, the parameters of `fit`."""
+        """Set the parameters of `fit`, also for `then`."""
         super().set_params(params)
         for callback in self.then:
             callback.set_params(params)
 
     def set_model(self, model: keras.Model) -> None:
-        """Take, and hand on, the model."""
+        """Set the model, also for `then`."""
         super().set_model(model)
         for callback in self.then:
             callback.set_model(model)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Put on masks that keep all."""
+        """Attach masks that keep all weights."""
         super().on_train_begin(logs)
         for callback in self.then:
             callback.on_train_begin(logs)
@@ -169,19 +159,19 @@ class Prune(MaskCallback):
             callback.on_epoch_begin(epoch, logs)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Compute the masks anew if the schedule says so."""
-        # Reading the optimizer's step waits for the device, so it is not read before the schedule
-        # can want anything.
+        """Update the masks if the schedule says so."""
+        # Reading the optimizer's step waits for the device, so it is read only when an update may
+        # be due.
         if self._next_batch is not None and batch >= self._next_batch:
             self._follow(batch)
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Let validation see the masks of the step at which it happens."""
+        """Update the masks for validation."""
         if self._started and self._kernels:
             self._follow(batch=0)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Log `sparsity`; hand on epochs that end at the target."""
+        """Log `sparsity`; pass epochs that end at the target to `then`."""
         self._follow(batch=0)
         super().on_epoch_end(epoch, logs)
         if self._step() >= self.schedule.target_step:
@@ -189,7 +179,7 @@ class Prune(MaskCallback):
                 callback.on_epoch_end(epoch, logs)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Let `then` end first, since it may restore weights."""
+        """End `then` first, because it may restore weights."""
         for callback in self.then:
             callback.on_train_end(logs)
         super().on_train_end(logs)
@@ -199,7 +189,7 @@ class Prune(MaskCallback):
 
     def _start(self, epoch: int) -> None:
         step = self._step()
-        self._held = [None] * len(self._kernels)
+        self._masks = [None] * len(self._kernels)
         self._last_update = self.schedule.last_update(step)
         self._warned = False
         self._seen = (0, step)
@@ -218,13 +208,13 @@ class Prune(MaskCallback):
                 )
 
     def _follow(self, batch: int) -> None:
-        """Catch up with the optimizer; `batch` is the number of the one that comes next."""
+        """Update the masks to the optimizer's step; `batch` is the number of the next batch."""
         step = self._step()
         last = self.schedule.last_update(step)
         if last is not None and last != self._last_update:
             self._update(self.schedule(last))
             self._last_update = last
-        # How many steps a batch makes, a custom train_step alone knows: the first batch tells.
+        # A custom train_step may make several steps a batch: the first batch shows how many.
         batches, steps = batch - self._seen[0], step - self._seen[1]
         self._seen = (batch, step)
         following = self.schedule.next_update(step)
@@ -236,7 +226,7 @@ class Prune(MaskCallback):
             self._next_batch = batch + max(1, (following - step) * batches // max(steps, batches))
 
     def _update(self, sparsity: float, zeros_first: bool = False) -> int:
-        """New masks, on the weights too; returns how many weights became zero."""
+        """Compute masks, apply them, and return how many weights became zero."""
         weights = [kernel.numpy() for kernel in self._kernels]
         new = make_masks(
             self._kernels,
@@ -251,11 +241,11 @@ class Prune(MaskCallback):
         for index, (kernel, mask, values) in enumerate(
             zip(self._kernels, new, weights, strict=True)
         ):
-            held = self._held[index]
-            if held is None or not np.array_equal(mask, held):
+            current = self._masks[index]
+            if current is None or not np.array_equal(mask, current):
                 self._constraints[index].mask.value.assign(mask)
                 added += apply_mask(kernel, mask, values)
-                self._held[index] = mask
+                self._masks[index] = mask
         return added
 
     def _warn_if_too_short(self, step: int, epoch: int) -> None:
@@ -288,8 +278,8 @@ class Prune(MaskCallback):
                 "The weights hold NaN or infinity, and are left as they are.", stacklevel=2
             )
             return
-        # Zeros go first here, so on a model that is at its target this changes nothing.
-        self._held = [None] * len(self._kernels)
+        # With the zeros first, this changes nothing in a model that is at its target.
+        self._masks = [None] * len(self._kernels)
         added = self._update(self.schedule.final, zeros_first=True)
         if added:
             total = sum(kernel.size for kernel in self._kernels)

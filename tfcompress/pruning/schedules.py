@@ -1,4 +1,4 @@
-"""How sparse a model is to be at each optimizer step: functions of the step."""
+"""Sparsity schedules: functions from the optimizer step to the share of zeros."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Constant", "Exponential", "OneShot", "Polynomial", "Schedule"]
 
 
 def _number(value: object) -> float:
-    """The value as a float; NaN, which every comparison refuses, where it is no number."""
+    """Return a value as a float; NaN, which fails every comparison, if it is no number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return math.nan
     return float(value)
@@ -33,15 +33,15 @@ def _check_integer(name: str, value: object, minimum: int) -> None:
 
 
 class Schedule:
-    """Sparsity over optimizer steps, and the steps at which masks are computed anew.
+    """Sparsity over optimizer steps, and the steps at which masks are updated.
 
-    Masks are computed at `begin`, then every `frequency` steps, and a last time at `end` exactly,
-    whether or not `frequency` divides the way there. `end=None` goes on for ever. Step `t` is the
-    moment when `optimizer.iterations == t`: `t` updates have been made, and the next has not.
+    Masks are updated at `begin`, then every `frequency` steps, and a last time at exactly `end`,
+    also if `frequency` does not divide the distance. With `end=None` there is no last time. Step
+    `t` is the moment when `optimizer.iterations == t`, after `t` weight updates.
 
     To write another schedule, derive a frozen dataclass with the fields `begin`, `end` and
-    `frequency` and with `final`, define `_sparsity`, and register it with
-    `keras.saving.register_keras_serializable` if it is to be saved.
+    `frequency` and with `final`, and define `_sparsity`. To save it, register the class with
+    `keras.saving.register_keras_serializable`.
 
     >>> schedule = Polynomial(0.0, 0.5, begin=10, end=35, frequency=10)
     >>> [step for step in range(50) if schedule.last_update(step) == step]
@@ -55,15 +55,15 @@ class Schedule:
 
     @property
     def target_step(self) -> int:
-        """The step from which on the sparsity is `final`."""
+        """Return the first step at which the sparsity is `final`."""
         return self.begin if self.end is None else self.end
 
     def _sparsity(self, progress: float) -> float:
-        """Sparsity where `progress` goes from 0 (`begin`) to 1 (`end`)."""
+        """Return the sparsity at a progress from 0 (`begin`) to 1 (`end`)."""
         raise NotImplementedError
 
     def __call__(self, step: int) -> float:
-        """The sparsity in [0, 1) wanted at `step`; 0 before `begin`."""
+        """Return the sparsity at a step, in [0, 1); 0 before `begin`."""
         if step < self.begin:
             return 0.0
         if step >= self.target_step:
@@ -71,7 +71,7 @@ class Schedule:
         return self._sparsity((step - self.begin) / (self.target_step - self.begin))
 
     def last_update(self, step: int) -> int | None:
-        """The latest step, up to and including `step`, at which masks are computed, or `None`."""
+        """Return the latest step up to and including `step` at which masks are updated, or None."""
         if step < self.begin:
             return None
         if self.end is not None and step >= self.end:
@@ -79,7 +79,7 @@ class Schedule:
         return step - (step - self.begin) % self.frequency
 
     def next_update(self, step: int) -> int | None:
-        """The first step after `step` at which masks are computed, or `None` if none is left."""
+        """Return the first step after `step` at which masks are updated, or None."""
         last = self.last_update(step)
         if last is None:
             return self.begin
@@ -89,7 +89,7 @@ class Schedule:
         return following if self.end is None else min(following, self.end)
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments, for `from_config`."""
+        """Return the arguments, for `from_config`."""
         return {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)  # type: ignore[arg-type]
@@ -97,7 +97,7 @@ class Schedule:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """The schedule that `get_config` described."""
+        """Return the schedule of a config from `get_config`."""
         return cls(**config)
 
 
@@ -112,10 +112,10 @@ def _check_steps(begin: int, end: int, frequency: int) -> None:
 @keras.saving.register_keras_serializable(package="tfcompress")
 @dataclasses.dataclass(frozen=True)
 class Constant(Schedule):
-    """The same sparsity from `begin` on: `s(t) = sparsity` for `t >= begin`, else 0.
+    """Keep one sparsity from `begin` on: `s(t) = sparsity` for `t >= begin`, else 0.
 
-    The masks are computed anew every `frequency` steps. A weight that is zero stays the least of
-    all by magnitude, so with that importance they hardly change after the first time.
+    The masks are updated every `frequency` steps. By magnitude, weights that are zero stay the
+    lowest, so with that importance the masks hardly change after the first update.
 
     >>> schedule = Constant(0.5, begin=100)
     >>> schedule(99), schedule(100), schedule(10_000)
@@ -123,12 +123,12 @@ class Constant(Schedule):
 
     Args:
         sparsity: Share of the weights that are zero, in [0, 1).
-        begin: First optimizer step at which the masks are computed. Defaults to 0.
-        end: Last one, or `None` (the default) to go on until training ends.
-        frequency: Optimizer steps between two computations of the masks. Defaults to 100.
+        begin: Optimizer step of the first update of the masks. Defaults to 0.
+        end: Optimizer step of the last update, or `None` (the default) for no last one.
+        frequency: Optimizer steps between two updates of the masks. Defaults to 100.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: An argument is out of its range.
     """
 
     sparsity: float
@@ -142,12 +142,12 @@ class Constant(Schedule):
 
     @property
     def final(self) -> float:  # type: ignore[override]
-        """The sparsity that the schedule ends with."""
+        """Return the sparsity at the end of the schedule."""
         return self.sparsity
 
     @property
     def target_step(self) -> int:
-        """The step from which on the sparsity is `final`."""
+        """Return the first step at which the sparsity is `final`."""
         return self.begin
 
     def _sparsity(self, progress: float) -> float:
@@ -157,7 +157,7 @@ class Constant(Schedule):
 @keras.saving.register_keras_serializable(package="tfcompress")
 @dataclasses.dataclass(frozen=True)
 class OneShot(Schedule):
-    """Dense, then all at once: `s(t) = sparsity` for `t >= step`, else 0; one mask for good.
+    """Prune to the full sparsity at one step: `s(t) = sparsity` for `t >= step`, else 0.
 
     >>> schedule = OneShot(0.5, step=100)
     >>> schedule(99), schedule(100), schedule.last_update(10_000)
@@ -165,10 +165,10 @@ class OneShot(Schedule):
 
     Args:
         sparsity: Share of the weights that are zero, in [0, 1).
-        step: The optimizer step at which the masks are computed. Defaults to 0.
+        step: Optimizer step at which the masks are computed. Defaults to 0.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: An argument is out of its range.
     """
 
     sparsity: float
@@ -180,22 +180,22 @@ class OneShot(Schedule):
 
     @property
     def begin(self) -> int:  # type: ignore[override]
-        """The step at which the masks are computed."""
+        """Return the step at which the masks are computed."""
         return self.step
 
     @property
     def end(self) -> int:  # type: ignore[override]
-        """The step at which the masks are computed."""
+        """Return the step at which the masks are computed."""
         return self.step
 
     @property
     def frequency(self) -> int:  # type: ignore[override]
-        """Without meaning here: there is one update."""
+        """Return 1; there is a single update."""
         return 1
 
     @property
     def final(self) -> float:  # type: ignore[override]
-        """The sparsity that the schedule ends with."""
+        """Return the sparsity at the end of the schedule."""
         return self.sparsity
 
     def _sparsity(self, progress: float) -> float:
@@ -205,7 +205,7 @@ class OneShot(Schedule):
 @keras.saving.register_keras_serializable(package="tfcompress")
 @dataclasses.dataclass(frozen=True)
 class Polynomial(Schedule):
-    """Fast while there is much to spare, then ever slower (Zhu & Gupta, 2017).
+    """Prune fast at first, then more and more slowly (Zhu & Gupta, 2017).
 
     `s(t) = final + (initial - final) * (1 - (t - begin) / (end - begin)) ** power` from `begin` to
     `end`; 0 before, `final` after. With `power=1` it is a straight line.
@@ -217,14 +217,14 @@ class Polynomial(Schedule):
     Args:
         initial: Sparsity at `begin`, in [0, 1).
         final: Sparsity at `end` and after, in [0, 1).
-        begin: Optimizer step of the first mask.
-        end: Optimizer step of the last one, at which `final` is reached. Leave some epochs after
-            it, in which the remaining weights make up for those that went.
+        begin: Optimizer step of the first update of the masks.
+        end: Optimizer step of the last update, at which `final` is reached. Leave some epochs after
+            it, in which the remaining weights make up for the pruned ones.
         power: Exponent, positive. Defaults to 3, as in the paper.
-        frequency: Optimizer steps between two computations of the masks. Defaults to 100.
+        frequency: Optimizer steps between two updates of the masks. Defaults to 100.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: An argument is out of its range.
 
     Reference:
         Zhu & Gupta, "To prune, or not to prune", https://arxiv.org/abs/1710.01878, equation 1.
@@ -251,7 +251,7 @@ class Polynomial(Schedule):
 @keras.saving.register_keras_serializable(package="tfcompress")
 @dataclasses.dataclass(frozen=True)
 class Exponential(Schedule):
-    """The same share of what is left goes each time, as in iterative pruning.
+    """Prune the same share of the remaining weights each time, as in iterative pruning.
 
     The density `1 - s` decays exponentially:
     `s(t) = 1 - (1 - initial) * ((1 - final) / (1 - initial)) ** ((t - begin) / (end - begin))` from
@@ -264,12 +264,12 @@ class Exponential(Schedule):
     Args:
         initial: Sparsity at `begin`, in [0, 1).
         final: Sparsity at `end` and after, in [0, 1).
-        begin: Optimizer step of the first mask.
-        end: Optimizer step of the last one, at which `final` is reached.
-        frequency: Optimizer steps between two computations of the masks. Defaults to 100.
+        begin: Optimizer step of the first update of the masks.
+        end: Optimizer step of the last update, at which `final` is reached.
+        frequency: Optimizer steps between two updates of the masks. Defaults to 100.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: An argument is out of its range.
 
     Reference:
         Frankle & Carbin, "The Lottery Ticket Hypothesis", https://arxiv.org/abs/1803.03635,

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from tfcompress.model.graph import Node
+from tfcompress.model.keras_private import call_index
 
 from .layer_table import Rule, fixed_output, is_relu, rule_of
 
@@ -119,7 +120,7 @@ class Assignment:
         return name
 
     def _own(self, node: Node, index: int) -> str:
-        number = node.operation._inbound_nodes.index(node.call) if node.calls > 1 else 0
+        number = call_index(node.operation, node.call) if node.calls > 1 else 0
         name = "_".join([node.name, *(str(n) for n in (number, index) if n)])
         self.owned.add(name)
         self.rounded.append((node.outputs[index], node, name))

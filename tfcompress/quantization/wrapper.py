@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from keras.layers import Layer
 
 from tfcompress.converters.export.scope import is_exporting
 from tfcompress.model.graph import copy_layer, from_config, symbolic_call
+from tfcompress.model.keras_private import set_call_signature
 from tfcompress.model.kernels import Kernel, kernels_of
 from tfcompress.model.quantized import LayerQuantizer
 from tfcompress.quantization.composites.table import recipe_of
@@ -81,8 +81,7 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
         self.supports_masking = True
         self.recipe = None if in_float else recipe_of(layer)
         self.inner: dict[str, FakeQuant] = {}
-        # It is called as the wrapped layer is: with the masks, tensors and flags of that one.
-        self._call_signature = inspect.signature(layer.call)
+        set_call_signature(self, layer)
 
     def _inner_tensors(self, shape: Any) -> Iterable[str]:
         """Names of the tensors between the ops of this layer."""

@@ -16,7 +16,7 @@ class GroupLasso(keras.regularizers.Regularizer):  # type: ignore[misc]
     """Penalize the L2 norm of each channel of a kernel.
 
     The penalty is `strength * sum_c sqrt(n) * ||w_c||_2`, with the `n` weights `w_c` of channel
-    `c`. Unlike L2, it does not shrink all channels alike, but some to nothing.
+    `c`. L2 shrinks all channels alike; group lasso shrinks some of them to zero.
 
     >>> kernel = keras.ops.convert_to_tensor([[3.0, 0.0], [4.0, 0.0]])
     >>> round(float(GroupLasso(0.1)(kernel)), 4)
@@ -26,11 +26,11 @@ class GroupLasso(keras.regularizers.Regularizer):  # type: ignore[misc]
 
     Args:
         strength: Factor of the penalty. Defaults to 1e-4.
-        axis: The axis of the kernel that runs over the channels; the last by default, which is that
-            of what `Dense` and `Conv` layers make. Of a transposed convolution it is -2.
+        axis: Axis of the kernel that runs over the channels. Defaults to -1, the outputs of `Dense`
+            and `Conv` layers. For the outputs of a transposed convolution use -2.
 
     Raises:
-        ValueError: `strength` is no finite number from 0, or `axis` is no int.
+        ValueError: `strength` is no finite number of at least 0, or `axis` is no int.
 
     Reference:
         Wen et al., "Learning Structured Sparsity in Deep Neural Networks",
@@ -46,14 +46,14 @@ class GroupLasso(keras.regularizers.Regularizer):  # type: ignore[misc]
         self.axis = axis
 
     def __call__(self, x: Any) -> Any:
-        """The penalty of a kernel: a scalar."""
+        """Return the penalty of a kernel, a scalar."""
         rank = len(x.shape)
         others = [axis for axis in range(rank) if axis != self.axis % rank]
         count = math.prod(x.shape[axis] for axis in others)
-        # The root has no gradient at zero, where channels are to end.
+        # The root has no gradient at zero, which is where channels end.
         norms = ops.sqrt(ops.sum(ops.square(x), axis=others) + keras.config.epsilon() ** 2)
         return self.strength * math.sqrt(count) * ops.sum(norms - keras.config.epsilon())
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments."""
+        """Return the arguments."""
         return {"strength": self.strength, "axis": self.axis}

@@ -1,10 +1,11 @@
-"""L1 and L2 on the kernels of a model that is already built."""
+"""Set the regularizers of the kernels of a built model."""
 
 from __future__ import annotations
 
 import keras
 
 from tfcompress.model.filters import Filters
+from tfcompress.model.keras_private import set_attention_regularizer
 from tfcompress.model.kernels import DEPTHWISE, Kernel, kernels, select
 
 __all__ = ["regularize"]
@@ -21,13 +22,12 @@ def regularize(
 ) -> None:
     """Set the regularizer of a built model's kernels, in place.
 
-    It replaces the one that a kernel has; `None` removes it. The layers' configs have it too, so it
-    is saved with the model. (Two kinds of layer cannot write it there: a custom layer whose
-    `get_config` does not mention it, and attention of which only some projections are meant.) A
-    model that is compiled need not be compiled again, if it is this one that is fitted, and not one
-    around it.
+    It replaces the regularizer that a kernel has; `None` removes it. The layers' configs change
+    too, so it is saved with the model. Two kinds of layer cannot save it: a custom layer whose
+    `get_config` does not contain it, and attention where `filters` selects only some projections.
+    A compiled model need not be compiled again; a compiled model around this one must be.
 
-    L1 drives weights towards zero, and so makes room for `Prune`; L2 keeps them small.
+    L1 drives weights towards zero, which prepares them for `Prune`; L2 keeps them small.
 
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     >>> regularize(model, keras.regularizers.L1(0.1))
@@ -43,8 +43,8 @@ def regularize(
         depthwise: Whether depthwise kernels are regularized too. Defaults to False.
 
     Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If nothing matches `filters`, or the name is of no regularizer.
+        TypeError: An argument has the wrong type.
+        ValueError: Nothing matches `filters`, or no regularizer has the given name.
     """
     found = keras.regularizers.get(regularizer)
     if found is not None and not isinstance(found, keras.regularizers.Regularizer):
@@ -59,18 +59,17 @@ def regularize(
     for layer in {id(part): part for kernel in chosen for part in kernel.lineage}.values():
         # Attention builds its projections from its own config when it is loaded, with one
         # regularizer for all of them.
-        for name in ("kernel_regularizer", "_kernel_regularizer"):
-            if isinstance(layer, _ATTENTION) and hasattr(layer, name):
-                inside = [k for k in kernels(model) if layer in k.lineage]
-                if {k.path for k in inside} <= {k.path for k in chosen}:
-                    setattr(layer, name, found)
-    # Steps that were traced before do not know it.
+        if isinstance(layer, _ATTENTION):
+            inside = [k for k in kernels(model) if layer in k.lineage]
+            if {k.path for k in inside} <= {k.path for k in chosen}:
+                set_attention_regularizer(layer, found)
+    # Steps that were traced earlier do not contain the regularizer.
     model.train_function = None
     model.test_function = None
 
 
 def _attribute(kernel: Kernel) -> str:
-    """The attribute that the layer writes into its config."""
+    """Return the name of the attribute that the layer writes into its config."""
     name = kernel.variable.name
     if isinstance(kernel.layer, DEPTHWISE) or name == "depthwise_kernel":
         return "depthwise_regularizer"

@@ -1,4 +1,4 @@
-"""How complex weights are, as a regularizer: a smooth count of those that are not zero."""
+"""`SmoothL0`: a smooth count of the weights that are not zero, as a regularizer."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ _SHAPES = ("exponential", "rational")
 
 @keras.saving.register_keras_serializable("tfcompress")
 class SmoothL0(keras.regularizers.Regularizer):  # type: ignore[misc]
-    """About `l0` for each weight that is not zero: a count that has a gradient.
+    """Penalize each weight that is not zero by about `l0`, with a gradient.
 
-    The count of nonzero weights (the L0 "norm") has none. `sum(1 - exp(-|w| / epsilon))`, or
-    `sum(|w| / (|w| + epsilon))`, comes close to it as `epsilon` falls. Where L1 pulls all weights
-    alike, and so makes the large ones too small, these leave alone what is far above `epsilon`, and
-    pull hardest near zero. Weights come near zero so, not to zero: `Prune` does the rest.
+    The number of nonzero weights (the L0 "norm") has no gradient. `sum(1 - exp(-|w| / epsilon))`,
+    or `sum(|w| / (|w| + epsilon))`, approaches it as `epsilon` falls. L1 pulls all weights alike,
+    so it also shrinks the large ones. These penalties pull hardest near zero and hardly touch
+    weights far above `epsilon`. Weights come near zero, not to zero: `Prune` does the rest.
 
     >>> count = SmoothL0(1.0, epsilon=0.01)
     >>> round(float(count(keras.ops.array([0.0, 0.0, 0.5, -2.0]))), 3)
     2.0
 
-    `tfcompress.regularize` sets it on a built model, on the layers that `filters` means.
+    `tfcompress.regularize` sets it on the layers of a built model that match `filters`.
 
     Args:
         l0: Penalty of one weight that is not zero. Defaults to 1e-4.
-        epsilon: Size below which a weight counts as nearly zero. Weights much larger feel nothing;
-            so take some of the usual size of the kernel's. Defaults to 0.05.
-        shape: `"exponential"` (the default) or `"rational"`, which pulls at large weights more.
+        epsilon: Magnitude below which a weight counts as nearly zero. Much larger weights have no
+            gradient, so take a value near the kernel's typical magnitude. Defaults to 0.05.
+        shape: `"exponential"` (the default), or `"rational"`, which pulls large weights more.
 
     Raises:
         ValueError: `l0` is negative, `epsilon` not above zero, or the shape is unknown.
@@ -54,12 +54,12 @@ class SmoothL0(keras.regularizers.Regularizer):  # type: ignore[misc]
         self.shape = shape
 
     def __call__(self, x: Any) -> Any:
-        """The penalty, a scalar."""
+        """Return the penalty, a scalar."""
         size = ops.abs(x)
         if self.shape == "exponential":
             return self.l0 * ops.sum(-ops.expm1(-size / self.epsilon))
         return self.l0 * ops.sum(size / (size + self.epsilon))
 
     def get_config(self) -> dict[str, Any]:
-        """All arguments."""
+        """Return all arguments."""
         return {"l0": self.l0, "epsilon": self.epsilon, "shape": self.shape}

@@ -30,7 +30,7 @@ def test_reshape(both, data):
     before, after = both
     axis = data.draw(st.integers(0, len(before) - 1))
     coupling = Coupling()
-    ids = coupling.born("layer", "layer", "units", before[axis])
+    ids = coupling.new_units("layer", "layer", "units", before[axis])
     labels = tuple(ids if i == axis else np.full(n, FIXED) for i, n in enumerate(before))
     result = reshape(coupling, labels, after)
     assert [len(units) for units in result] == after
@@ -53,7 +53,7 @@ def test_reshape(both, data):
 
 def test_a_split_axis_keeps_the_longest_part():
     coupling = Coupling()
-    ids = coupling.born("layer", "layer", "units", 12)
+    ids = coupling.new_units("layer", "layer", "units", 12)
     short, long = reshape(coupling, (ids,), (3, 4))
     np.testing.assert_array_equal(short, FIXED)
     assert len(np.unique(coupling.roots()[long])) == 4
@@ -62,14 +62,14 @@ def test_a_split_axis_keeps_the_longest_part():
 
 def test_axes_of_unknown_size_keep_what_is_merged_with_them():
     coupling = Coupling()
-    ids = coupling.born("layer", "layer", "units", 4)
+    ids = coupling.new_units("layer", "layer", "units", 4)
     assert reshape(coupling, (None, ids), (None,)) == (None,)
     assert "unknown size" in coupling.reasons()[coupling.roots()[ids[0]]]
 
 
 def test_einsum_unites_what_shares_a_letter():
     coupling = Coupling()
-    a, b = (coupling.born(name, name, "units", 3) for name in "ab")
+    a, b = (coupling.new_units(name, name, "units", 3) for name in "ab")
     batch, other = np.full(2, FIXED), np.full(5, FIXED)
     out = einsum(coupling, "bi,ij->bj", [(batch, a), (b, other)])
     np.testing.assert_array_equal(coupling.roots()[a], coupling.roots()[b])

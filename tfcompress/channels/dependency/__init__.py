@@ -1,1 +1,1 @@
-"""Which channels of which weights must go together, read off the graph of a model."""
+"""Find which channels of which weights must be pruned together, in the graph of a model."""

@@ -1,6 +1,6 @@
-"""What becomes of units where axes are joined, split, reordered or met: one function an operation.
+"""What operations do to the units along axes: join, split, reorder, reduce, one function for each.
 
-All of them take and give `units.Labels`: the units along each axis.
+All functions take and return `units.Labels`: the units along each axis of a tensor.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ __all__ = [
 
 
 def fix_all(coupling: Coupling, labels: Labels, reason: str) -> None:
-    """Keep whatever is on these axes."""
+    """Keep all units on these axes, for a reason."""
     for ids in labels:
         coupling.fix(ids, reason)
 
 
 def unite_all(coupling: Coupling, a: Labels, b: Labels, reason: str) -> None:
-    """Make two tensors of one shape have the same units."""
+    """Unite the units of two tensors of one shape."""
     for left, right in zip(a, b, strict=True):
         if left is None or right is None or len(left) != len(right):
             coupling.fix(left, reason)
@@ -44,7 +44,7 @@ def unite_all(coupling: Coupling, a: Labels, b: Labels, reason: str) -> None:
 
 
 def broadcast(coupling: Coupling, tensors: Iterable[Labels]) -> Labels:
-    """Elementwise operations: where axes meet, their units are one."""
+    """Return the labels of an elementwise operation, which unites the units of axes that meet."""
     first, *others = tensors
     for other in others:
         rank = max(len(first), len(other))
@@ -68,7 +68,7 @@ def _meet(coupling: Coupling, a: Ids | None, b: Ids | None) -> Ids | None:
 
 
 def concatenate(coupling: Coupling, tensors: Sequence[Labels], axis: int) -> Labels:
-    """Units side by side on one axis; on the others they are one."""
+    """Return the labels of a concatenation, which unites the units of all other axes."""
     axis %= len(tensors[0])
     others = broadcast(coupling, [(*x[:axis], *x[axis + 1 :]) for x in tensors])
     parts = [x[axis] for x in tensors]
@@ -83,7 +83,7 @@ def concatenate(coupling: Coupling, tensors: Sequence[Labels], axis: int) -> Lab
 def reduce(
     coupling: Coupling, x: Labels, axes: Iterable[int] | None, keepdims: bool, what: str
 ) -> Labels:
-    """Sums, means and the like: nothing can be cut from an axis that goes."""
+    """Return the labels of a sum or mean, which keeps all units of the axes that it removes."""
     gone = {axis % len(x) for axis in (range(len(x)) if axes is None else axes)}
     for axis in gone:
         coupling.fix(x[axis], f"{what} over it")
@@ -93,18 +93,18 @@ def reduce(
 
 
 def drop(x: Labels, axes: Iterable[int]) -> Labels:
-    """The labels without some axes."""
+    """Return the labels without some axes."""
     gone = {axis % len(x) for axis in axes}
     return tuple(ids for i, ids in enumerate(x) if i not in gone)
 
 
 def sliced(ids: Ids | None, key: slice, size: int | None) -> Ids | None:
-    """The units in a slice of an axis; `size` is what comes out."""
+    """Return the units in a slice of an axis; `size` is the length of the result."""
     return None if ids is None or size is None else ids[key]
 
 
 def index_parts(key: Any, rank: int) -> list[Any]:
-    """An index of a tensor with a part for each axis, None for a new one; the rest is whole."""
+    """Return an index with a part for each axis of a tensor, and None for each new axis."""
     parts = list(key) if isinstance(key, tuple) else [key]
     given = sum(part is not None and part is not Ellipsis for part in parts)
     rest = [slice(None)] * (rank - given)
@@ -113,7 +113,10 @@ def index_parts(key: Any, rank: int) -> list[Any]:
 
 
 def einsum(coupling: Coupling, equation: str, operands: Sequence[Labels]) -> Labels | None:
-    """Sums of products: axes of one letter are one. None if it has an ellipsis that hides axes."""
+    """Return the labels of an einsum, which unites axes of one letter; None if axes are hidden.
+
+    Axes are hidden behind an ellipsis.
+    """
     terms, arrow, result = equation.replace(" ", "").partition("->")
     if not arrow:
         return None
@@ -131,10 +134,10 @@ def einsum(coupling: Coupling, equation: str, operands: Sequence[Labels]) -> Lab
 
 
 def reshape(coupling: Coupling, x: Labels, shape: Sequence[int | None]) -> Labels:
-    """Axes merged and split.
+    """Return the labels of a reshape, which merges and splits axes.
 
-    A merged axis has the units of all that went into it. Of a split one, the longest part keeps
-    units, each the union of those that share the place: after `(12,) -> (3, 4)`, four of them.
+    A merged axis has the units of all axes that went into it. Where an axis is split, its longest
+    part has units, each the union of those that share a place: four after `(12,) -> (3, 4)`.
     """
     result: list[Ids | None] = []
     for before, after in _blocks([None if ids is None else len(ids) for ids in x], shape):
@@ -152,7 +155,7 @@ def reshape(coupling: Coupling, x: Labels, shape: Sequence[int | None]) -> Label
 def _blocks(
     before: Sequence[int | None], after: Sequence[int | None]
 ) -> Iterable[tuple[slice, slice]]:
-    """Runs of axes that turn into each other, as short as can be."""
+    """Yield the shortest runs of axes that turn into each other."""
     i = j = 0
     while i < len(before) or j < len(after):
         start = i, j

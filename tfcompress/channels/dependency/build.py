@@ -1,4 +1,4 @@
-"""Finding groups of channels: a model's graph followed from rule to rule."""
+"""`channel_groups`: follow the graph of a model, and collect what the rule for each layer says."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tfcompress.model.kernels import kernels_of
 from tfcompress.model.layers import walk
 from tfcompress.model.quantized import is_quantized
 
-from .call import Call, Rule, kept
+from .call import Call, Rule, keep_all
 from .layers import rule_of
 from .operations import OPERATIONS
-from .units import FIXED, Birth, Coupling, Ids, Labelled, Labels, fixed
+from .units import FIXED, Coupling, Ids, Labelled, Labels, Source, fixed
 
 __all__ = ["Attention", "channel_groups"]
 
 Attention: TypeAlias = Literal["heads", "width"]
-"""Whether attention loses whole heads, or width of each head."""
+"""Whether attention loses whole heads (`"heads"`), or width of each head (`"width"`)."""
 
 
 def channel_groups(
@@ -32,11 +32,11 @@ def channel_groups(
 ) -> ChannelGroups:
     """Find which channels, units and heads of a model can be cut, and what goes with each.
 
-    A channel that one layer makes is read by others; where two meet, in a residual addition, say,
-    they can only go together. The graph is followed from layer to layer, each of which says what
-    its axes have to do with those of its input; what has become one is a group. Nothing is cut from
-    the outputs of the model, nor from what passes through a layer of unknown kind, or is summed,
-    sliced with a step, or put through a softmax.
+    A channel that one layer makes is read by others. Where two channels meet, in a residual
+    addition for instance, they can only be cut together. The graph is followed from layer to layer,
+    and a rule for each layer relates its axes to those of its inputs. Channels that are related are
+    a group. Nothing is cut from the outputs of the model, from tensors that pass through a layer
+    without a rule, or from axes that are summed over, sliced with a step, or put through a softmax.
 
     >>> model = keras.Sequential(
     ...     [keras.Input((4,)), keras.layers.Dense(8, name="a"), keras.layers.Dense(2, name="b")])
@@ -47,16 +47,18 @@ def channel_groups(
 
     Args:
         model: A built model; subclassed, if its `call` can be traced.
-        filters: Which layers may lose outputs, as in `tfcompress.model.filters.matches`.
-        attention: Whether attention loses whole heads, or width of each head.
+        filters: Which layers may lose outputs; see `tfcompress.model.filters.matches`. Defaults to
+            all.
+        attention: Whether attention loses whole heads (`"heads"`, the default), or width of each
+            head (`"width"`).
 
     Returns:
-        `ChannelGroups`.
+        `ChannelGroups`, which prints as a table.
 
     Raises:
-        TypeError: It is no Keras model, or `filters` has the wrong type.
-        ValueError: It is not built, cannot be traced, or is quantization-aware; or `filters` means
-            nothing.
+        TypeError: If `model` is no Keras model, or `filters` has the wrong type.
+        ValueError: If the model is not built, cannot be traced, or is quantization-aware; or if
+            `filters` or one of its entries selects no layer that makes channels.
 
     Reference:
         Fang et al., "DepGraph: Towards Any Structural Pruning", https://arxiv.org/abs/2301.12900.
@@ -75,10 +77,10 @@ def channel_groups(
     for labels in _follow(coupling, model, inputs, ""):
         for ids in labels:
             coupling.fix(ids, "it is an output of the model")
-    for birth in coupling.births:
-        part = birth.kind.endswith("width") and birth.kind != "width"
-        if (part and attention == "heads") or (birth.kind == "heads" and attention == "width"):
-            coupling.fix(birth.ids, f"attention={attention!r}")
+    for source in coupling.sources:
+        part = source.kind.endswith("width") and source.kind != "width"
+        if (part and attention == "heads") or (source.kind == "heads" and attention == "width"):
+            coupling.fix(source.ids, f"attention={attention!r}")
     _fix_others(coupling, model, filters)
     return ChannelGroups(model, tuple(_groups(coupling)), coupling)
 
@@ -86,7 +88,7 @@ def channel_groups(
 def _follow(
     coupling: Coupling, model: keras.Model, inputs: Sequence[Labels], prefix: str
 ) -> list[Labels]:
-    """The labels of a model's outputs."""
+    """Return the labels of a model's outputs."""
     graph = functional(model)
     values = {id(t): Labelled(labels) for t, labels in zip(graph.inputs, inputs, strict=True)}
     for node in nodes(model):
@@ -116,7 +118,7 @@ def _follow(
 
 
 def _label(argument: Any, values: dict[int, Labelled]) -> Any:
-    """Labels in the place of a tensor, symbolic or constant."""
+    """Return labels in the place of a tensor, symbolic or constant; other arguments as they are."""
     if isinstance(argument, keras.KerasTensor):
         return values.get(id(argument))
     if hasattr(argument, "shape") and hasattr(argument, "dtype"):
@@ -127,11 +129,11 @@ def _label(argument: Any, values: dict[int, Labelled]) -> Any:
 def _rule(operation: object) -> Rule:
     if isinstance(operation, keras.layers.Layer):
         return rule_of(operation)
-    return OPERATIONS.get(type(operation).__name__, kept)
+    return OPERATIONS.get(type(operation).__name__, keep_all)
 
 
 def _same_inputs(coupling: Coupling, model: keras.Model, inputs: Sequence[Labels]) -> None:
-    """Whatever a nested model is called with is cut alike."""
+    """Unite the inputs of all calls of a nested model."""
     first = coupling.inputs.setdefault(id(model), list(inputs))
     for one, other in zip(first, inputs, strict=True):
         for a, b in zip(one, other, strict=True):
@@ -147,30 +149,30 @@ def _fix_others(coupling: Coupling, model: keras.Model, filters: Filters) -> Non
     selected = select_layers(
         model,
         filters,
-        [(b.path, lineages.get(id(b.layer), (b.layer,))) for b in coupling.births],
+        [(b.path, lineages.get(id(b.layer), (b.layer,))) for b in coupling.sources],
         kind="layer that makes channels",
     )
-    for birth in coupling.births:
-        if id(birth.layer) not in selected:
-            coupling.fix(birth.ids, f"{birth.path} is not in `filters`")
+    for source in coupling.sources:
+        if id(source.layer) not in selected:
+            coupling.fix(source.ids, f"{source.path} is not in `filters`")
 
 
 def _groups(coupling: Coupling) -> Iterator[ChannelGroup]:
     roots, reasons = coupling.roots(), coupling.reasons()
     owner, number = np.full(len(roots), -1), np.full(len(roots), -1)
-    found: list[tuple[list[Birth], Ids, str | None]] = []
-    for births in _together(coupling.births, roots):
-        units = np.unique(np.concatenate([roots[birth.ids] for birth in births]))
+    found: list[tuple[list[Source], Ids, str | None]] = []
+    for sources in _together(coupling.sources, roots):
+        units = np.unique(np.concatenate([roots[source.ids] for source in sources]))
         free = np.array([unit for unit in units.tolist() if unit not in reasons], np.int64)
         why = None
         if len(free) < 2:
             why = next((reasons[unit] for unit in units.tolist() if unit in reasons), "one unit")
             free = units
         owner[free], number[free] = len(found), np.arange(len(free))
-        found.append((births, free, why))
+        found.append((sources, free, why))
 
     def by_group(ids: Ids) -> Iterator[tuple[int, Ids]]:
-        """The groups along an axis, and for each the index of the unit at each position."""
+        """Yield the groups along an axis, and for each the index of the unit at each position."""
         owners = np.where(ids == FIXED, -1, owner[roots[ids]])
         for group in np.unique(owners[owners >= 0]).tolist():
             yield group, np.where(owners == group, number[roots[ids]], -1)
@@ -179,19 +181,19 @@ def _groups(coupling: Coupling) -> Iterator[ChannelGroup]:
     for m in coupling.members.values():
         for group, units in by_group(m.ids):
             members[group].append(GroupMember(m.path, m.layer, m.variable, m.axis, m.role, units))
-    # A depthwise kernel hands each channel on: it is read where channels are mixed.
+    # A depthwise kernel only hands each channel on; units count where a kernel mixes them.
     readers = {m.path for m in coupling.members.values() if m.role == "input"}
     tensors: list[list[tuple[int, Ids]]] = [[] for _ in found]
     for path, key, ids in coupling.tensors:
         for group, units in by_group(ids) if path in readers else ():
             tensors[group].append((key, units))
-    normalized = {int(owner[roots[i]]): path for i, path in coupling.inexact.items()}
-    for group, (births, free, why) in enumerate(found):
-        kinds = {birth.kind for birth in births}
+    normalized = {int(owner[roots[i]]): path for i, path in coupling.normalized.items()}
+    for group, (sources, free, why) in enumerate(found):
+        kinds = {source.kind for source in sources}
         yield ChannelGroup(
             kinds.pop() if len(kinds) == 1 else "channels",
             len(free),
-            tuple(dict.fromkeys(birth.path for birth in births)),
+            tuple(dict.fromkeys(source.path for source in sources)),
             tuple(dict.fromkeys(m.path for m in members[group] if m.role == "input")),
             tuple(members[group]),
             tuple(tensors[group]),
@@ -201,11 +203,11 @@ def _groups(coupling: Coupling) -> Iterator[ChannelGroup]:
         )
 
 
-def _together(births: Sequence[Birth], roots: Ids) -> list[list[Birth]]:
-    """Births that share a unit, in the order of the model."""
-    groups: list[tuple[set[int], list[Birth]]] = []
-    for birth in births:
-        units, members = set(roots[birth.ids].tolist()), [birth]
+def _together(sources: Sequence[Source], roots: Ids) -> list[list[Source]]:
+    """Return lists of sources that share a unit, in the order of the model."""
+    groups: list[tuple[set[int], list[Source]]] = []
+    for source in sources:
+        units, members = set(roots[source.ids].tolist()), [source]
         apart = []
         for other in groups:
             if units.isdisjoint(other[0]):
@@ -214,8 +216,8 @@ def _together(births: Sequence[Birth], roots: Ids) -> list[list[Birth]]:
                 units |= other[0]
                 members = [*other[1], *members]
         groups = [*apart, (units, members)]
-    order = {id(birth): i for i, birth in enumerate(births)}
+    order = {id(source): i for i, source in enumerate(sources)}
     return sorted(
-        (sorted(members, key=lambda birth: order[id(birth)]) for _, members in groups),
+        (sorted(members, key=lambda source: order[id(source)]) for _, members in groups),
         key=lambda members: order[id(members[0])],
     )

@@ -11,7 +11,7 @@ import keras
 from . import axes
 from .units import Coupling, Ids, Labelled, Labels, Role, fixed
 
-__all__ = ["Call", "Rule", "check_activation", "kept"]
+__all__ = ["Call", "Rule", "check_activation", "keep_all"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,13 +19,13 @@ class Call:
     """One call of an operation, with labels in the place of its tensors.
 
     Attributes:
-        coupling: The book-keeping.
+        coupling: Where the rule for the operation writes what it finds.
         operation: A layer, or an operation of `keras.ops`.
-        path: Its path in the model.
-        args: Positional arguments; labels are tuples of arrays.
-        kwargs: The others.
-        shapes: Of the outputs.
-        key: Of this call: the same at each reading of the graph.
+        path: Path of the operation in the model.
+        args: Positional arguments, with labels (tuples of arrays) for tensors.
+        kwargs: Keyword arguments, with labels for tensors.
+        shapes: Shapes of the outputs.
+        key: Identifies this call: it is equal each time that the graph is read.
     """
 
     coupling: Coupling
@@ -38,60 +38,60 @@ class Call:
 
     @property
     def first(self) -> Any:
-        """The first argument: labels, or a list of them."""
+        """Return the first argument: labels, or a list of labels."""
         return self.args[0] if self.args else next(iter(self.kwargs.values()))
 
     @property
     def x(self) -> Labels:
-        """The first input."""
+        """Return the labels of the first input."""
         labels: Labels = self.first
         return labels
 
     def tensors(self) -> list[Labelled]:
-        """All labels among the arguments, however deep."""
+        """Return all labels among the arguments, however deep."""
         return list(_labelled((self.args, self.kwargs)))
 
     @property
     def channels(self) -> Ids:
-        """The last axis of the first input."""
+        """Return the units along the last axis of the first input."""
         ids = self.x[-1]
         assert ids is not None, self.path
         return ids
 
-    def born(self, size: int, kind: str) -> Ids:
-        """Units of an axis that the layer makes."""
-        return self.coupling.born(self.operation, self.path, kind, size)
+    def new_units(self, size: int, kind: str) -> Ids:
+        """Return new units for an axis that the layer makes."""
+        return self.coupling.new_units(self.operation, self.path, kind, size)
 
     def member(self, variable: Any, axis: int, role: Role, ids: Ids, layer: Any = None) -> None:
-        """An axis of a weight runs over units; nothing if the layer does without that weight."""
+        """Note that an axis of a weight runs over units, unless the layer has no such weight."""
         if variable is not None:
             self.coupling.member(self.path, layer or self.operation, variable, axis, role, ids)
 
     def size(self, entry: str, ids: Ids) -> None:
-        """An entry of the config counts units."""
+        """Note that an entry of the layer's config counts units."""
         self.coupling.size(self.operation, (entry,), ids)
 
     def keep(self, labels: Labels, reason: str) -> None:
-        """Nothing can be cut from these axes."""
+        """Note that nothing can be cut from these axes."""
         axes.fix_all(self.coupling, labels, f"{reason} ({self.path})")
 
 
 Rule: TypeAlias = Callable[[Call], Labels | list[Labels]]
-"""What a call makes of its labels, and what it says to the book-keeping."""
+"""Returns the labels of the outputs of a call, and notes in its `coupling` what is coupled."""
 
 _MIXING = {"softmax", "log_softmax", "sparsemax", "glu", "get", "serialize", "deserialize"}
 
 
 def check_activation(call: Call, activation: Any, ids: Ids) -> None:
-    """Keep units whose activation mixes them, or may do."""
+    """Keep units whose activation mixes them, or may mix them."""
     name = getattr(activation, "__name__", type(activation).__name__)
     known = getattr(keras.activations, name, None) is activation
     if activation is not None and (not known or name in _MIXING):
         call.keep((ids,), f"its activation {name} sees all of them at once")
 
 
-def kept(call: Call) -> list[Labels]:
-    """Of an operation without a rule: nothing that goes in or comes out is cut."""
+def keep_all(call: Call) -> list[Labels]:
+    """Keep all inputs and outputs of an operation that has no rule."""
     call.coupling.unknown[call.path] = type(call.operation).__name__
     for labels in call.tensors():
         call.keep(labels, f"there is no rule for {type(call.operation).__name__}")

@@ -1,4 +1,8 @@
-"""The table: where the channels of each Keras layer come from, and which weights run over them."""
+"""The rule for each Keras layer: where channels come from, and which weights run over them.
+
+A rule is a function of a `Call`. It returns the labels of the outputs, and notes in `call.coupling`
+which axes of weights belong to which units.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,29 @@ from dataclasses import replace
 
 import numpy as np
 from keras import layers
-from keras.src.applications.convnext import LayerScale
+
+from tfcompress.model.keras_private import LayerScale
 
 from . import axes
-from .call import Call, Rule, check_activation, kept
+from .call import Call, Rule, check_activation, keep_all
+from .convolutions import conv, conv_transpose, depthwise, global_pool, separable, window
+from .normalization import (
+    batch_normalization,
+    group_normalization,
+    layer_normalization,
+    layer_scale,
+    prelu,
+    rescaling,
+)
 from .sequences import attention, grouped_attention, rnn
-from .units import FIXED, Ids, Labelled, Labels, fixed
+from .units import FIXED, Labelled, Labels, fixed
 
 __all__ = ["LAYERS", "rule_of"]
 
 
 def _dense(call: Call) -> Labels:
     layer = call.operation
-    out = call.born(layer.units, "units")
+    out = call.new_units(layer.units, "units")
     call.member(layer.kernel, 0, "input", call.channels)
     call.member(layer.kernel, 1, "output", out)
     call.member(layer.bias, 0, "parameter", out)
@@ -46,7 +60,7 @@ def _einsum_dense(call: Call) -> Labels:
                 ids = np.full(size, FIXED)
             call.member(layer.kernel, axis, "input", ids)
         else:
-            letters[letter] = ids = call.born(size, f"units {letter}")
+            letters[letter] = ids = call.new_units(size, f"units {letter}")
             call.member(layer.kernel, axis, "output", ids)
             # From the end: the axes of an ellipsis are no part of `output_shape`.
             entry = ("output_shape", result.index(letter) - len(result))
@@ -64,149 +78,16 @@ def _einsum_dense(call: Call) -> Labels:
     return outputs
 
 
-def _conv(call: Call) -> Labels:
-    layer = call.operation
-    x, per_group = call.channels, int(layer.kernel.shape[-2])
-    if layer.groups == 1:
-        out = call.born(layer.filters, "channels")
-        call.member(layer.kernel, -2, "input", x)
-    elif per_group == 1:
-        out = np.repeat(x, layer.filters // layer.groups)
-        call.size("groups", x)
-    else:
-        # The same place is cut from every group, so that they stay alike.
-        out = call.born(layer.filters, "channels")
-        for ids in (x, out):
-            first, *others = np.split(ids, layer.groups)
-            for other in others:
-                call.coupling.unite(first, other)
-        call.member(layer.kernel, -2, "input", x[:per_group])
-    call.member(layer.kernel, -1, "output", out)
-    call.member(layer.bias, 0, "parameter", out)
-    call.size("filters", out)
-    check_activation(call, layer.activation, out)
-    return _spatial(call, out)
-
-
-def _spatial(call: Call, out: Ids) -> Labels:
-    """Of a layer that moves along the axes between batch and channels."""
-    call.keep(call.x[1:-1], "a window moves along it")
-    return (*fixed(call.shapes[0][:-1]), out)
-
-
-def _conv_transpose(call: Call) -> Labels:
-    layer = call.operation
-    out = call.born(layer.filters, "channels")
-    call.member(layer.kernel, -1, "input", call.channels)
-    call.member(layer.kernel, -2, "output", out)
-    call.member(layer.bias, 0, "parameter", out)
-    call.size("filters", out)
-    check_activation(call, layer.activation, out)
-    return _spatial(call, out)
-
-
-def _depthwise(call: Call) -> Labels:
-    layer = call.operation
-    out = np.repeat(call.channels, layer.depth_multiplier)
-    call.member(layer.kernel, -2, "output", call.channels)
-    call.member(layer.bias, 0, "parameter", out)
-    check_activation(call, layer.activation, out)
-    return _spatial(call, out)
-
-
-def _separable(call: Call) -> Labels:
-    layer = call.operation
-    out = call.born(layer.filters, "channels")
-    call.member(layer.depthwise_kernel, -2, "output", call.channels)
-    between = np.repeat(call.channels, layer.depth_multiplier)
-    call.member(layer.pointwise_kernel, -2, "input", between)
-    call.member(layer.pointwise_kernel, -1, "output", out)
-    call.member(layer.bias, 0, "parameter", out)
-    call.size("filters", out)
-    check_activation(call, layer.activation, out)
-    return _spatial(call, out)
-
-
 def _embedding(call: Call) -> Labels:
     layer = call.operation
-    out = call.born(layer.output_dim, "width")
+    out = call.new_units(layer.output_dim, "width")
     call.member(layer.embeddings, 1, "output", out)
     call.size("output_dim", out)
     return (*fixed(call.shapes[0][:-1]), out)
 
 
-def _batch_normalization(call: Call) -> Labels:
-    layer = call.operation
-    ids = call.x[layer.axis]
-    assert ids is not None, call.path
-    for variable in (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance):
-        call.member(variable, 0, "parameter", ids)
-    return call.x
-
-
-def _layer_normalization(call: Call) -> Labels:
-    layer = call.operation
-    over = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
-    names = ("gamma", "beta") if isinstance(layer, layers.LayerNormalization) else ("scale",)
-    _normalize(call, over)
-    for axis, where in enumerate(over):
-        ids = call.x[where]
-        if ids is not None:
-            for name in names:
-                call.member(getattr(layer, name), axis, "parameter", ids)
-    return call.x
-
-
-def _normalize(call: Call, over: list[int]) -> None:
-    for axis in over:
-        ids = call.x[axis]
-        if ids is not None:
-            call.coupling.inexact.update(dict.fromkeys(ids.tolist(), call.path))
-
-
-def _group_normalization(call: Call) -> Labels:
-    layer = call.operation
-    ids = call.x[layer.axis]
-    assert ids is not None, call.path
-    if layer.groups in (-1, len(ids)):
-        if layer.groups > 0:
-            call.size("groups", ids)
-    else:
-        first, *others = np.split(ids, layer.groups)
-        for other in others:
-            call.coupling.unite(first, other)
-        _normalize(call, [layer.axis])
-    call.member(layer.gamma, 0, "parameter", ids)
-    call.member(layer.beta, 0, "parameter", ids)
-    return call.x
-
-
-def _prelu(call: Call) -> Labels:
-    alpha = call.operation.alpha
-    for axis, ids in enumerate(call.x[1:]):
-        if ids is not None and alpha.shape[axis] == len(ids):
-            call.member(alpha, axis, "parameter", ids)
-    return call.x
-
-
-def _layer_scale(call: Call) -> Labels:
-    call.member(call.operation.gamma, 0, "parameter", call.channels)
-    call.size("projection_dim", call.channels)
-    return call.x
-
-
-def _rescaling(call: Call) -> Labels:
-    if np.ndim(call.operation.scale) or np.ndim(call.operation.offset):
-        call.keep(call.x, "it is rescaled by constants")
-    return call.x
-
-
 def _same(call: Call) -> Labels:
     return call.x
-
-
-def _window(call: Call) -> Labels:
-    return _spatial(call, call.channels)
 
 
 def _activation(call: Call) -> Labels:
@@ -223,13 +104,8 @@ def _softmax(call: Call) -> Labels:
     return call.x
 
 
-def _global_pool(call: Call) -> Labels:
-    call.keep(call.x[1:-1], "it is pooled over")
-    return (*fixed(call.shapes[0][:-1]), call.channels)
-
-
 def _merge(call: Call) -> Labels:
-    # Of fewer axes, a tensor gets those that it lacks after the batch.
+    # A tensor of fewer axes gets the missing ones after the batch.
     rank = max(len(x) for x in call.first)
     one = (np.full(1, FIXED),)
     return axes.broadcast(
@@ -266,9 +142,9 @@ def _bidirectional(call: Call) -> Labels | list[Labels]:
     forward, backward = layer.forward_layer, layer.backward_layer
     plain = rule_of(forward) is rnn and type(forward) is type(backward)
     if layer.return_state or layer.merge_mode is None or not plain:
-        return kept(call)
+        return keep_all(call)
     if forward.units != backward.units:
-        return kept(call)
+        return keep_all(call)
     shape = (*call.shapes[0][:-1], forward.units)
     outputs = []
     for name, inner in (("layer", forward), ("backward_layer", backward)):
@@ -277,7 +153,7 @@ def _bidirectional(call: Call) -> Labels | list[Labels]:
         units = outputs[-1][-1]
         assert units is not None, part.path
         call.coupling.size(layer, (name, "config", "units"), units)
-    # Both are made from one config, with one number of units.
+    # Keras makes both from one config, with one number of units.
     axes.unite_all(call.coupling, outputs[0], outputs[1], "two directions")
     if layer.merge_mode == "concat":
         return axes.concatenate(call.coupling, outputs, -1)
@@ -287,8 +163,8 @@ def _bidirectional(call: Call) -> Labels | list[Labels]:
 def _time_distributed(call: Call) -> Labels | list[Labels]:
     inner = call.operation.layer
     rule = rule_of(inner)
-    if rule is kept:
-        return kept(call)
+    if rule is keep_all:
+        return keep_all(call)
     x = Labelled((call.x[0], *call.x[2:]))
     shapes = [(shape[0], *shape[2:]) for shape in call.shapes]
     path = f"{call.path}/{inner.name}"
@@ -328,30 +204,30 @@ _MERGE = (
 LAYERS: Mapping[type, Rule] = {
     layers.Dense: _dense,
     layers.EinsumDense: _einsum_dense,
-    **dict.fromkeys((layers.Conv1D, layers.Conv2D, layers.Conv3D), _conv),
+    **dict.fromkeys((layers.Conv1D, layers.Conv2D, layers.Conv3D), conv),
     **dict.fromkeys(
-        (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose), _conv_transpose
+        (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose), conv_transpose
     ),
-    **dict.fromkeys((layers.DepthwiseConv1D, layers.DepthwiseConv2D), _depthwise),
-    **dict.fromkeys((layers.SeparableConv1D, layers.SeparableConv2D), _separable),
+    **dict.fromkeys((layers.DepthwiseConv1D, layers.DepthwiseConv2D), depthwise),
+    **dict.fromkeys((layers.SeparableConv1D, layers.SeparableConv2D), separable),
     layers.Embedding: _embedding,
     layers.MultiHeadAttention: attention,
     layers.GroupQueryAttention: grouped_attention,
     **dict.fromkeys((layers.LSTM, layers.GRU, layers.SimpleRNN), rnn),
     layers.Bidirectional: _bidirectional,
     layers.TimeDistributed: _time_distributed,
-    layers.BatchNormalization: _batch_normalization,
-    layers.LayerNormalization: _layer_normalization,
-    layers.RMSNormalization: _layer_normalization,
-    layers.GroupNormalization: _group_normalization,
-    layers.PReLU: _prelu,
-    LayerScale: _layer_scale,
-    layers.Rescaling: _rescaling,
+    layers.BatchNormalization: batch_normalization,
+    layers.LayerNormalization: layer_normalization,
+    layers.RMSNormalization: layer_normalization,
+    layers.GroupNormalization: group_normalization,
+    layers.PReLU: prelu,
+    LayerScale: layer_scale,
+    layers.Rescaling: rescaling,
     layers.Activation: _activation,
     layers.Softmax: _softmax,
     **dict.fromkeys(_SAME, _same),
-    **dict.fromkeys(_WINDOWS, _window),
-    **dict.fromkeys(_GLOBAL, _global_pool),
+    **dict.fromkeys(_WINDOWS, window),
+    **dict.fromkeys(_GLOBAL, global_pool),
     **dict.fromkeys(_MERGE, _merge),
     layers.Concatenate: _concatenate,
     layers.Flatten: _flatten,
@@ -359,13 +235,13 @@ LAYERS: Mapping[type, Rule] = {
     layers.Permute: _permute,
     layers.RepeatVector: _repeat_vector,
 }
-"""What is not here is kept as it is, with all that goes in and comes out."""
+"""All inputs and outputs of a layer that is not in this table are kept."""
 
 
 def rule_of(layer: layers.Layer) -> Rule:
-    """The rule for a layer, or `kept`."""
-    # Adapted or quantized by Keras itself, a layer has weights that the rules do not know.
+    """Return the rule for a layer: `keep_all` if there is none."""
+    # A layer that Keras itself adapted or quantized has weights that the rules do not know.
     odd = any(getattr(layer, name, None) for name in ("lora_enabled", "quantization_mode"))
     if odd or getattr(layer, "data_format", None) == "channels_first":
-        return kept
-    return LAYERS.get(type(layer), kept)
+        return keep_all
+    return LAYERS.get(type(layer), keep_all)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from . import axes
-from .call import Call, Rule, kept
+from .call import Call, Rule, keep_all
 from .units import FIXED, Ids, Labelled, Labels, fixed
 
 __all__ = ["OPERATIONS"]
@@ -31,7 +31,7 @@ def _softmax(call: Call) -> Labels:
     axis = call.operation.axis
     over = [axis] if isinstance(axis, int) else axis
     if axis is None:
-        return kept(call)[0]
+        return keep_all(call)[0]
     call.keep(tuple(call.x[i] for i in over), "a softmax sees all of them at once")
     return call.x
 
@@ -86,7 +86,7 @@ def _get_item(call: Call) -> Labels | list[Labels]:
     key = call.args[1] if len(call.args) > 1 else call.kwargs["key"]
     parts = axes.index_parts(key, len(call.x))
     if not all(part is None or isinstance(part, int | slice) for part in parts):
-        return kept(call)
+        return keep_all(call)
     out: list[Ids | None] = []
     along = iter(enumerate(call.x))
     for part in parts:
@@ -110,22 +110,22 @@ def _matmul(call: Call) -> Labels | list[Labels]:
     a, b = call.tensors()
     rank = max(len(a), len(b))
     if min(len(a), len(b)) < 2:
-        return kept(call)
+        return keep_all(call)
     batch = "abcdefgh"[: rank - 2]
     left, right = batch[rank - len(a) :] + "xy", batch[rank - len(b) :] + "yz"
     out = axes.einsum(call.coupling, f"{left},{right}->{batch}xz", [a, b])
-    return kept(call) if out is None else out
+    return keep_all(call) if out is None else out
 
 
 def _einsum(call: Call) -> Labels | list[Labels]:
     out = axes.einsum(call.coupling, call.operation.subscripts, call.tensors())
-    return kept(call) if out is None else out
+    return keep_all(call) if out is None else out
 
 
 def _pad(call: Call) -> Labels | list[Labels]:
     width = np.broadcast_to(np.asarray(call.operation.pad_width), (len(call.x), 2))
     if call.operation.mode != "constant":
-        return kept(call)
+        return keep_all(call)
     return tuple(
         ids if ids is None else np.pad(ids, before_after)
         for ids, before_after in zip(call.x, width.tolist(), strict=True)
@@ -160,4 +160,4 @@ OPERATIONS: Mapping[str, Rule] = {
     "Stack": _stack,
     "Transpose": _transpose,
 }
-"""By class name. What is not here is kept as it is, with all that goes in and comes out."""
+"""Rules by class name. All inputs and outputs of an operation that is not here are kept."""

@@ -1,4 +1,4 @@
-"""Where the channels of recurrence and attention come from, and which weights run over them."""
+"""Rules for recurrent layers and attention: where units, heads and widths come from."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from typing import Any
 import numpy as np
 from keras import layers
 
-from .call import Call, check_activation, kept
+from tfcompress.model.keras_private import attention_projections
+
+from .call import Call, check_activation, keep_all
 from .units import Ids, Labels, fixed
 
 __all__ = ["attention", "grouped_attention", "rnn"]
 
 
 def rnn(call: Call) -> list[Labels]:
-    """Of an LSTM, GRU or SimpleRNN: a unit is a column of every gate, and a row of the states."""
+    """Follow units through an LSTM, GRU or SimpleRNN: each is a column of every gate."""
     layer = call.operation
     if layer.stateful:
-        return kept(call)
+        return keep_all(call)
     cell = layer.cell
     call.keep(call.x[1:-1], "a recurrence runs along it")
-    out = call.born(layer.units, "units")
+    out = call.new_units(layer.units, "units")
     gates = np.tile(out, {layers.LSTM: 4, layers.GRU: 3, layers.SimpleRNN: 1}[type(layer)])
     call.member(cell.kernel, 0, "input", call.channels)
     call.member(cell.kernel, 1, "output", gates)
@@ -36,15 +38,15 @@ def rnn(call: Call) -> list[Labels]:
 
 
 def attention(call: Call) -> Labels | list[Labels]:
-    """Of MultiHeadAttention: heads, the widths of their keys and values, and of the output."""
+    """Follow heads, and widths of keys, values and output, through MultiHeadAttention."""
     layer = call.operation
-    if layer._use_gate or len(layer.output_dense.kernel.shape) != 3:
-        return kept(call)
-    heads = call.born(layer.num_heads, "heads")
-    keys = call.born(layer.key_dim, "key width")
-    values = call.born(layer._value_dim, "value width")
+    if layer.get_config()["use_gate"] or len(layer.output_dense.kernel.shape) != 3:
+        return keep_all(call)
+    heads = call.new_units(layer.num_heads, "heads")
+    keys = call.new_units(layer.key_dim, "key width")
+    values = call.new_units(layer.value_dim, "value width")
     query, key, value = _query_key_value(call)
-    out = call.born(int(layer.output_dense.kernel.shape[-1]), "width")
+    out = call.new_units(int(layer.output_dense.kernel.shape[-1]), "width")
     for dense, x, width in (
         (layer.query_dense, query, keys),
         (layer.key_dense, key, keys),
@@ -60,21 +62,22 @@ def attention(call: Call) -> Labels | list[Labels]:
 
 
 def grouped_attention(call: Call) -> Labels | list[Labels]:
-    """Of GroupQueryAttention: a head of keys and values goes with all queries that share it."""
+    """Follow heads through GroupQueryAttention; one of keys and values has several of queries."""
     layer = call.operation
     if layer.use_gate:
-        return kept(call)
-    heads = call.born(layer.num_key_value_heads, "heads")
+        return keep_all(call)
+    heads = call.new_units(layer.num_key_value_heads, "heads")
     queries = np.repeat(heads, layer.num_repeats)
-    width = call.born(layer.head_dim, "head width")
+    width = call.new_units(layer.head_dim, "head width")
     query, key, value = _query_key_value(call)
-    _projection(call, layer._query_dense, query, queries, width)
-    _scale(call, layer._query_dense, width)
-    _projection(call, layer._key_dense, key, heads, width)
-    _projection(call, layer._value_dense, value, heads, width)
+    projections = attention_projections(layer)
+    _projection(call, projections.query, query, queries, width)
+    _scale(call, projections.query, width)
+    _projection(call, projections.key, key, heads, width)
+    _projection(call, projections.value, value, heads, width)
     out = query[-1]
     assert out is not None, call.path
-    _output(call, layer._output_dense, queries, width, out)
+    _output(call, projections.output, queries, width, out)
     call.size("num_key_value_heads", heads)
     call.size("num_query_heads", queries)
     call.size("head_dim", width)
@@ -103,7 +106,7 @@ def _projection(call: Call, dense: Any, x: Labels, heads: Ids, width: Ids) -> No
 
 
 def _scale(call: Call, queries: Any, width: Ids) -> None:
-    """Attention divides by the root of the width: what is cut from it is made up for."""
+    """Note weights to rescale, because attention divides by the root of the width."""
     for variable in (queries.kernel, queries.bias):
         call.coupling.scaled[id(variable)] = width
 
@@ -116,7 +119,7 @@ def _output(call: Call, dense: Any, heads: Ids, width: Ids, out: Ids) -> None:
 
 
 def _attended(call: Call, query: Labels, out: Ids, heads: Ids) -> list[Labels]:
-    """The output, and the attention weights if they are returned."""
+    """Return the labels of the output, and of the attention weights if they are returned."""
     if len(call.shapes) > 1:
         call.keep((heads,), "the attention of each head is given back")
     return [(*query[:-1], out), *(fixed(shape) for shape in call.shapes[1:])]

@@ -1,4 +1,4 @@
-"""Which positions of which axes must be kept or removed together: the book-keeping."""
+"""Units: the positions of axes that must be kept or removed together."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FIXED", "Birth", "Coupling", "Ids", "Labelled", "Labels", "Member", "Role", "fixed"]
+__all__ = ["FIXED", "Coupling", "Ids", "Labelled", "Labels", "Member", "Role", "Source", "fixed"]
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 """For each position of an axis, the number of the unit that it belongs to."""
 
 FIXED = 0
-"""The unit of what must be kept."""
+"""The unit of all positions that must be kept."""
 
 Labels: TypeAlias = tuple[Ids | None, ...]
 """The units of a tensor, axis by axis, the batch included; None where the size is not known."""
@@ -29,13 +29,13 @@ class Labelled(tuple[Ids | None, ...]):
 
 
 def fixed(shape: Sequence[int | None]) -> Labels:
-    """Labels of a tensor of which nothing can be cut."""
+    """Return the labels of a tensor from which nothing can be cut."""
     return tuple(None if size is None else np.full(size, FIXED) for size in shape)
 
 
 @dataclass(frozen=True, eq=False)
-class Birth:
-    """An axis that a layer makes: where units come from.
+class Source:
+    """An axis that a layer makes, where units come from.
 
     Attributes:
         path: Path of the layer.
@@ -60,7 +60,7 @@ class Member:
         variable: The weight.
         axis: Which of its axes.
         role: Whether the axis runs over what a kernel makes, over what it reads, or over
-            parameters beside a kernel: biases, and those of normalization.
+            parameters beside a kernel: biases, and the parameters of normalization.
         ids: The units.
     """
 
@@ -73,31 +73,32 @@ class Member:
 
 
 class Coupling:
-    """Units, and which of them are one.
+    """Units, and which of them are coupled.
 
-    Every layer that makes an axis gives each of its positions a new unit (`born`). Where two axes
-    meet, their units become one, position by position (`unite`). What cannot be cut is marked so,
-    with the reason (`fix`).
+    Every layer that makes an axis gives each of its positions a new unit (`new_units`). Where two
+    axes meet, their units become one, position by position (`unite`). Units that cannot be cut are
+    marked with the reason (`fix`).
 
     Attributes:
-        births: Axes that layers make.
+        sources: Axes that layers make.
         members: Axes of weights.
         sizes: For each operation, entries of its config that count units, by their place in it.
         slices: For each call of `GetItem` and axis, the units along it.
         scaled: Weights to multiply by the square root of the share of these units that is left.
-        inputs: Of each nested model, the labels of its inputs.
-        axes: The units along each axis of each tensor, some of which must stay.
+        inputs: For each nested model, the labels of its inputs.
+        axes: The units along each axis of each tensor; at least one of them must stay.
         tensors: Paths of layers with kernels, keys of the symbolic tensors that they are called
             with, and the units of their channels.
         unknown: Paths and types of the operations for which there is no rule.
-        inexact: Units that something normalizes over, and what: without one, others change.
+        normalized: For units that a layer normalizes over, the path of this layer. When one of
+            them is cut, the others change.
     """
 
     def __init__(self) -> None:
         self._parents = [FIXED]
         self._reasons: dict[int, str] = {}
-        self._born: dict[tuple[int, str], Birth] = {}
-        self.births: list[Birth] = []
+        self._known: dict[tuple[int, str], Source] = {}
+        self.sources: list[Source] = []
         self.members: dict[tuple[int, int], Member] = {}
         self.sizes: dict[int, dict[tuple[str | int, ...], Ids]] = {}
         self.slices: dict[tuple[int, int], Ids] = {}
@@ -106,17 +107,17 @@ class Coupling:
         self.axes: list[Ids] = []
         self.tensors: list[tuple[str, int, Ids]] = []
         self.unknown: dict[str, str] = {}
-        self.inexact: dict[int, str] = {}
+        self.normalized: dict[int, str] = {}
 
-    def born(self, operation: object, path: str, part: str, size: int) -> Ids:
-        """The units of an axis that a layer makes: the same ones at each of its calls."""
+    def new_units(self, operation: object, path: str, part: str, size: int) -> Ids:
+        """Return the units of an axis that a layer makes: equal ones at each of its calls."""
         key = (id(operation), part)
-        if key not in self._born:
+        if key not in self._known:
             ids = np.arange(len(self._parents), len(self._parents) + size)
             self._parents.extend(ids.tolist())
-            self._born[key] = Birth(path, operation, part, ids)
-            self.births.append(self._born[key])
-        return self._born[key].ids
+            self._known[key] = Source(path, operation, part, ids)
+            self.sources.append(self._known[key])
+        return self._known[key].ids
 
     def unite(self, a: Ids, b: Ids) -> None:
         """Make the units of two axes one, position by position."""
@@ -139,18 +140,18 @@ class Coupling:
         return i
 
     def roots(self) -> Ids:
-        """For each unit, the one that stands for all that are one with it."""
+        """Return for each unit the one that stands for all that are united with it."""
         return np.array([self._root(i) for i in range(len(self._parents))])
 
     def reasons(self) -> dict[int, str]:
-        """Why units must be kept, by the unit that stands for them."""
+        """Return why units must be kept, by the unit that stands for them."""
         found: dict[int, str] = {}
         for i, reason in self._reasons.items():
             found.setdefault(self._root(i), reason)
         return found
 
     def member(self, path: str, layer: Any, variable: Any, axis: int, role: Role, ids: Ids) -> None:
-        """Say what units an axis of a weight runs over; once more if the layer is called again."""
+        """Note which units an axis of a weight runs over, at each call of the layer."""
         axis %= len(variable.shape)
         assert variable.shape[axis] == len(ids), (path, variable.shape, axis, len(ids))
         key = (id(variable), axis)
@@ -160,14 +161,14 @@ class Coupling:
             self.members[key] = Member(path, layer, variable, axis, role, ids)
 
     def by_variable(self) -> dict[int, list[Member]]:
-        """The members of each weight, by its id."""
+        """Return the members of each weight, by `id(variable)`."""
         found: dict[int, list[Member]] = {}
         for member in self.members.values():
             found.setdefault(id(member.variable), []).append(member)
         return found
 
     def size(self, operation: object, entry: tuple[str | int, ...], ids: Ids) -> None:
-        """Say that an entry of the config of an operation counts units."""
+        """Note that an entry of the config of an operation counts units."""
         known = self.sizes.setdefault(id(operation), {})
         if entry in known:
             self.unite(known[entry], ids)

@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfcompress.converters.export.scope import is_exporting
+from tfcompress.model.keras_private import attention_dropout, attention_projections
 from tfcompress.quantization.fake_quant import keep_step
 from tfcompress.quantization.numerics import ACTIVATION_STEPS, fake_quant, nudged
 from tfcompress.quantization.ops.activations import UNIT
@@ -81,9 +82,10 @@ def compute(
         *([] if attention_mask is None else [ops.cast(attention_mask, "bool")]),
     ]
     factor = _width(layer) ** -0.5
-    queries = q.fake_quant("query", q.linear(layer._query_dense, query, factor))
-    keys = q.fake_quant("key", q.linear(layer._key_dense, key))
-    values = q.fake_quant("value", q.linear(layer._value_dense, value))
+    projections = attention_projections(layer)
+    queries = q.fake_quant("query", q.linear(projections.query, query, factor))
+    keys = q.fake_quant("key", q.linear(projections.key, key))
+    values = q.fake_quant("value", q.linear(projections.value, value))
 
     axes = getattr(layer, "attention_axes", (1,))
     heads, shared = queries.shape[-2], keys.shape[-2]
@@ -97,9 +99,9 @@ def compute(
     if mask is not None and (rate > 0.0 or return_attention_scores or len(query.shape) != 3):
         # There Keras gives nothing to a query that may attend to nothing; else, all keys alike.
         weights = fake_quant(tf.where(mask, weights, tf.constant(0.0, weights.dtype)), *UNIT)
-    dropped = layer._dropout_layer(weights, training=training)
+    dropped = attention_dropout(layer)(weights, training=training)
     context = q.fake_quant("context", tf.matmul(_regroup(dropped, shared), values))
-    output = q.linear(layer._output_dense, keep_step(back(_regroup(context, heads)), context))
+    output = q.linear(projections.output, keep_step(back(_regroup(context, heads)), context))
     if not return_attention_scores:
         return output
     if len(axes) > 1:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
+
+from tfcompress.model.keras_private import LayerScale
 
 __all__ = ["compute", "factors", "is_affine"]
 
@@ -21,11 +22,7 @@ def is_affine(layer: keras.Layer) -> bool:
     if type(layer) is layers.Normalization:
         # Statistics per channel, or one for all.
         return all(size == 1 for size in layer.mean.shape[:-1]) if layer.built else False
-    return type(layer) in (layers.Rescaling, _LAYER_SCALE)
-
-
-# Nothing public in Keras leads to the layer that ConvNeXt ends its blocks with.
-_LAYER_SCALE = import_module("keras.src.applications.convnext").LayerScale
+    return type(layer) in (layers.Rescaling, LayerScale)
 
 
 def factors(layer: keras.Layer, channels: int) -> tuple[Any, Any]:
@@ -46,7 +43,7 @@ def factors(layer: keras.Layer, channels: int) -> tuple[Any, Any]:
     """
     if isinstance(layer, layers.Rescaling):
         return _each(layer.scale, channels), _each(layer.offset, channels)
-    if isinstance(layer, _LAYER_SCALE):
+    if isinstance(layer, LayerScale):
         return _each(layer.gamma, channels), ops.zeros(channels)
     if isinstance(layer, layers.Normalization):
         mean = _each(layer.mean, channels)

@@ -1,0 +1,59 @@
+"""Budgets: what they allow, and what they reject."""
+
+import keras
+import pytest
+from keras import layers
+
+from tfcompress import budgets
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A dense layer of 8 x 5 and one of 5 x 2: 50 multiply-accumulates, 57 parameters."""
+    return keras.Sequential([keras.Input((8,)), layers.Dense(5), layers.Dense(2)], name="net")
+
+
+@pytest.mark.parametrize(
+    ("budget", "cost", "limit"),
+    [
+        (budgets.Macs(0.5), 50, 25),
+        (budgets.Macs(30), 50, 30),
+        (budgets.Macs(1), 50, 1),  # An int is a number, never a share.
+        (budgets.Macs(1.0), 50, 50),
+        (budgets.Parameters(0.5), 57, 28),
+        (budgets.Parameters(100), 57, 100),
+    ],
+    ids=str,
+)
+def test_cost_and_limit_are_in_the_unit_of_the_budget(model, budget, cost, limit):
+    assert budgets.cost(budget, model) == cost
+    assert budgets.limit(budget, model) == limit == budgets.allowed(budget, cost)
+
+
+def test_cost_of_free_sizes_says_which_budgets_work():
+    free = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(4, 3)], name="free")
+    with pytest.raises(ValueError, match=r"'free' cannot be counted.*Use `Parameters`"):
+        budgets.cost(budgets.Macs(0.5), free)
+    assert budgets.cost(budgets.Parameters(0.5), free) == 3 * 3 * 3 * 4 + 4
+    assert budgets.limit(budgets.Macs(700), free) == 700
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: budgets.Macs(0.0), ValueError, "above 0"),
+        (lambda: budgets.Macs(1.5), ValueError, "Received: 1.5"),
+        (lambda: budgets.Parameters(0), ValueError, "above 0"),
+        (lambda: budgets.Parameters("half"), TypeError, "Received: 'half'"),
+        (lambda: budgets.Macs(True), TypeError, "Received: True"),
+        (lambda: budgets.Latency(), ValueError, "one of `most`"),
+        (lambda: budgets.Latency(0.5, milliseconds=1.0), ValueError, "one of `most`"),
+        (lambda: budgets.Latency(milliseconds=0.0), ValueError, "above 0"),
+        (lambda: budgets.Latency(5), ValueError, "at most 1"),
+        (lambda: budgets.Latency(milliseconds=float("nan")), ValueError, "nan"),
+        (lambda: budgets.Latency("5"), TypeError, "Received: '5'"),
+    ],
+)
+def test_wrong_budgets(make, error, message):
+    with pytest.raises(error, match=message):
+        make()

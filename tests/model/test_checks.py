@@ -1,0 +1,44 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from tfcompress.model.checks import check_built, check_finite, check_finite_array
+from tfcompress.model.errors import ModelError
+
+
+def built():
+    return keras.Sequential([keras.Input((4,)), layers.Dense(2, name="head")], name="net")
+
+
+def test_check_built_returns_the_model():
+    model = built()
+    assert check_built(model) is model
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "message"),
+    [
+        ("model.keras", TypeError, "Received: 'model.keras' of type str.*load_model"),
+        (keras.Sequential([layers.Dense(2)], name="net"), ModelError, "'net' is not built"),
+    ],
+)
+def test_check_built_rejects_what_has_no_weights(model, error, message):
+    with pytest.raises(error, match=message):
+        check_built(model)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_check_finite_names_the_first_broken_weight(value):
+    model = built()
+    check_finite(model)
+    kernel = model.layers[0].kernel.numpy()
+    kernel[1] = value
+    model.layers[0].kernel.assign(kernel)
+    with pytest.raises(ModelError, match=r"'.*head/kernel' of model 'net' holds 2 NaN.* of 8"):
+        check_finite(model)
+
+
+def test_check_finite_array_passes_extremes():
+    check_finite_array("x", np.array([np.finfo(np.float32).max, -0.0], np.float32))
+    check_finite_array("x", np.array([], np.float32))

@@ -1,0 +1,75 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from tfcompress.model.graph import calls, copy_layer, functional, is_graph, nodes, rebuild
+
+
+def model_with_a_shared_layer():
+    x = keras.Input((4,), name="x")
+    shared = layers.Dense(4, name="shared")
+    first = shared(x)
+    return keras.Model(x, layers.Add(name="add")([first, shared(first)]), name="net")
+
+
+def test_nodes_have_their_consumers_and_number_of_calls():
+    found = nodes(model_with_a_shared_layer())
+    assert [(node.name, node.calls) for node in found] == [
+        ("x", 1), ("shared", 2), ("shared", 2), ("add", 1),
+    ]  # fmt: skip
+    x, first, second, add = found
+    assert x.only_consumer() is first
+    assert first.only_consumer() is None
+    assert {id(node) for node in first.consumers} == {id(second), id(add)}
+    assert add.consumers == [None]
+
+
+def test_functional_rejects_models_without_a_graph():
+    class Subclassed(keras.Model):
+        def call(self, x):
+            return x
+
+    subclassed = Subclassed(name="own")
+    subclassed.build((None, 2))
+    assert not is_graph(subclassed)
+    with pytest.raises(ValueError, match="'own' is subclassed"):
+        functional(subclassed)
+    with pytest.raises(TypeError, match=r"Received: 3 of type int"):
+        functional(3)
+
+
+def test_calls_gives_the_shape_of_each_call_of_a_nested_model():
+    head = layers.Dense(2, name="head")
+    inner = keras.Sequential([keras.Input((None, 4)), head], name="inner")
+    a, b = keras.Input((3, 4)), keras.Input((5, 4))
+    model = keras.Model([a, b], [inner(a), inner(b)])
+    found = [("/".join(part.name for part in line), shape) for line, shape in calls(model)]
+    assert sorted(found) == [("inner/head", (None, 3, 4)), ("inner/head", (None, 5, 4))]
+
+
+def test_rebuild_with_copies_computes_the_same_and_shares_no_weight():
+    model = model_with_a_shared_layer()
+    copies = {}
+
+    def call(node, args, kwargs):
+        if node.call.is_input:
+            return args[0]
+        if node.operation not in copies:
+            copies[node.operation] = copy_layer(node.operation, args, kwargs)
+        return copies[node.operation](*args, **kwargs)
+
+    new = rebuild(model, call, "copy")
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    np.testing.assert_array_equal(new(x), model(x))
+    assert new.name == "copy"
+    assert not {id(v) for v in new.variables} & {id(v) for v in model.variables}
+
+
+def test_copy_layer_leaves_no_record_of_the_call_that_builds_the_copy():
+    layer = layers.Dense(2, name="head")
+    x = keras.Input((4,))
+    keras.Model(x, layer(x))
+    copy = copy_layer(layer, (x,), {})
+    with pytest.raises(AttributeError, match="never been called"):
+        _ = copy.output

@@ -1,0 +1,86 @@
+"""Checks of what a `Distiller` is made from, before anything is changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from tfcompress.model.checks import check_built, check_finite
+
+__all__ = ["check_losses", "check_models"]
+
+
+def check_models(teacher: keras.Model, student: keras.Model) -> None:
+    """Raise if two models cannot be teacher and student.
+
+    Raises:
+        TypeError: One is no Keras model.
+        ValueError: One is not built, the two share weights or differ in their inputs or outputs, or
+            the teacher's weights hold NaN.
+    """
+    check_built(teacher)
+    check_built(student)
+    shared = {id(variable) for variable in teacher.variables}
+    both = [variable.path for variable in student.variables if id(variable) in shared]
+    if teacher is student or both:
+        raise ValueError(
+            "Teacher and student are the same model, or share weights"
+            f"{': ' + ', '.join(both) if both else ''}. The teacher is frozen, so the student must "
+            "have its own; self_distiller(model) copies one."
+        )
+    for what in ("input", "output"):
+        theirs, ours = (getattr(model, f"{what}s", None) or [] for model in (teacher, student))
+        if theirs and ours and len(theirs) != len(ours):
+            raise ValueError(
+                f"The teacher {teacher.name!r} has {len(theirs)} {what}s, the student "
+                f"{student.name!r} {len(ours)}."
+            )
+        for a, b in zip(theirs, ours, strict=False):
+            if a.dtype != b.dtype or not _same_shape(a.shape, b.shape):
+                raise ValueError(
+                    f"The {what} shapes and dtypes differ: {a.shape} {a.dtype} of the teacher "
+                    f"{teacher.name!r}, {b.shape} {b.dtype} of the student {student.name!r}."
+                )
+    check_finite(teacher)
+
+
+def _same_shape(a: Sequence[int | None], b: Sequence[int | None]) -> bool:
+    sizes = zip(a, b, strict=False)
+    return len(a) == len(b) and all(x == y or None in (x, y) for x, y in sizes)
+
+
+def check_losses(losses: list[Any], weights: list[Any], student_loss_weight: Any) -> None:
+    """Raise if losses and their weights cannot be those of a `Distiller`.
+
+    Raises:
+        TypeError: A loss is no `keras.distillation.DistillationLoss`.
+        ValueError: There is none, the numbers of losses and weights differ, or a weight is out of
+            range.
+    """
+    if not losses:
+        raise ValueError("`distillation_losses` is empty. Leave it out for SoftTargets().")
+    for loss in losses:
+        if not isinstance(loss, keras.distillation.DistillationLoss):
+            raise TypeError(
+                "`distillation_losses` holds instances of keras.distillation.DistillationLoss. "
+                f"Received: {loss!r}"
+            )
+    if len(weights) != len(losses):
+        raise ValueError(
+            f"There are {len(losses)} distillation losses and {len(weights)} weights of them. "
+            f"Received: distillation_loss_weights={weights}"
+        )
+    for weight in weights:
+        if not 0.0 <= weight < math.inf:
+            raise ValueError(
+                f"Weights of losses are numbers from 0. Received: "
+                f"distillation_loss_weights={weights}"
+            )
+    if not 0.0 <= student_loss_weight <= 1.0:
+        raise ValueError(
+            "`student_loss_weight` must be from 0 to 1. Received: "
+            f"student_loss_weight={student_loss_weight!r}"
+        )
