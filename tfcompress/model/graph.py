@@ -186,6 +186,7 @@ def rebuild(
     call: Callable[[Node, Any, Any], Any],
     name: str,
     called_with: list[Any] | None = None,
+    finish: Callable[..., keras.Model] = keras.Model,
 ) -> keras.Model:
     """A new functional model along the graph of another.
 
@@ -195,13 +196,15 @@ def rebuild(
             the new symbolic input. What it returns takes the place of the node's outputs.
         name: Of the new model.
         called_with: Tensors whose channels the inputs take over. Default: the inputs stay.
+        finish: `(inputs, outputs, name=name) -> model`, from the new symbolic tensors. Defaults to
+            `keras.Model`.
 
     Returns:
         The new model, with inputs and outputs in the same structures.
     """
     graph = functional(model)
     given = graph.inputs if called_with is None else called_with
-    channels = {id(old): new.shape[-1] for old, new in zip(graph.inputs, given, strict=True)}
+    channels = {id(old): new.shape[-1:] for old, new in zip(graph.inputs, given, strict=True)}
     inputs = keras.tree.map_structure(
         lambda tensor: _new_input(tensor, channels[id(tensor)]), graph._inputs_struct
     )
@@ -217,14 +220,15 @@ def rebuild(
         outputs = keras.tree.flatten(call(node, args, kwargs))
         values.update(zip(node.outputs, outputs, strict=True))
     results = keras.tree.map_structure(lambda tensor: values[id(tensor)], graph._outputs_struct)
-    return keras.Model(inputs, results, name=name)
+    return finish(inputs, results, name=name)
 
 
-def _new_input(tensor: Any, channels: int | None) -> Any:
+def _new_input(tensor: Any, channels: tuple[int | None, ...]) -> Any:
     layer = tensor._keras_history.operation
     optional = getattr(layer, "optional", False)
     # A declared size of None stays.
-    shape = (*tensor.shape[:-1], tensor.shape[-1] and channels)
+    kept = tensor.shape[-1:] in ((), (None,))
+    shape = tensor.shape if kept else (*tensor.shape[:-1], *channels)
     return keras.Input(batch_shape=shape, dtype=tensor.dtype, name=layer.name, optional=optional)
 
 

@@ -16,6 +16,7 @@ from tfcompress.model.tables import as_text
 
 from .fake_quant import FakeQuant
 from .layer_table import Rule, is_relu, rule_of, why_float
+from .steps import is_step_input
 from .wrapper import QuantizeWrapper
 
 __all__ = ["QatLayer", "QatReport", "qat_report"]
@@ -116,7 +117,7 @@ def _layers(model: keras.Model, prefix: str) -> list[QatLayer]:
     seen: set[int] = set()
     for node in nodes(model):
         operation = node.operation
-        if isinstance(operation, FakeQuant) or id(operation) in seen:
+        if isinstance(operation, FakeQuant) or is_step_input(operation) or id(operation) in seen:
             continue
         seen.add(id(operation))
         if is_graph(operation):
