@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import keras
@@ -166,16 +167,16 @@ class _Graph:
                 continue
             if name not in self.ranges:
                 self.ranges[name] = self._fake_quant(name)
-            layer = self.ranges[name]
+            layer: Any = self.ranges[name]
             options = {"observe": False} if key in self.placement.shared else {}
             outputs[index] = rounded = layer(outputs[index], **options)
-            self.makers.setdefault(name, lambda la=layer, x=rounded: la(x, only_step=True))
+            self.makers.setdefault(name, partial(layer, rounded, only_step=True))
         return outputs
 
     def _call(self, node: Node, args: Any, kwargs: Any) -> Any:
         operation = node.operation
         if node.call.is_input:
-            self.makers[node.outputs[0]] = lambda: self._step_input(node)
+            self.makers[node.outputs[0]] = partial(self._step_input, node)
             return args[0]
         if self.placement.absorbs(node):
             return args[0]
@@ -191,7 +192,7 @@ class _Graph:
         copy = copies[key]
         if isinstance(copy, QuantizeWrapper) and copy.composite and copy.composite.output_step:
             for index, output in enumerate(node.outputs):
-                self.makers[output] = lambda i=index: copy(*args, **kwargs, only_step=i)
+                self.makers[output] = partial(copy, *args, **kwargs, only_step=index)
         if self.placement.takes_steps(node, self.shared.in_float):
             steps = self._input_steps(node)
             return copy(*args, **kwargs, **({"input_steps": steps} if steps else {}))

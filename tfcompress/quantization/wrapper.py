@@ -181,9 +181,7 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
             add_loss=self.add_loss,
         )
         if only_step is not None:
-            rounds = self.composite is not None and self.composite.output_step is not None
-            step = self.composite.output_step(q, self.layer, only_step) if rounds else None
-            return ops.zeros(()) if step is None else step
+            return self._output_step(q, only_step)
         if input_steps and "mask" in self._call_signature.parameters:
             mask = _mask_of_only(args, kwargs)
             kwargs |= {} if mask is None else {"mask": mask}
@@ -202,6 +200,13 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
         if self.activation is not None:
             y = q.activate(self.activation, y)
         return self._followed(y, training)
+
+    def _output_step(self, q: Executor, index: int) -> Any:
+        composite = self.composite
+        if composite is None or composite.output_step is None:
+            return ops.zeros(())
+        step = composite.output_step(q, self.layer, index)
+        return ops.zeros(()) if step is None else step
 
     def _in_float(self, *args: Any, training: bool | None, **kwargs: Any) -> Any:
         y = self._plain(self.layer, *args, training=training, **kwargs)
