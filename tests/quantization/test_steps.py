@@ -60,6 +60,15 @@ def assert_on_grid(bias, scale, raw):
     )
 
 
+def assert_on_both_grids(found, scales, raw):
+    """Keras is free in the order of two calls."""
+    assert len(found) == 2
+    if np.abs(found[0] / scales[0] - np.round(found[0] / scales[0])).max() > 2e-3:
+        found = found[::-1]
+    for bias, scale in zip(found, scales, strict=True):
+        assert_on_grid(bias, scale, raw)
+
+
 COPIES = {
     "nothing": layers.Flatten(),
     "dropout": lambda x: layers.Flatten()(layers.Dropout(0.5)(x)),
@@ -109,10 +118,7 @@ def test_shared_layer_rounds_its_bias_by_the_input_of_each_call(monkeypatch):
     qat = calibrated(model, x)
     found = bias_in(qat, "quantized_head", monkeypatch, [x["a"], x["b"]])
     scales = [grid_of(qat, "quantized_head", qat.get_layer(f"fake_quant_{n}")) for n in "ab"]
-    assert len(found) == 2
-    raw = head.bias.numpy()
-    for bias, scale in zip(found, scales, strict=True):
-        assert_on_grid(bias, scale, raw)
+    assert_on_both_grids(found, scales, head.bias.numpy())
 
 
 def nested(structure):
@@ -147,9 +153,7 @@ def test_steps_pass_the_border_of_a_nested_model(structure, monkeypatch, tmp_pat
     found = bias_in(again, inner.get_layer("quantized_in").layer, monkeypatch, inputs)
     scales = [grid_of(inner, "quantized_in", again.get_layer(f"fake_quant_{n}")) for n in "ab"]
     raw = inner.get_layer("quantized_in").layer.bias.numpy()
-    assert len(found) == 2
-    for bias, scale in zip(found, scales, strict=True):
-        assert_on_grid(bias, scale, raw)
+    assert_on_both_grids(found, scales, raw)
 
     stripped = tfc.strip(again)
     assert [layer.name for layer in stripped.layers] == [layer.name for layer in model.layers]
