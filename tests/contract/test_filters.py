@@ -32,6 +32,7 @@ FUNCTIONS = {
         model, 0.5, lambda model, step: None, filters=filters
     ),
     "low_rank_plan": lambda model, filters: tfc.low_rank_plan(model, ratio=0.5, filters=filters),
+    "quantize_aware": tfc.quantize_aware,
     "factorize": lambda model, filters: tfc.factorize(model, ratio=0.5, filters=filters),
 }
 WRONG = {

@@ -17,10 +17,10 @@ def test_int8_scheme_says_bits_symmetry_and_granularity():
 @pytest.mark.parametrize("bits", [4, 16])
 def test_other_widths_round_and_are_refused_at_export(bits):
     layer = FakeQuant(fixed=(0.0, 1.0), bits=bits, name="act")
-    x = np.float32([[0.0, 1.0, 0.3]])
+    x = np.float32([[0.0, 1.0, 0.21]])
     step = 1.0 / (2**bits - 1)
     rounded = layer(x).numpy()[0]
-    assert rounded.tolist() == pytest.approx([0.0, 1.0, round(0.3 / step) * step], abs=1e-6)
+    assert rounded.tolist() == pytest.approx([0.0, 1.0, round(0.21 / step) * step], abs=1e-6)
     assert float(layer.step()) == pytest.approx(step)
     with exporting(), pytest.raises(ConversionError, match=rf"'act' quantizes to {bits} bits"):
         layer(x)

@@ -78,12 +78,17 @@ def quantize_aware(
     if not isinstance(scheme, Int8Scheme):
         raise TypeError(f"scheme must be an Int8Scheme. Received: scheme={scheme!r}")
     _check(model)
+    layers = [
+        (path, lineage)
+        for path, lineage in walk(model)
+        if lineage and not isinstance(lineage[-1], keras.layers.InputLayer)
+    ]
     in_float: set[int] = set()
     if filters is not None:
-        layers = {id(lineage[-1]) for _, lineage in walk(model) if lineage}
-        in_float = layers - select_layers(model, filters)
+        every = {id(lineage[-1]) for _, lineage in layers}
+        in_float = every - select_layers(model, filters, layers)
     if exclude is not None:
-        in_float |= select_layers(model, exclude, argument="exclude")
+        in_float |= select_layers(model, exclude, layers, argument="exclude")
     in_float |= ends(model, float_first, float_last)
     return _Graph(_Shared(scheme, in_float), model).build()
 
