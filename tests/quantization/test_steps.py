@@ -7,6 +7,7 @@ from keras import layers, ops
 
 import tfcompress as tfc
 from tfcompress import converters
+from tfcompress.distill.features import end, output_of
 from tfcompress.quantization.ops import linear
 from tfcompress.quantization.wrapper import QuantizeWrapper
 
@@ -180,6 +181,9 @@ def test_output_of_a_nested_model_has_its_step(monkeypatch):
     ]
     scale = grid_of(qat, "quantized_head", source)
     assert_on_grid(bias, scale, model.get_layer("head").bias.numpy())
+    # Distillation finds the output that it had before.
+    assert output_of(qat, "inner").shape == (None, 5)
+    assert end(qat, "inner").activation == "linear"
 
 
 def test_step_of_a_composite_that_rounds_its_output_reaches_the_next_layer(monkeypatch):

@@ -211,7 +211,7 @@ def _summarize(model: keras.Model, inputs: Any) -> Summary:
         arrays = [keras.ops.convert_to_numpy(weight) for weight in own.values()]
         counts = [macs.get(layer, 0)]
         if wrapper is not None and layer is wrapper.layer:
-            counts.append(macs.get(wrapper, 0))  # what its recipe computes in the layer's stead
+            counts.append(macs.get(wrapper, 0))  # what its composite computes in the layer's stead
         layers.append(
             LayerSummary(
                 path,

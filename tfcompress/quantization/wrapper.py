@@ -115,7 +115,7 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the layer. An unbuilt layer inside is built first."""
         if not self.layer.built:
-            # It knows best how to build itself from what it is called with.
+            # Only the layer itself can build itself from these arguments.
             symbolic_call(self.layer, args, without_steps(kwargs))
         return super().__call__(*args, **kwargs)
 
@@ -171,15 +171,7 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
         Returns:
             The outputs of the wrapped layer.
         """
-        q = Executor(
-            inner=self.inner,
-            limits=self.limits,
-            steps=input_steps or {},
-            training=bool(training),
-            rounds_kernels=why_float(self.layer) is None,
-            weight_bits=self.weight_bits,
-            add_loss=self.add_loss,
-        )
+        q = self.executor(bool(training), input_steps)
         if only_step is not None:
             return self._output_step(q, only_step)
         if input_steps and "mask" in self._call_signature.parameters:
@@ -200,6 +192,20 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
         if self.activation is not None:
             y = q.activate(self.activation, y)
         return self._followed(y, training)
+
+    def executor(
+        self, training: bool = False, input_steps: Mapping[str, Any] | None = None
+    ) -> Executor:
+        """Return what one call of the built layer rounds with."""
+        return Executor(
+            inner=self.inner,
+            limits=self.limits,
+            steps=input_steps or {},
+            training=training,
+            rounds_kernels=why_float(self.layer) is None,
+            weight_bits=self.weight_bits,
+            add_loss=self.add_loss,
+        )
 
     def _output_step(self, q: Executor, index: int) -> Any:
         composite = self.composite
