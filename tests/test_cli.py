@@ -50,7 +50,7 @@ def test_help_of_every_command_shows_an_example():
         assert f"Example: tfcompress {name}" in text
     assert list(main.commands) == [
         "demo", "convert", "sparsify", "inspect", "check-sparse", "verify", "bench", "summary",
-        "channels", "prune-channels", "low-rank", "qat-report",
+        "channels", "prune-channels", "low-rank", "quantize-aware", "qat-report",
     ]  # fmt: skip
 
 
@@ -509,6 +509,46 @@ def test_custom_layers_come_from_a_module_of_the_users(folder, tmp_path, monkeyp
     assert without.exit_code == 2
     assert "--import" in without.output
     assert run("summary", "twice.keras", "--import", "my_layers").exit_code == 0
+
+
+def test_quantize_aware_writes_a_calibrated_model(folder, tmp_path):
+    path = tmp_path / "qat.keras"
+    options = ["--data", folder / "samples.npz", "--filters", "dense"]
+    done = run("quantize-aware", folder / "model.keras", "-o", path, *options, "--json")
+    assert done.exit_code == 0, done.output
+    kernels = {layer["path"]: layer["kernel"] for layer in json.loads(done.output)["layers"]}
+    assert [kernel for kernel in kernels.values() if kernel] == ["int8 per channel", "float"]
+    qat = keras.models.load_model(path)
+    with np.load(folder / "samples.npz") as samples:
+        x = samples["x"]
+    assert qat.get_layer("fake_quant_x").range() == (x.min(), x.max())
+
+
+def test_quantize_aware_takes_an_observer_of_the_users(folder, tmp_path, monkeypatch):
+    source = (
+        "import tensorflow as tf\n"
+        "from tfcompress.quantization.observers.base import Observer, register_observer\n"
+        "@register_observer('half')\n"
+        "class Half(Observer):\n"
+        "    def update(self, low, high, values, first):\n"
+        "        return tf.reduce_min(values) / 2, tf.reduce_max(values) / 2\n"
+    )
+    (tmp_path / "my_observer.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    options = ["-o", "qat.keras", "--data", folder / "samples.npz"]
+
+    unknown = run("quantize-aware", folder / "model.keras", *options, "--ranges", "halves")
+    assert unknown.exit_code == 2
+    assert "moving_average" in unknown.output
+    assert not (tmp_path / "qat.keras").exists()
+    options += ["--ranges", "half", "--import", "my_observer"]
+    done = run("quantize-aware", folder / "model.keras", *options)
+    assert done.exit_code == 0, done.output
+    with np.load(folder / "samples.npz") as samples:
+        last = samples["x"][32:]  # the batch that this observer saw last
+    found = keras.models.load_model("qat.keras").get_layer("fake_quant_x").range()
+    assert found == (last.min() / 2, last.max() / 2)
 
 
 def test_a_missing_file_is_bad_usage():

@@ -25,9 +25,9 @@ from .pruning import schedules as schedules
 from .pruning.keep_zeros import KeepZeros as KeepZeros
 from .pruning.prune import Prune as Prune
 from .pruning.prune_weights import prune_weights as prune_weights
-from .quantization.calibrate import FreezeBatchNorm as FreezeBatchNorm
-from .quantization.calibrate import FreezeRanges as FreezeRanges
 from .quantization.calibrate import calibrate as calibrate
+from .quantization.callbacks import FreezeBatchNorm as FreezeBatchNorm
+from .quantization.callbacks import FreezeRanges as FreezeRanges
 from .quantization.fake_quant import FakeQuant as FakeQuant
 from .quantization.quantize import quantize_aware as quantize_aware
 from .quantization.report import QatReport as QatReport

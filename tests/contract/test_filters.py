@@ -33,6 +33,7 @@ FUNCTIONS = {
     ),
     "low_rank_plan": lambda model, filters: tfc.low_rank_plan(model, 0.5, filters=filters),
     "factorize": lambda model, filters: tfc.factorize(model, 0.5, filters=filters),
+    "quantize_aware": tfc.quantize_aware,
 }
 WRONG = {
     "misspelt name": (["block_1", "blok_2"], r"'blok_2' in `filters`.*Did you mean 'block_2'"),

@@ -339,3 +339,23 @@ def test_biases_are_whole_products_of_steps():
     )
     np.testing.assert_allclose(d_bias, upstream, rtol=CLOSE)
     assert np.isfinite(d_largest).all()
+
+
+@pytest.mark.parametrize("bits", [4, 8, 12])
+def test_other_bit_widths_follow_the_same_formulas(bits):
+    x = np.random.default_rng(0).normal(size=(50, 10)).astype(np.float32)
+    low, high, count = -1.0, 2.0, 2**bits - 1
+    step = (high - low) / count
+    zero = np.floor(-low / step + 0.5)
+    expected = step * (np.clip(np.floor(x.astype("float64") / step + zero + 0.5), 0, count) - zero)
+    for function in (quantizers.fake_quant, quantizers.fake_quant_learned):
+        found = function(tf.constant(x), low, high, bits).numpy()
+        off = np.abs(found - expected)
+        # One step where float32 rounds a value in the middle of two the other way.
+        assert off.max() <= 1.01 * step and (off > 1e-5).mean() < 0.01
+
+    largest, count = np.abs(x).max(axis=0), 2 ** (bits - 1) - 1
+    expected = np.round(x / (largest / count)) * (largest / count)
+    found = quantizers.fake_quant_kernel(tf.constant(x), (1,), bits=bits).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert len(np.unique(np.round(found[:, 0] * count / largest[0]))) <= 2 * count + 1

@@ -116,7 +116,7 @@ def test_scheme_reaches_every_range():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"ranges": "minmax"}, "ranges='minmax'"),
+        ({"ranges": "mean"}, "ranges='mean'"),
         ({"momentum": 1.0}, "momentum"),
         ({"momentum": -0.1}, "momentum"),
     ],
@@ -383,8 +383,8 @@ def test_refused_models(make, error, message):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"filters": "nothing"}, ValueError, "meant by 'nothing'.*There are: .*head"),
-        ({"exclude": ["head", "tail"]}, ValueError, "meant by 'tail'.*head"),
+        ({"filters": "nothing"}, ValueError, "filters='nothing'.*There are: .*head"),
+        ({"exclude": ["head", "tail"]}, ValueError, "'tail' in `exclude`.*head"),
         ({"filters": []}, ValueError, "empty"),
         ({"filters": "(("}, ValueError, "regular expression"),
         ({"exclude": 3}, TypeError, "Received: 3"),

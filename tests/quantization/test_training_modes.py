@@ -355,7 +355,7 @@ def test_pruned_while_quantization_aware(data, scheme):
     # What the wrapper reads holds zeros at the same places.
     wrapper = model.get_layer("quantized_hidden")
     (kernel,) = [k for k in kernels(model) if k.path.endswith("hidden/kernel")]
-    rounded = np.asarray(wrapper.kernel(wrapper.layer, "kernel"))
+    rounded = np.asarray(wrapper.executor().kernel(wrapper.layer, "kernel"))
     assert not np.any(rounded[kernel.numpy() == 0])
 
 

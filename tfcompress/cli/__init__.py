@@ -7,7 +7,8 @@ import click
 
 from .errors import Commands
 from .files import bench, check_sparse, convert, demo, inspect, sparsify, verify
-from .models import channels, low_rank, prune_channels, report_qat, summary
+from .models import channels, low_rank, prune_channels, summary
+from .quantization import quantize_aware, report_qat
 
 __all__ = ["main"]
 
@@ -25,6 +26,6 @@ def main() -> None:
 
 for command in (
     demo, convert, sparsify, inspect, check_sparse, verify, bench, summary, channels,
-    prune_channels, low_rank, report_qat,
+    prune_channels, low_rank, quantize_aware, report_qat,
 ):  # fmt: skip
     main.add_command(command)

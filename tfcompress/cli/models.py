@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tfcompress.channels.dependency.build import Attention
     from tfcompress.channels.prune import Scope
 
-__all__ = ["channels", "low_rank", "prune_channels", "report_qat", "summary"]
+__all__ = ["channels", "low_rank", "prune_channels", "summary"]
 
 
 def _importances() -> list[str]:
@@ -275,17 +275,6 @@ def low_rank(
         _save(tfc.factorize(loaded, plan), output)
         if not as_json:
             _say_written(output)
-
-
-@click.command("qat-report", epilog="Example: tfcompress qat-report qat.keras")
-@click.argument("model", type=FILE)
-@as_json
-@loading
-def report_qat(model: Path, as_json: bool, unsafe: bool) -> None:
-    """Show what of the quantization-aware .keras file MODEL becomes int8, what float, and why."""
-    from tfcompress import qat_report
-
-    show(qat_report(load(model, unsafe)), as_json)
 
 
 def _save(model: keras.Model, path: Path) -> None:

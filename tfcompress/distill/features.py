@@ -167,7 +167,8 @@ def output_of(model: keras.Model, name: str | None, role: str = "model") -> Any:
     if name is None:
         outputs = list(functional(model).outputs)
     else:
-        outputs = layer_at(model, name, role)[1].tensors
+        # A nested quantization-aware model also gives the steps of its outputs, which are scalars.
+        outputs = [t for t in layer_at(model, name, role)[1].tensors if t.shape != ()]
     if len(outputs) != 1:
         what = f"The {role} {model.name!r}" if name is None else f"Layer {name!r} of the {role}"
         names = f" Name the layer of one: {', '.join(ends(model))}." if name is None else ""
@@ -217,7 +218,7 @@ def end(model: keras.Model, name: str | None, role: str = "model") -> End:
     path, node = layer_at(model, ends(model)[0] if name is None else name, role)
     while True:
         operation = node.operation
-        if is_graph(operation) and len(operation.outputs) == 1:
+        if is_graph(operation) and sum(t.shape != () for t in operation.outputs) == 1:
             inner, node = layer_at(operation, ends(operation)[0])
             path = f"{path}/{inner}"
         elif isinstance(operation, TensorQuantizer):

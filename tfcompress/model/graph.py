@@ -186,6 +186,7 @@ def rebuild(
     call: Callable[[Node, Any, Any], Any],
     name: str,
     called_with: list[Any] | None = None,
+    finish: Callable[..., keras.Model] = keras.Model,
 ) -> keras.Model:
     """Return a new functional model along the graph of another.
 
@@ -196,13 +197,15 @@ def rebuild(
         name: Name of the new model.
         called_with: A tensor for each input, whose number of channels the new input has. Defaults
             to None: the inputs stay as they are.
+        finish: Function `(inputs, outputs, name=name) -> model` that makes the model of the new
+            symbolic tensors. Defaults to `keras.Model`.
 
     Returns:
         The new model, with inputs and outputs in the same structures.
     """
     graph = functional(model)
     given = graph.inputs if called_with is None else called_with
-    channels = {id(old): new.shape[-1] for old, new in zip(graph.inputs, given, strict=True)}
+    channels = {id(old): new.shape[-1:] for old, new in zip(graph.inputs, given, strict=True)}
     inputs = keras.tree.map_structure(
         lambda tensor: _new_input(tensor, channels[id(tensor)]), graph.input
     )
@@ -218,14 +221,15 @@ def rebuild(
         outputs = keras.tree.flatten(call(node, args, kwargs))
         values.update(zip(node.outputs, outputs, strict=True))
     results = keras.tree.map_structure(lambda tensor: values[id(tensor)], graph.output)
-    return keras.Model(inputs, results, name=name)
+    return finish(inputs, results, name=name)
 
 
-def _new_input(tensor: Any, channels: int | None) -> Any:
+def _new_input(tensor: Any, channels: tuple[int | None, ...]) -> Any:
     layer = keras_private.producer(tensor)
     optional = getattr(layer, "optional", False)
     # A free size stays free.
-    shape = (*tensor.shape[:-1], tensor.shape[-1] and channels)
+    kept = tensor.shape[-1:] in ((), (None,))
+    shape = tensor.shape if kept else (*tensor.shape[:-1], *channels)
     return keras.Input(batch_shape=shape, dtype=tensor.dtype, name=layer.name, optional=optional)
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "functional_of",
     "has_graph",
     "layers_in_scope",
+    "mask_of",
     "number_of_calls",
     "producer",
     "set_attention_regularizer",
@@ -38,7 +39,7 @@ __all__ = [
     "traced_function",
 ]
 
-CHECKED_WITH = "3.15.1"
+CHECKED_WITH = "3.15"
 """The Keras version that this module was checked with."""
 
 # `LayerScale`, the layer that ends ConvNeXt's blocks, is in no public namespace of Keras.
@@ -125,6 +126,14 @@ def producer(tensor: keras.KerasTensor) -> Any:
     return None if history is None else history.operation
 
 
+def mask_of(tensor: Any) -> Any:
+    """Return the mask that a tensor carries, or None.
+
+    Keras hands masks from layer to layer on the tensors, and has no public way to read one.
+    """
+    return getattr(tensor, "_keras_mask", None)
+
+
 def number_of_calls(operation: keras.Operation) -> int:
     """Return how often an operation was called on symbolic tensors; the calls are not public."""
     return len(operation._inbound_nodes)
@@ -162,12 +171,12 @@ def attention_dropout(layer: keras.layers.Layer) -> keras.layers.Layer:
     return layer._dropout_layer
 
 
-def set_call_signature(wrapper: keras.layers.Layer, layer: keras.layers.Layer) -> None:
-    """Make Keras call a wrapper with the arguments, masks and flags that the layer inside takes.
+def set_call_signature(wrapper: keras.layers.Layer, signature: inspect.Signature) -> None:
+    """Make Keras call a wrapper with the arguments, masks and flags of a signature.
 
     Keras reads the signature off the wrapper's own `call`, which takes any arguments.
     """
-    wrapper._call_signature = inspect.signature(layer.call)
+    wrapper._call_signature = signature
 
 
 def set_attention_regularizer(layer: keras.layers.Layer, regularizer: Any) -> None:

@@ -1,4 +1,4 @@
-"""`FakeQuant`: the layer that rounds an activation to int8, and tracks or learns its range."""
+"""`FakeQuant`: the layer that rounds an activation to int8 and tracks or learns its range."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tfcompress.converters.export.scope import is_exporting
 from tfcompress.model.layers import all_layers
 from tfcompress.model.quantized import TensorQuantizer
 
-from . import numerics as quantizers
-from .scheme import MOVING_AVERAGE, RANGES
+from . import numerics
+from .observers.base import Observer, observer
 
 __all__ = ["FakeQuant", "fake_quants"]
 
@@ -24,9 +24,9 @@ __all__ = ["FakeQuant", "fake_quants"]
 class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
     """Round activations to the 256 values that an int8 tensor of their range can hold.
 
-    The range is a moving average of the batches' lowest and highest values, or learned, or fixed.
-    Until it is known, from the first training batch or `calibrate`, the layer passes everything on
-    unchanged. `quantize_aware` places these layers; by hand they are needed for odd cases only.
+    An observer moves the range in training, or the range is fixed. Until it is known, from the
+    first training batch or `calibrate`, the layer passes values on unchanged. `quantize_aware`
+    places these layers; by hand they are needed for odd cases only.
 
     >>> import numpy as np
     >>> layer = FakeQuant(fixed=(0.0, 2.55))
@@ -34,15 +34,20 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
     [0.0, 0.01, 2.55]
 
     Args:
-        ranges: "moving_average" or "learned" (LSQ). Defaults to "moving_average".
+        ranges: Name of the observer that moves the range: "moving_average", "learned", "minmax" or
+            one of your own. Defaults to "moving_average".
         momentum: Share of the old range that a training step keeps. Defaults to 0.99.
-        symmetric: Whether int8's 0 stands for 0.0, so that the zero point costs nothing. Defaults
-            to False.
-        fixed: (low, high), if the range is known: TFLite's softmax goes from 0 to 255/256.
+        symmetric: Whether the zero point is 0. Defaults to False.
+        fixed: Lowest and highest value, where the range is known beforehand: TFLite's softmax gives
+            values from 0 to 255/256. Defaults to None.
         calls: How often the layer is called in its model. With more than one, the range must cover
-            all of them, so that it grows only.
-        frozen: Whether the range stays as it is. Defaults to False.
-        **kwargs: As for any layer.
+            all calls, so that it grows only. Defaults to 1.
+        frozen: Whether the range stays as it is in training. Defaults to False.
+        bits: Width of the integers. A .tflite file can be made with 8 only. Defaults to 8.
+        **kwargs: Options of `keras.layers.Layer`: name, dtype, trainable.
+
+    Raises:
+        ValueError: If there is no such observer, or the momentum is out of bounds.
 
     Reference:
         Jacob et al. 2018, https://arxiv.org/abs/1712.05877
@@ -50,16 +55,16 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
 
     def __init__(
         self,
-        ranges: str = MOVING_AVERAGE,
+        ranges: str = "moving_average",
         momentum: float = 0.99,
         symmetric: bool = False,
         fixed: tuple[float, float] | None = None,
         calls: int = 1,
         frozen: bool = False,
+        bits: int = 8,
         **kwargs: Any,
     ) -> None:
-        if ranges not in RANGES:
-            raise ValueError(f"ranges must be one of {RANGES}. Received: ranges={ranges!r}")
+        self.observer = observer(ranges, momentum)
         super().__init__(**kwargs)
         self.ranges = ranges
         self.momentum = momentum
@@ -67,15 +72,15 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
         self.fixed = None if fixed is None else (float(fixed[0]), float(fixed[1]))
         self.calls = calls
         self.frozen = frozen
+        self.bits = bits
         self.observing = False
         self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
-        """Create the range; its shape does not depend on the input's."""
+        """Create the variables of the range; their shape does not depend on the input's."""
         if self.fixed is None:
-            learned = self.ranges != MOVING_AVERAGE
-            self.low = self._scalar("low", learned)
-            self.high = self._scalar("high", learned)
+            self.low = self._scalar("low", self.observer.trainable)
+            self.high = self._scalar("high", self.observer.trainable)
             self.seen = self._scalar("seen", False)
         self.built = True
 
@@ -91,70 +96,69 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
             name=name,
         )
 
-    def call(self, inputs: Any, training: bool | None = None, observe: bool = True) -> Any:
-        """Quantize.
+    def call(
+        self,
+        inputs: Any,
+        training: bool | None = None,
+        observe: bool = True,
+        only_step: bool = False,
+    ) -> Any:
+        """Round the inputs to the range, after the range has followed them.
 
         Args:
-            inputs: Float tensor.
-            training: Whether the range follows the batch.
-            observe: False for a tensor that merely shares another one's range.
+            inputs: Float tensor of any shape.
+            training: Whether the range follows the inputs. Defaults to False.
+            observe: Whether the inputs may move the range. False for a tensor that shares the range
+                of another one. Defaults to True.
+            only_step: Whether to return the distance between neighbouring values instead, which a
+                layer that reads the rounded tensor needs to round its bias. Defaults to False.
 
         Returns:
-            Tensor like `inputs`.
+            Tensor of the shape and dtype of `inputs`, or, with `only_step`, a float32 scalar.
         """
+        if only_step:
+            return self.step()
         if is_exporting():
-            low, high = quantizers.nudged(*self.range())
+            self._check_bits()
+            low, high = numerics.nudged(*self.range())
             return tf.quantization.fake_quant_with_min_max_args(inputs, low, high)
         if self.fixed is not None:
-            return with_step(quantizers.fake_quant(inputs, *self.fixed), *self.fixed)
+            return numerics.fake_quant(inputs, *self.fixed, self.bits)
         if self.observing:
             if observe:
-                self._grow(inputs)
+                self._follow(inputs, observer(self.observer.calibration or self.ranges))
             return inputs
         following = training and observe and not self.frozen
         if following:
-            self._follow(inputs)
+            self._follow(inputs, self.observer)
         low, high = self._bounds()
-        learning = training and self.ranges != MOVING_AVERAGE
-        quantize = quantizers.fake_quant_learned if learning else quantizers.fake_quant
-        quantized = quantize(inputs, low, high)
+        learning = training and self.observer.trainable
+        quantize = numerics.fake_quant_learned if learning else numerics.fake_quant
+        quantized = quantize(inputs, low, high, self.bits)
         if following:
             return quantized  # Something was seen by now.
         known = tf.convert_to_tensor(self.seen) > 0.0
-        return with_step(tf.where(known, quantized, inputs), low, high)
+        return tf.where(known, quantized, inputs)
+
+    def step(self) -> Any:
+        """Return the distance between neighbouring values, a float32 scalar; 0 if unknown."""
+        low, high = self._bounds() if self.fixed is None else self.fixed
+        return tf.cast(numerics.step_size(low, high, self.bits), tf.float32)
 
     def _bounds(self) -> tuple[Any, Any]:
-        low, high = self._read()
-        return quantizers.symmetric_range(low, high) if self.symmetric else (low, high)
+        low, high = tf.convert_to_tensor(self.low), tf.convert_to_tensor(self.high)
+        return numerics.symmetric_range(low, high, self.bits) if self.symmetric else (low, high)
 
-    def _follow(self, inputs: Any) -> None:
-        """Move the range toward the batch's; the first batch sets it."""
+    def _follow(self, inputs: Any, follower: Observer) -> None:
+        """Let the range follow a batch."""
+        old_low, old_high = tf.convert_to_tensor(self.low), tf.convert_to_tensor(self.high)
         seen = tf.convert_to_tensor(self.seen)
-        if self.ranges != MOVING_AVERAGE:
-            # From here on the optimizer moves it.
-            fresh = seen < float(self.calls)
-            step = tf.cast(fresh, tf.float32)
-            low, high = tf.cond(fresh, lambda: _extremes(inputs), lambda: self._read())
-        else:
-            low, high = _extremes(inputs)
-            step = tf.where(seen < float(self.calls), 1.0, 1.0 - self.momentum)
-        old_low, old_high = self._read()
-        down, up = low - old_low, high - old_high
+        low, high = follower.update(old_low, old_high, inputs, seen < float(self.calls))
         if self.calls > 1:
-            down, up = tf.minimum(down, 0.0), tf.maximum(up, 0.0)
-        self.low.assign(old_low + step * down)
-        self.high.assign(old_high + step * up)
+            low, high = tf.minimum(low, old_low), tf.maximum(high, old_high)
+        self.low.assign(low)
+        self.high.assign(high)
         self.seen.assign(tf.minimum(seen + 1.0, _MANY))
-
-    def _grow(self, inputs: Any) -> None:
-        """Widen the range to hold the batch."""
-        low, high = _extremes(inputs)
-        self.low.assign(tf.minimum(self.low, low))
-        self.high.assign(tf.maximum(self.high, high))
-        self.seen.assign(float(self.calls))
-
-    def _read(self) -> tuple[Any, Any]:
-        return tf.convert_to_tensor(self.low), tf.convert_to_tensor(self.high)
 
     def forget(self) -> None:
         """Make the range unknown again."""
@@ -162,10 +166,10 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
             variable.assign(0.0)
 
     def range(self) -> tuple[float, float]:
-        """The lowest and the highest value, as they are now.
+        """Return the lowest and the highest value, as they are now.
 
         Raises:
-            ConversionError: None is known yet, or it is NaN or infinite.
+            ConversionError: If the range is not known yet, or is NaN or infinite.
         """
         if self.fixed is not None:
             return self.fixed
@@ -185,12 +189,25 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
             )
         return low, high
 
+    def _check_bits(self) -> None:
+        if self.bits != 8:
+            raise ConversionError(
+                f"'{self.name}' quantizes to {self.bits} bits, and a .tflite file is made with "
+                "8-bit activations only. Make the model with FakeQuant(bits=8)."
+            )
+
+    def compute_output_spec(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the shape and dtype of what `call` returns."""
+        if kwargs.get("only_step"):
+            return keras.KerasTensor((), "float32")
+        return keras.KerasTensor(inputs.shape, self.compute_dtype)
+
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """Like the input's."""
+        """Return the shape of the input."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """All arguments."""
+        """Return all arguments of the layer."""
         return {
             **super().get_config(),
             "ranges": self.ranges,
@@ -199,38 +216,15 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
             "fixed": self.fixed,
             "calls": self.calls,
             "frozen": self.frozen,
+            "bits": self.bits,
         }
-
-
-def with_step(x: Any, low: Any, high: Any) -> Any:
-    """`x`, remembering the step between its values: the grid of biases follows from it."""
-    x._int8_step = quantizers.step_size(low, high)
-    return x
-
-
-def step_of(x: Any) -> Any:
-    """The step between the values of a tensor that a `FakeQuant` gave out, or None."""
-    return getattr(x, "_int8_step", None)
-
-
-def keep_step(x: Any, source: Any) -> Any:
-    """`x`, whose values are those of `source` in other places."""
-    x._int8_step = step_of(source)
-    return x
 
 
 _MANY = 1e6  # Counted no further, far from where float32 stops counting.
 
 
-def _extremes(inputs: Any) -> tuple[Any, Any]:
-    """Lowest and highest value, zero among them."""
-    low = tf.minimum(tf.cast(tf.reduce_min(inputs), tf.float32), 0.0)
-    high = tf.maximum(tf.cast(tf.reduce_max(inputs), tf.float32), 0.0)
-    return tf.stop_gradient(low), tf.stop_gradient(high)
-
-
 def fake_quants(model: keras.Model) -> Iterator[FakeQuant]:
-    """All of a model that track or learn a range, each once."""
+    """Yield the `FakeQuant` layers of a model whose range is not fixed, each once."""
     for layer in all_layers(model):
         if isinstance(layer, FakeQuant) and layer.fixed is None:
             yield layer

@@ -1,4 +1,4 @@
-"""The table: what becomes of each Keras layer and operation in an int8 file."""
+"""The table of layers: how int8 files compute each Keras layer and operation."""
 
 from __future__ import annotations
 
@@ -9,16 +9,24 @@ import keras
 from keras import activations, layers
 
 from tfcompress.model.kernels import kernels_of
-from tfcompress.quantization.composites.table import RECIPES, recipe_of
-from tfcompress.quantization.ops.activations import fixed_range, is_fused
 
+from .composites.table import COMPOSITES, composite_of
 from .ops import affine, linear
+from .ops.activations import fixed_range, is_fused
 
-__all__ = ["Rule", "fixed_output", "is_relu", "needs_wrapper", "rule_of", "why_float"]
+__all__ = [
+    "Rule",
+    "fixed_output",
+    "is_relu",
+    "needs_wrapper",
+    "rounds_biases",
+    "rule_of",
+    "why_float",
+]
 
 
 class Rule(Enum):
-    """What becomes of an operation's output."""
+    """How an operation's output is quantized. The values are what a report says."""
 
     SAME = "moves int8 values about: the input's range"
     SHARED = "int8, rounded to the input's range"
@@ -109,7 +117,7 @@ _SUMS_IN_FLOAT = {
 
 
 def rule_of(operation: Any) -> Rule:
-    """The rule for a layer or an operation of `keras.ops`; `OWN` for an unknown one.
+    """Return the rule for a layer or an operation of `keras.ops`; `OWN` for an unknown one.
 
     >>> rule_of(layers.Flatten()).name, rule_of(layers.Dense(2)).name
     ('SAME', 'OWN')
@@ -132,14 +140,14 @@ def rule_of(operation: Any) -> Rule:
         return Rule.SHARED
     if type(operation) in _JOINED_LAYERS:
         return Rule.JOINED
-    recipe = recipe_of(operation)
-    if recipe is not None and recipe.rounded:
+    composite = composite_of(operation)
+    if composite is not None and composite.output_step is not None:
         return Rule.ROUNDED
     return Rule.OWN if fixed_output(operation) is None else Rule.FIXED
 
 
 def fixed_output(operation: Any) -> tuple[float, float] | None:
-    """The output range that TFLite prescribes for the operation, if it does."""
+    """Return the output range that TFLite prescribes for the operation, else None."""
     if not isinstance(operation, keras.layers.Layer):
         return fixed_range(_FIXED_OPERATIONS.get(type(operation).__name__))
     if type(operation) is layers.TimeDistributed:
@@ -154,7 +162,7 @@ def fixed_output(operation: Any) -> tuple[float, float] | None:
 
 
 def is_relu(operation: Any) -> bool:
-    """Whether it is an activation that TFLite computes within the op before it."""
+    """Return whether it is an activation that TFLite computes within the op before it."""
     if isinstance(operation, layers.ReLU):
         plain = not operation.negative_slope and not operation.threshold
         return plain and operation.max_value in (None, 6.0)
@@ -164,21 +172,28 @@ def is_relu(operation: Any) -> bool:
 
 
 def needs_wrapper(layer: keras.layers.Layer) -> bool:
-    """Whether int8 computes the layer otherwise than float does, its output's rounding apart."""
+    """Return whether the layer computes differently in int8, beyond the rounding of its output."""
     return (
         linear.is_linear(layer)
         or affine.is_affine(layer)
-        or isinstance(layer, layers.BatchNormalization)  # which `FreezeBatchNorm` is to find
-        or (recipe_of(layer) is not None and why_float(layer) is None)
+        or isinstance(layer, layers.BatchNormalization)  # `FreezeBatchNorm` finds it
+        or (composite_of(layer) is not None and why_float(layer) is None)
         or (why_float(layer) is None and bool(kernels_of(layer)))
     )
 
 
+def rounds_biases(layer: keras.layers.Layer) -> bool:
+    """Return whether the wrapper of the layer rounds biases, by the steps of the inputs."""
+    if linear.is_linear(layer) or affine.is_affine(layer):
+        return True
+    return composite_of(layer) is not None and bool(kernels_of(layer))
+
+
 def why_float(operation: Any) -> str | None:
-    """Why the operation is computed in float in the file, or None if it is not."""
+    """Return why the operation is computed in float in the file, or None if it is not."""
     if type(operation) is layers.TimeDistributed and why_float(operation.layer) is not None:
         return why_float(operation.layer)
     reason = _NO_KERNEL.get(type(operation)) or _SUMS_IN_FLOAT.get(type(operation))
-    if reason is None and type(operation) in RECIPES:
-        return RECIPES[type(operation)].applies(operation)
+    if reason is None and type(operation) in COMPOSITES:
+        return COMPOSITES[type(operation)].applies(operation)
     return reason

@@ -1,28 +1,71 @@
-"""What becomes of a graph: which layers make up one TFLite op, and where its int8 tensors are."""
+"""Placement: which layers make up one TFLite op, and which range each tensor is rounded to."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 from keras import layers
 
-from tfcompress.model.graph import Node, nodes
+from tfcompress.model import keras_private
+from tfcompress.model.graph import Node, is_graph, nodes
 
-from .assignment import Assignment, Placement
-from .layer_table import is_relu, needs_wrapper
+from .layer_table import Rule, fixed_output, is_relu, needs_wrapper, rounds_biases, rule_of
 from .ops import affine, linear
 
 __all__ = ["Placement", "place"]
 
 
+@dataclass(eq=False)
+class Placement:
+    """What is done along a graph. Tensors are given by their ids.
+
+    Attributes:
+        wrapped: Layer to wrap -> the nodes that belong to the same op, in their order.
+        absorbed: Output tensors of those nodes.
+        ranges: Tensor -> the name of the range that it is rounded to where it is computed.
+        shared: Tensors that share a range and do not shape it.
+        calls: Range -> how many tensors shape it.
+        fixed: Range -> its bounds, where TFLite prescribes them.
+        names: Range -> the name of its layer. At an output of the model it is the name of the layer
+            that stood there, since losses and metrics go by it.
+        ends: Layer to wrap whose output is one of the model's and stays float -> that name.
+        origins: Tensor on an int8 grid -> the tensor that the grid comes from. It is the tensor
+            itself where it is rounded, where a composite or a nested model gives it, and at the
+            input of a nested model. Otherwise an operation moved its values about.
+        wanted: Origins of the tensors that wrapped layers and nested models read.
+    """
+
+    wrapped: dict[int, list[Node]] = field(default_factory=dict)
+    absorbed: set[int] = field(default_factory=set)
+    ranges: dict[int, str] = field(default_factory=dict)
+    shared: set[int] = field(default_factory=set)
+    calls: dict[str, int] = field(default_factory=dict)
+    fixed: dict[str, tuple[float, float]] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    ends: dict[int, str] = field(default_factory=dict)
+    origins: dict[int, int] = field(default_factory=dict)
+    wanted: set[int] = field(default_factory=set)
+
+    def absorbs(self, node: Node) -> bool:
+        """Return whether the node is computed by the wrapper of one before it."""
+        return any(key in self.absorbed for key in node.outputs)
+
+    def takes_steps(self, node: Node, in_float: Collection[int]) -> bool:
+        """Return whether the node is a wrapped layer that rounds biases by the steps of inputs."""
+        key = id(node.operation)
+        return key in self.wrapped and key not in in_float and rounds_biases(node.operation)
+
+
 def place(model: keras.Model, in_float: Collection[int], nested: bool) -> Placement:
-    """Decide for one graph; nested models have theirs.
+    """Decide what is done along one graph; nested models have placements of their own.
 
     Args:
         model: A functional or sequential model.
-        in_float: Ids of layers whose kernels are not to be quantized.
-        nested: Whether the model stands in another one, so that its inputs are rounded already.
+        in_float: Ids of layers whose kernels are not quantized.
+        nested: Whether the model is part of another one, so that its inputs are rounded already.
 
     Returns:
         The placement.
@@ -34,7 +77,14 @@ def place(model: keras.Model, in_float: Collection[int], nested: bool) -> Placem
             chain = _chain(node)
             placement.wrapped[id(node.operation)] = chain
             placement.absorbed.update(key for link in chain for key in link.outputs)
-    Assignment(graph, placement, in_float, nested).run()
+    _Assignment(graph, placement, in_float, nested).run()
+    placement.wanted = {
+        placement.origins[key]
+        for node in graph
+        if placement.takes_steps(node, in_float) or is_graph(node.operation)
+        for key in node.inputs
+        if key in placement.origins
+    }
     return placement
 
 
@@ -47,7 +97,7 @@ def _wrappable(node: Node) -> bool:
 
 
 def _chain(node: Node) -> list[Node]:
-    """Batch normalization and ReLU that TFLite computes in the same op."""
+    """Return batch normalization and ReLU that TFLite computes in the same op."""
     layer = node.operation
     multiplies = linear.is_linear(layer) or isinstance(layer, layers.SeparableConv2D)
     if not (multiplies or affine.is_affine(layer)):
@@ -71,8 +121,145 @@ def _chain(node: Node) -> list[Node]:
 
 
 def _alone_after(node: Node) -> Node | None:
-    """The layer that alone reads the output, if both are called once."""
+    """Return the layer that alone reads the output, if both are called once."""
     follower = node.only_consumer()
     if follower is None or node.calls > 1 or follower.calls > 1:
         return None
     return follower if isinstance(follower.operation, keras.layers.Layer) else None
+
+
+class _Assignment:
+    """Goes along a graph once and fills in the ranges of a placement, by `layer_table`."""
+
+    def __init__(
+        self, graph: list[Node], placement: Placement, in_float: Collection[int], nested: bool
+    ) -> None:
+        self.graph = graph
+        self.placement = placement
+        self.in_float = in_float
+        self.nested = nested
+        # Tensor -> range; None where it is rounded outside this graph, or not at all.
+        self.range_of: dict[int, str | None] = {}
+        self.owned: set[str] = set()
+        self.joined: dict[str, str] = {}
+        # What to round, in order: the tensor, its node, its range before joining.
+        self.rounded: list[tuple[int, Node, str]] = []
+        self.heads = {
+            id(chain[-1].call): node.operation
+            for node in graph
+            if (chain := placement.wrapped.get(id(node.operation)))
+        }
+
+    def run(self) -> None:
+        """Fill in the placement."""
+        for node in self.graph:
+            for index, tensor in enumerate(node.tensors):
+                self.range_of[node.outputs[index]] = self._range(node, index, tensor)
+        placement = self.placement
+        for key, node, name in self.rounded:
+            root = self._root(name)
+            placement.ranges[key] = root
+            placement.origins[key] = key
+            placement.names.setdefault(root, f"fake_quant_{root}")
+            if key not in placement.shared:
+                placement.calls[root] = placement.calls.get(root, 0) + 1
+            if _names_output(node):
+                placement.names[root] = node.name
+                placement.wrapped.setdefault(id(self._head(node)), [])
+        for node in self.graph:
+            if _names_output(node) and node.outputs[0] not in placement.ranges:
+                placement.ends[id(self._head(node))] = node.name
+            for key, tensor in zip(node.outputs, node.tensors, strict=True):
+                if keras.backend.is_float_dtype(tensor.dtype) and key not in placement.origins:
+                    self._trace(node, key)
+
+    def _trace(self, node: Node, key: int) -> None:
+        """Note where the grid of a tensor comes from that is not rounded in this graph."""
+        origins, head = self.placement.origins, self._head(node)
+        rule = rule_of(head)
+        if node.call.is_input:
+            if self.nested:
+                origins[key] = key
+        elif isinstance(head, keras.Model):
+            origins[key] = key
+        elif rule is Rule.ROUNDED:
+            if id(head) not in self.in_float:
+                origins[key] = key
+        elif rule in (Rule.SAME, Rule.JOINED) and node.inputs and node.inputs[0] in origins:
+            # A joined tensor that is not rounded has the range of all its inputs.
+            origins[key] = origins[node.inputs[0]]
+
+    def _range(self, node: Node, index: int, tensor: Any) -> str | None:
+        head, key = self._head(node), node.outputs[index]
+        rule = rule_of(head)
+        if not keras.backend.is_float_dtype(tensor.dtype) or self._is_float(node):
+            return None
+        if node.call.is_input:
+            return None if self.nested else self._own(node, index)
+        if isinstance(head, keras.Model) or rule is Rule.ROUNDED or self._waits(node):
+            return None
+        before = [self.range_of[other] for other in node.inputs]
+        if rule is Rule.SAME:
+            return before[0] if before else None
+        if rule is Rule.JOINED and before and all(name in self.owned for name in before):
+            return self._join([str(name) for name in before])
+        if rule is Rule.SHARED and before[0] is not None:
+            self.placement.shared.add(key)
+            self.rounded.append((key, node, before[0]))
+            return before[0]
+        name = self._own(node, index)
+        if rule is Rule.FIXED and (bounds := fixed_output(head)) is not None:
+            # No other tensor has its range.
+            self.owned.discard(name)
+            self.placement.fixed[name] = bounds
+        return name
+
+    def _own(self, node: Node, index: int) -> str:
+        number = keras_private.call_index(node.operation, node.call) if node.calls > 1 else 0
+        name = "_".join([node.name, *(str(n) for n in (number, index) if n)])
+        self.owned.add(name)
+        self.rounded.append((node.outputs[index], node, name))
+        return name
+
+    def _join(self, names: list[str]) -> str:
+        first, *others = dict.fromkeys(self._root(name) for name in names)
+        self.joined.update(dict.fromkeys(others, first))
+        return first
+
+    def _root(self, name: str) -> str:
+        while name in self.joined:
+            name = self.joined[name]
+        return name
+
+    def _head(self, node: Node) -> Any:
+        """Return the operation whose wrapper computes the node."""
+        return self.heads.get(id(node.call), node.operation)
+
+    def _is_float(self, node: Node) -> bool:
+        """Return whether the output goes from float to float, so that rounding it only costs."""
+        if not (node.call.is_input or id(self._head(node)) in self.in_float):
+            return False
+        return all(
+            not node.call.is_input if reader is None else id(reader.operation) in self.in_float
+            for reader in node.consumers
+        )
+
+    def _waits(self, node: Node) -> bool:
+        """Return whether the next node belongs to the same op: there is no tensor in between."""
+        follower = node.only_consumer()
+        if follower is None:
+            return False
+        sums = type(node.operation).__name__ in ("Add", "Subtract", "Multiply")
+        fused = sums and len(node.inputs) == 2 and is_relu(follower.operation)
+        return fused or self.placement.absorbs(follower)
+
+
+def _names_output(node: Node) -> bool:
+    """Return whether an output of the model goes by the node's name."""
+    return (
+        None in node.consumers
+        and isinstance(node.operation, keras.layers.Layer)
+        and not node.call.is_input
+        and node.calls == 1
+        and len(node.outputs) == 1
+    )

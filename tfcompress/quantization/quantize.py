@@ -1,25 +1,30 @@
-"""`quantize_aware`: a Keras model -> one that trains as its int8 file will compute; and back."""
+"""`quantize_aware`: a Keras model -> one that trains as its int8 file will compute."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import keras
+from keras import ops
 from keras.layers import Layer
 
-from tfcompress.model import filters as _filters
 from tfcompress.model.checks import check_finite
-from tfcompress.model.filters import Filters
+from tfcompress.model.filters import Filters, select_layers
 from tfcompress.model.functionalize import with_graph
-from tfcompress.model.graph import Node, copy_layer, ends, is_graph, rebuild
+from tfcompress.model.graph import Node, copy_layer, ends, functional, is_graph, nodes, rebuild
 from tfcompress.model.kernels import kernels_of
 from tfcompress.model.layers import walk
 from tfcompress.model.quantized import is_quantized
-from tfcompress.quantization.ops.linear import is_linear
 
 from .fake_quant import FakeQuant
-from .placement import Placement, place
+from .ops.linear import is_linear
+from .placement import place
 from .scheme import Int8Scheme
+from .steps import step_input
 from .wrapper import QuantizeWrapper
 
 __all__ = ["quantize_aware"]
@@ -33,13 +38,13 @@ def quantize_aware(
     float_first: bool = False,
     float_last: bool = False,
 ) -> keras.Model:
-    """A copy of a model that computes as its int8 .tflite file will, and trains so.
+    """Return a copy of a model that computes as its int8 .tflite file will, and trains so.
 
-    Kernels are rounded to int8 where they are read, and activations wherever the file will have an
-    int8 tensor: after a convolution with its batch normalization and ReLU, not in between. Compile
-    and fit it, at a small learning rate, some epochs; then `converters.convert(qat, path,
-    converters.Int8())` needs no calibration data. Ranges of activations come from `calibrate`, or
-    else from the first batches.
+    Kernels are rounded to int8 where they are read. Activations are rounded wherever the file will
+    have an int8 tensor: after a convolution with its batch normalization and ReLU, not in between.
+    Compile and fit it, at a small learning rate, for some epochs. Then `converters.convert(qat,
+    path, converters.Int8())` needs no calibration data. Ranges of activations come from
+    `calibrate`, or else from the first batches.
 
     >>> inputs = keras.Input((4,), name="x")
     >>> model = keras.Model(inputs, keras.layers.Dense(2, name="head")(inputs))
@@ -49,20 +54,22 @@ def quantize_aware(
     Args:
         model: A built model; nested ones are quantized inside. It stays as it is. A subclassed one
             is read off its `call` where that is sound, and becomes a functional one.
-        filters: Which layers to quantize, as everywhere. Defaults to all.
-        exclude: Which of these to keep in float. Defaults to none.
-        scheme: How. Defaults to `Int8Scheme()`.
+        filters: Layers to quantize: a regular expression for their paths, a list of layers or
+            names, or a function of a layer. Defaults to all.
+        exclude: Layers to keep in float all the same, in the same forms. Defaults to none.
+        scheme: Bits, symmetry and ranges. Defaults to `Int8Scheme()`.
         float_first: Whether the first layers with kernels stay in float. Defaults to False.
-        float_last: Whether the last layers with kernels do. Defaults to False.
+        float_last: Whether the last layers with kernels stay in float. Defaults to False.
 
     Returns:
         A functional model, not compiled, with copies of all weights. A class of the model's own,
-        with a `train_step` say, is not kept.
+        with a `train_step` for example, is not kept.
 
     Raises:
-        TypeError: It is no Keras model, or an argument has a wrong type.
-        ValueError: It is not built, quantized already, has string inputs or nothing to quantize; it
-            is subclassed and cannot be read off its `call`; or a weight is NaN.
+        TypeError: If it is not a Keras model, or an argument has a wrong type.
+        ValueError: If the model is not built, quantized already, has string inputs or nothing to
+            quantize; if it is subclassed and cannot be read off its `call`; if a weight is NaN; or
+            if `filters` or `exclude` selects nothing.
 
     Reference:
         Jacob et al. 2018, https://arxiv.org/abs/1712.05877
@@ -71,84 +78,19 @@ def quantize_aware(
     if not isinstance(scheme, Int8Scheme):
         raise TypeError(f"scheme must be an Int8Scheme. Received: scheme={scheme!r}")
     _check(model)
-    in_float = set() if filters is None else set(_layers(model)) - _meant(model, filters)
+    layers = [
+        (path, lineage)
+        for path, lineage in walk(model)
+        if lineage and not isinstance(lineage[-1], keras.layers.InputLayer)
+    ]
+    in_float: set[int] = set()
+    if filters is not None:
+        every = {id(lineage[-1]) for _, lineage in layers}
+        in_float = every - select_layers(model, filters, layers)
     if exclude is not None:
-        in_float |= _meant(model, exclude)
+        in_float |= select_layers(model, exclude, layers, argument="exclude")
     in_float |= ends(model, float_first, float_last)
-    return _Quantizer(scheme, in_float).build(model, nested=False)
-
-
-class _Quantizer:
-    """Builds the quantized copy of a model and of those nested in it, each layer once."""
-
-    def __init__(self, scheme: Int8Scheme, in_float: set[int]) -> None:
-        self.options: dict[str, Any] = {
-            "ranges": scheme.ranges,
-            "momentum": scheme.momentum,
-            "symmetric": scheme.symmetric_activations,
-        }
-        self.in_float = in_float
-        self.copies: dict[int, Layer] = {}
-
-    def build(self, model: keras.Model, nested: bool) -> keras.Model:
-        placement = place(model, self.in_float, nested)
-        ranges: dict[str, FakeQuant] = {}
-
-        def call(node: Node, args: Any, kwargs: Any) -> list[Any]:
-            outputs: list[Any] = keras.tree.flatten(self._call(node, args, kwargs, placement))
-            for index, key in enumerate(node.outputs):
-                if key in placement.ranges:
-                    name = placement.ranges[key]
-                    if name not in ranges:
-                        ranges[name] = self._fake_quant(name, placement)
-                    options = {"observe": False} if key in placement.shared else {}
-                    outputs[index] = ranges[name](outputs[index], **options)
-            return outputs
-
-        return rebuild(model, call, model.name)
-
-    def _call(self, node: Node, args: Any, kwargs: Any, placement: Placement) -> Any:
-        operation = node.operation
-        if node.call.is_input or placement.absorbs(node):
-            return args[0]
-        if not isinstance(operation, Layer):
-            return operation(*args, **kwargs)
-        key = id(operation)
-        if key not in self.copies:
-            if is_graph(operation):
-                self.copies[key] = self.build(operation, nested=True)
-            else:
-                layer = copy_layer(operation, args, kwargs)
-                chain = placement.wrapped.get(key)
-                self.copies[key] = (
-                    layer
-                    if chain is None
-                    else self._wrap(layer, chain, key, placement.ends.get(key))
-                )
-        return self.copies[key](*args, **kwargs)
-
-    def _wrap(self, layer: Layer, chain: list[Node], key: int, name: str | None) -> QuantizeWrapper:
-        activation = None
-        if is_linear(layer) and layer.activation is not keras.activations.linear:
-            activation, layer.activation = layer.activation, keras.activations.linear
-        then = [copy_layer(node.operation, node.call.arguments.args, {}) for node in chain]
-        return QuantizeWrapper(
-            layer,
-            then,
-            activation,
-            in_float=key in self.in_float,
-            dtype=layer.dtype_policy,
-            name=name or f"quantized_{layer.name}",
-            **self.options,
-        )
-
-    def _fake_quant(self, name: str, placement: Placement) -> FakeQuant:
-        return FakeQuant(
-            fixed=placement.fixed.get(name),
-            calls=placement.calls.get(name, 1),
-            name=placement.names[name],
-            **self.options,
-        )
+    return _Graph(_Shared(scheme, in_float), model).build()
 
 
 def _check(model: keras.Model) -> None:
@@ -170,26 +112,198 @@ def _check(model: keras.Model) -> None:
         )
 
 
-def _layers(model: keras.Model) -> dict[int, tuple[str, Any]]:
-    return {id(lineage[-1]): (path, lineage) for path, lineage in walk(model) if lineage}
+@dataclass(frozen=True)
+class _Border:
+    """Which inputs a nested model takes the steps of, and which outputs it gives them of."""
+
+    inputs: list[int]
+    outputs: list[int]
 
 
-def _meant(model: keras.Model, filters: Filters) -> set[int]:
-    """Ids of the layers that `filters` means, at least one."""
-    _filters.check(filters)
-    layers = _layers(model)
-    found = {
-        key for key, (path, lineage) in layers.items() if _filters.matches(filters, path, lineage)
-    }
-    missing = [
-        entry
-        for entry in (filters if isinstance(filters, list | tuple) else [])
-        if not any(_filters.matches([entry], *place) for place in layers.values())
-    ]
-    if missing or not found:
-        names = ", ".join(path for path, _ in layers.values())
-        raise ValueError(
-            f"No layer of {model.name!r} is meant by {missing[0] if missing else filters!r}. "
-            f"There are: {names}."
+@dataclass(frozen=True)
+class _Shared:
+    """What the graphs of a model and of those nested in it have in common.
+
+    Attributes:
+        scheme: How to quantize.
+        in_float: Ids of layers to keep in float.
+        copies: Id of a layer -> its copy, so that each is copied once.
+        borders: Id of a nested model -> the steps that its copy takes and gives.
+    """
+
+    scheme: Int8Scheme
+    in_float: set[int]
+    copies: dict[int, Layer] = field(default_factory=dict)
+    borders: dict[int, _Border] = field(default_factory=dict)
+
+
+class _Graph:
+    """Builds the quantized copy of one graph.
+
+    Args:
+        shared: What it has in common with the graphs around it and inside it.
+        model: Model to copy.
+        steps_of: Indices of the outputs whose steps the model gives too. None for a model that is
+            not nested.
+    """
+
+    def __init__(
+        self, shared: _Shared, model: keras.Model, steps_of: set[int] | None = None
+    ) -> None:
+        self.shared = shared
+        self.model = model
+        self.steps_of = steps_of or set()
+        self.placement = place(model, shared.in_float, nested=steps_of is not None)
+        self.ranges: dict[str, FakeQuant] = {}
+        # By the range, or by the tensor where another graph or a composite rounds it.
+        self.steps: dict[int | str, Any] = {}
+        self.makers: dict[int | str, Callable[[], Any]] = {}
+        self.step_inputs: dict[int, Any] = {}
+
+    def build(self) -> keras.Model:
+        """Return the copy."""
+        return rebuild(self.model, self._node, self.model.name, finish=self._finish)
+
+    def _node(self, node: Node, args: Any, kwargs: Any) -> list[Any]:
+        outputs: list[Any] = keras.tree.flatten(self._call(node, args, kwargs))
+        for index, key in enumerate(node.outputs):
+            name = self.placement.ranges.get(key)
+            if name is None:
+                continue
+            if name not in self.ranges:
+                self.ranges[name] = self._fake_quant(name)
+            layer: Any = self.ranges[name]
+            options = {"observe": False} if key in self.placement.shared else {}
+            outputs[index] = rounded = layer(outputs[index], **options)
+            self.makers.setdefault(name, partial(layer, rounded, only_step=True))
+        return outputs
+
+    def _call(self, node: Node, args: Any, kwargs: Any) -> Any:
+        operation = node.operation
+        if node.call.is_input:
+            self.makers[node.outputs[0]] = partial(self._step_input, node)
+            return args[0]
+        if self.placement.absorbs(node):
+            return args[0]
+        if not isinstance(operation, Layer):
+            return operation(*args, **kwargs)
+        if is_graph(operation):
+            return self._nested(node, args, kwargs)
+        copies, key = self.shared.copies, id(operation)
+        if key not in copies:
+            copies[key] = copy_layer(operation, args, kwargs)
+            if key in self.placement.wrapped:
+                copies[key] = self._wrap(copies[key], key)
+        copy = copies[key]
+        if isinstance(copy, QuantizeWrapper) and copy.composite and copy.composite.output_step:
+            for index, output in enumerate(node.outputs):
+                self.makers[output] = partial(copy, *args, **kwargs, only_step=index)
+        if self.placement.takes_steps(node, self.shared.in_float):
+            steps = self._input_steps(node)
+            return copy(*args, **kwargs, **({"input_steps": steps} if steps else {}))
+        return copy(*args, **kwargs)
+
+    def _wrap(self, layer: Layer, key: int) -> QuantizeWrapper:
+        activation = None
+        if is_linear(layer) and layer.activation is not keras.activations.linear:
+            activation, layer.activation = layer.activation, keras.activations.linear
+        chain, name = self.placement.wrapped[key], self.placement.ends.get(key)
+        scheme = self.shared.scheme
+        return QuantizeWrapper(
+            layer,
+            [copy_layer(node.operation, node.call.arguments.args, {}) for node in chain],
+            activation,
+            ranges=scheme.ranges,
+            momentum=scheme.momentum,
+            symmetric=scheme.activations.symmetric,
+            in_float=key in self.shared.in_float,
+            weight_bits=scheme.weights.bits,
+            activation_bits=scheme.activations.bits,
+            dtype=layer.dtype_policy,
+            name=name or f"quantized_{layer.name}",
         )
-    return found
+
+    def _fake_quant(self, name: str) -> FakeQuant:
+        scheme = self.shared.scheme
+        return FakeQuant(
+            ranges=scheme.ranges,
+            momentum=scheme.momentum,
+            symmetric=scheme.activations.symmetric,
+            fixed=self.placement.fixed.get(name),
+            calls=self.placement.calls.get(name, 1),
+            bits=scheme.activations.bits,
+            name=self.placement.names[name],
+        )
+
+    # The step of a tensor is a tensor of the graph, made when a layer wants it.
+
+    def _step(self, key: int) -> Any:
+        """Return the step of a tensor of the original graph, or None if it is not quantized."""
+        origin = self.placement.origins.get(key)
+        if origin is None:
+            return None
+        source = self.placement.ranges.get(origin, origin)
+        if source not in self.steps and source in self.makers:
+            self.steps[source] = self.makers[source]()
+        return self.steps.get(source)
+
+    def _step_input(self, node: Node) -> Any:
+        index = [id(tensor) for tensor in functional(self.model).inputs].index(node.outputs[0])
+        self.step_inputs[index] = step_input(node.name)
+        return self.step_inputs[index]
+
+    def _input_steps(self, node: Node) -> dict[str, Any]:
+        """Return the steps of a layer's inputs, by the names of its arguments."""
+        signature = inspect.signature(node.operation.call)
+        given = node.call.arguments
+        kwargs = {name: v for name, v in given.kwargs.items() if name in signature.parameters}
+        found: dict[str, Any] = {}
+        for name, value in signature.bind(*given.args, **kwargs).arguments.items():
+            flat = keras.tree.flatten(value)
+            if flat and all(isinstance(tensor, keras.KerasTensor) for tensor in flat):
+                steps = [self._step(id(tensor)) for tensor in flat]
+                if all(step is not None for step in steps):
+                    found[name] = steps[0] if isinstance(value, keras.KerasTensor) else steps
+        return found
+
+    def _nested(self, node: Node, args: Any, kwargs: Any) -> Any:
+        operation, key = node.operation, id(node.operation)
+        if key not in self.shared.copies:
+            wanted = {
+                index
+                for other in nodes(self.model)
+                if other.operation is operation
+                for index, output in enumerate(other.outputs)
+                if output in self.placement.wanted
+            }
+            self.shared.copies[key] = _Graph(self.shared, operation, wanted).build()
+        copy, border = self.shared.copies[key], self.shared.borders[key]
+        if border.inputs:
+            # The inputs are the first argument, however it is given.
+            name, given = ("", args[0]) if args else next(iter(kwargs.items()))
+            others = {key: value for key, value in kwargs.items() if key != name}
+            steps = [self._step(node.inputs[index]) for index in border.inputs]
+            if any(step is None for step in steps):
+                unknown = ops.sum(ops.zeros_like(keras.tree.flatten(given)[0]))
+                steps = [unknown if step is None else step for step in steps]
+            outputs = copy([given, *steps], *args[1:], **others)
+        else:
+            outputs = copy(*args, **kwargs)
+        if not border.outputs:
+            return outputs
+        outputs, *given_steps = outputs
+        for index, step in zip(border.outputs, given_steps, strict=True):
+            self.steps[node.outputs[index]] = step
+        return outputs
+
+    def _finish(self, inputs: Any, outputs: Any, name: str) -> keras.Model:
+        """Return the model, with the steps that go in and out of a nested one."""
+        tensors = functional(self.model).outputs
+        steps = {index: self._step(id(tensors[index])) for index in sorted(self.steps_of)}
+        steps = {index: step for index, step in steps.items() if step is not None}
+        self.shared.borders[id(self.model)] = _Border(list(self.step_inputs), list(steps))
+        if self.step_inputs:
+            inputs = [inputs, *self.step_inputs.values()]
+        if steps:
+            outputs = [outputs, *steps.values()]
+        return keras.Model(inputs, outputs, name=name)

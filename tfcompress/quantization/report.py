@@ -1,4 +1,4 @@
-"""`qat_report`: what a quantization-aware model computes in int8, and what in float, by name."""
+"""`qat_report`: which layers of a quantization-aware model compute in int8, and which in float."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tfcompress.model.tables import as_text
 
 from .fake_quant import FakeQuant
 from .layer_table import Rule, is_relu, rule_of, why_float
+from .steps import is_step_input
 from .wrapper import QuantizeWrapper
 
 __all__ = ["QatLayer", "QatReport", "qat_report"]
@@ -23,14 +24,14 @@ __all__ = ["QatLayer", "QatReport", "qat_report"]
 
 @dataclass(frozen=True)
 class QatLayer:
-    """One layer or operation.
+    """A layer or operation of a report.
 
     Attributes:
-        path: Its name, after those of the models around it.
-        type: Its class, and those of the layers that TFLite computes in the same op.
-        kernel: How its weights are computed with: "int8 per channel", "float", or "" without any.
-        output: What becomes of its output, in words.
-        range: The range of its output, if one is known.
+        path: Names of the nested models around it and its own, joined by slashes.
+        type: Class of the layer, and of those that TFLite computes in the same op.
+        kernel: Type of the weights: "int8 per channel", "float", or "" without any.
+        output: How the output is quantized, in words.
+        range: Lowest and highest value of the output, or None if they are not known.
         floating: Why it is computed in float, or "".
     """
 
@@ -44,11 +45,11 @@ class QatLayer:
 
 @dataclass(frozen=True)
 class QatReport:
-    """What `qat_report` found.
+    """What `qat_report` found; it prints as a table.
 
     Attributes:
         model: Name of the model.
-        layers: In the order of computation.
+        layers: Layers and operations, in the order of computation.
     """
 
     model: str
@@ -56,15 +57,15 @@ class QatReport:
 
     @property
     def floating(self) -> tuple[QatLayer, ...]:
-        """Those that are computed in float."""
+        """The layers that are computed in float."""
         return tuple(layer for layer in self.layers if layer.floating)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the report as JSON values."""
         return {"model": self.model, "layers": [asdict(layer) for layer in self.layers]}
 
     def table(self) -> Table:
-        """As a table to print."""
+        """Return the report as a table to print."""
         table = Table(
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
@@ -87,7 +88,9 @@ class QatReport:
 
 
 def qat_report(model: keras.Model) -> QatReport:
-    """Say for each layer of a quantization-aware model what its int8 file computes it in.
+    """Report for each layer of a quantization-aware model how its int8 file computes it.
+
+    The report says which weights and outputs are int8, in which range, and why others are float.
 
     >>> from tfcompress.quantization.quantize import quantize_aware
     >>> volume = keras.Input((4, 4, 4, 1))
@@ -96,14 +99,14 @@ def qat_report(model: keras.Model) -> QatReport:
     [('conv', "TFLite's CONV_3D has no int8 kernel")]
 
     Args:
-        model: From `quantize_aware`.
+        model: A model from `quantize_aware`.
 
     Returns:
         A report that prints as a table.
 
     Raises:
-        TypeError: It is no Keras model.
-        ValueError: It holds nothing from `quantize_aware`.
+        TypeError: If it is not a Keras model.
+        ValueError: If it does not come from `quantize_aware`.
     """
     functional(model)
     if not is_quantized(model):
@@ -116,7 +119,7 @@ def _layers(model: keras.Model, prefix: str) -> list[QatLayer]:
     seen: set[int] = set()
     for node in nodes(model):
         operation = node.operation
-        if isinstance(operation, FakeQuant) or id(operation) in seen:
+        if isinstance(operation, FakeQuant) or is_step_input(operation) or id(operation) in seen:
             continue
         seen.add(id(operation))
         if is_graph(operation):

@@ -1,52 +1,69 @@
-"""`Int8Scheme`: how `quantize_aware` quantizes."""
+"""`Int8Scheme`: how `quantize_aware` quantizes, in bits, symmetry and granularity."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-__all__ = ["LEARNED", "MOVING_AVERAGE", "RANGES", "Int8Scheme"]
+from .observers.base import check_observer
 
-MOVING_AVERAGE = "moving_average"
-LEARNED = "learned"
-RANGES = (MOVING_AVERAGE, LEARNED)
+__all__ = ["Int8Scheme", "TensorScheme"]
+
+
+@dataclass(frozen=True)
+class TensorScheme:
+    """How the tensors of one kind are quantized.
+
+    >>> TensorScheme(bits=8, symmetric=True, granularity="per_channel").bits
+    8
+
+    Args:
+        bits: Width of the integers.
+        symmetric: Whether the zero point is 0.
+        granularity: What shares a scale: "per_tensor", or "per_channel" (output channels).
+    """
+
+    bits: int
+    symmetric: bool
+    granularity: Literal["per_tensor", "per_channel"]
 
 
 @dataclass(frozen=True)
 class Int8Scheme:
-    """Int8 as TFLite has it: weights symmetric per output channel, activations per tensor.
+    """Int8 as TFLite defines it: weights symmetric per output channel, activations per tensor.
 
-    >>> Int8Scheme(ranges="learned").weight_bits
-    8
+    >>> Int8Scheme(ranges="learned").weights
+    TensorScheme(bits=8, symmetric=True, granularity='per_channel')
 
     Args:
-        ranges: Where the ranges of activations come from: "moving_average" of the training
-            batches' lowest and highest values, or "learned" by gradient together with a largest
-            weight per channel (LSQ). Defaults to "moving_average".
-        momentum: Share of the old range that a training step keeps. Defaults to 0.99.
-        symmetric_activations: Whether the zero points of activations are 0, for accelerators that
-            want that, at the price of half the steps after a ReLU. Defaults to False.
+        ranges: Name of the observer that gives the ranges of activations: "moving_average" of the
+            lowest and highest values of training batches, "learned" by gradient together with a
+            largest weight per channel (LSQ), "minmax" over everything seen, or the name of an
+            observer of your own. Defaults to "moving_average".
+        momentum: Share of the old range that a training step keeps, from 0 up to, not including, 1.
+            Defaults to 0.99.
+        symmetric_activations: Whether the zero points of activations are 0. Some accelerators want
+            that; it costs half the steps after a ReLU. Defaults to False.
 
     Raises:
-        ValueError: A value is out of bounds.
+        ValueError: If there is no such observer, or the momentum is out of bounds.
 
     Reference:
         https://ai.google.dev/edge/litert/models/quantization_spec; Jacob et al. 2018,
         https://arxiv.org/abs/1712.05877; Esser et al. 2020, https://arxiv.org/abs/1902.08153
     """
 
-    ranges: str = MOVING_AVERAGE
+    ranges: str = "moving_average"
     momentum: float = 0.99
     symmetric_activations: bool = False
 
     name: ClassVar[str] = "int8"
-    weight_bits: ClassVar[int] = 8
-    activation_bits: ClassVar[int] = 8
+    weights: ClassVar[TensorScheme] = TensorScheme(8, True, "per_channel")
 
     def __post_init__(self) -> None:
-        if self.ranges not in RANGES:
-            raise ValueError(f"ranges must be one of {RANGES}. Received: ranges={self.ranges!r}")
-        if not 0.0 <= self.momentum < 1.0:
-            raise ValueError(
-                f"momentum must be from 0 up to, not including, 1. Received: {self.momentum!r}"
-            )
+        check_observer(self.ranges, self.momentum)
+
+    @property
+    def activations(self) -> TensorScheme:
+        """How activations are quantized."""
+        return TensorScheme(8, self.symmetric_activations, "per_tensor")

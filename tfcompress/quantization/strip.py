@@ -1,4 +1,4 @@
-"""A quantization-aware model -> the float model again."""
+"""`strip`: a quantization-aware model -> the float model again."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from tfcompress.model.graph import Node, copy_layer, functional, is_graph, rebui
 from tfcompress.model.quantized import is_quantized
 
 from .fake_quant import FakeQuant
-from .wrapper import QuantizeWrapper
+from .steps import is_step_input, step_inputs
+from .wrapper import QuantizeWrapper, without_steps
 
 __all__ = ["strip"]
 
 
 def strip(model: keras.Model) -> keras.Model:
-    """The float model again, of one from `quantize_aware`, with the weights as trained.
+    """Return the float model that a quantization-aware one was made from, with trained weights.
 
     >>> inputs = keras.Input((4,), name="x")
     >>> model = keras.Model(inputs, keras.layers.Dense(2, name="head")(inputs))
@@ -32,26 +33,31 @@ def strip(model: keras.Model) -> keras.Model:
         A functional model with the layers that there were before, not compiled.
 
     Raises:
-        TypeError: It is no Keras model.
-        ValueError: It holds nothing from `quantize_aware`.
+        TypeError: If it is not a Keras model.
+        ValueError: If it does not come from `quantize_aware`.
     """
     functional(model)
     if not is_quantized(model):
         raise ValueError(
-            f"The model {model.name!r} is none from quantize_aware: there is nothing to strip."
+            f"The model {model.name!r} does not come from quantize_aware: there is nothing to "
+            "strip."
         )
-    copies: dict[int, Any] = {}
+    return _build(model, {})
 
-    def build(model: keras.Model) -> keras.Model:
-        return rebuild(model, call, model.name)
+
+def _build(model: keras.Model, copies: dict[int, Any]) -> keras.Model:
+    """Return the float model; `copies` holds the layers that were copied already, by id."""
 
     def call(node: Node, args: Any, kwargs: Any) -> Any:
         operation, key = node.operation, id(node.operation)
+        if is_step_input(operation) or kwargs.get("only_step") not in (None, False):
+            return None
         if node.call.is_input or isinstance(operation, FakeQuant):
             return args[0]
         if not isinstance(operation, Layer):
             return operation(*args, **kwargs)
         if isinstance(operation, QuantizeWrapper):
+            kwargs = without_steps(kwargs)
             if key not in copies:
                 copies[key] = operation.unwrapped(args, kwargs)
             first, *then = copies[key]
@@ -61,8 +67,22 @@ def strip(model: keras.Model) -> keras.Model:
             return outputs
         if key not in copies:
             copies[key] = (
-                build(operation) if is_graph(operation) else copy_layer(operation, args, kwargs)
+                _build(operation, copies)
+                if is_graph(operation)
+                else copy_layer(operation, args, kwargs)
             )
-        return copies[key](*args, **kwargs)
+        if not is_graph(operation):
+            return copies[key](*args, **kwargs)
+        if step_inputs(operation):
+            args = (args[0][0], *args[1:])
+        outputs = keras.tree.flatten(copies[key](*args, **kwargs))
+        return [*outputs, *[None] * (len(node.outputs) - len(outputs))]
 
-    return build(model)
+    def finish(inputs: Any, outputs: Any, name: str) -> keras.Model:
+        if step_inputs(model):
+            inputs, *_ = inputs
+        if any(tensor is None for tensor in keras.tree.flatten(outputs)):
+            outputs, *_ = outputs
+        return keras.Model(inputs, outputs, name=name)
+
+    return rebuild(model, call, model.name, finish=finish)

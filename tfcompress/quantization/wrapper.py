@@ -1,34 +1,31 @@
-"""`QuantizeWrapper`: a layer, and what TFLite fuses with it, computed as an int8 op would."""
+"""`QuantizeWrapper`: a Keras layer that computes another one as its int8 op does."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 from keras.layers import Layer
 
 from tfcompress.converters.export.scope import is_exporting
 from tfcompress.model.graph import copy_layer, from_config, symbolic_call
-from tfcompress.model.keras_private import set_call_signature
+from tfcompress.model.keras_private import mask_of, set_call_signature
 from tfcompress.model.kernels import Kernel, kernels_of
 from tfcompress.model.quantized import LayerQuantizer
-from tfcompress.quantization.composites.table import recipe_of
-from tfcompress.quantization.ops.batch_norm import batch_norm
 
-from . import numerics as quantizers
-from .fake_quant import FakeQuant, step_of
+from .composites.table import composite_of
+from .executor import Executor, limit_key
+from .fake_quant import FakeQuant
 from .layer_table import why_float
+from .observers.base import observer
 from .ops import activations, affine, linear
-from .scheme import MOVING_AVERAGE
+from .ops.batch_norm import batch_norm
 
-__all__ = ["QuantizeWrapper"]
-
-Activation = Callable[[Any], Any]
+__all__ = ["QuantizeWrapper", "without_steps"]
 
 
 @keras.saving.register_keras_serializable("tfcompress")
@@ -37,24 +34,34 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
 
     Kernels are rounded to int8 each time they are read, whatever layer reads them and however
     deep inside it they are. A BatchNormalization and an activation that follow a dense layer or a
-    convolution belong to the same TFLite op and stand in here, with it. Layers of several ops, such
-    as MultiHeadAttention, quantize the tensors between them too, as `recipes.py` says. What comes
-    out is not rounded: a `FakeQuant` does that.
+    convolution belong to the same TFLite op, and are part of the wrapper. Layers of several ops,
+    such as MultiHeadAttention, quantize the tensors between them too; see `composites`. The output
+    is not rounded: a `FakeQuant` does that.
+
+    The layer is called with the arguments of the wrapped one. `quantize_aware` adds `input_steps`
+    to them: TFLite rounds a bias to products of an input step and a weight step.
 
     >>> dense = keras.layers.Dense(2, use_bias=False, kernel_initializer="identity")
     >>> QuantizeWrapper(dense)(np.float32([[0.25, 0.5]])).numpy().tolist()
     [[0.25, 0.5]]
 
     Args:
-        layer: Any layer.
-        then: Layers that follow in the same op: BatchNormalization, ReLU, Activation.
-        activation: That of the layer itself, if it was taken out of it: a name or a function.
-        ranges: As in `Int8Scheme`.
-        momentum: As in `Int8Scheme`.
-        symmetric: As in `Int8Scheme.symmetric_activations`.
+        layer: Layer to wrap, of any class.
+        then: Layers that follow in the same op: BatchNormalization, ReLU, Activation. Defaults to
+            none.
+        activation: Activation that was taken out of the layer, a name or a function. Defaults to
+            none.
+        ranges: Name of the observer of inner tensors, as in `Int8Scheme`. Defaults to
+            "moving_average".
+        momentum: Share of the old range that a training step keeps. Defaults to 0.99.
+        symmetric: Whether the zero points of inner tensors are 0. Defaults to False.
         in_float: Whether to compute in float instead, in the file too. Defaults to False.
         frozen_statistics: Whether batch normalization uses its moving statistics in training, too.
-        **kwargs: As for any layer.
+            Defaults to False.
+        weight_bits: Bit width of kernels. A .tflite file can be made with 8 only. Defaults to 8.
+        activation_bits: Bit width of inner tensors. A .tflite file can be made with 8 only.
+            Defaults to 8.
+        **kwargs: Options of `keras.layers.Layer`: name, dtype, trainable.
     """
 
     def __init__(
@@ -62,13 +69,16 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
         layer: Layer,
         then: Sequence[Layer] = (),
         activation: Any = None,
-        ranges: str = MOVING_AVERAGE,
+        ranges: str = "moving_average",
         momentum: float = 0.99,
         symmetric: bool = False,
         in_float: bool = False,
         frozen_statistics: bool = False,
+        weight_bits: int = 8,
+        activation_bits: int = 8,
         **kwargs: Any,
     ) -> None:
+        self.observer = observer(ranges, momentum)
         super().__init__(**kwargs)
         self.layer = layer
         self.then = list(then)
@@ -78,17 +88,19 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
         self.symmetric = symmetric
         self.in_float = in_float
         self.frozen_statistics = frozen_statistics
+        self.weight_bits = weight_bits
+        self.activation_bits = activation_bits
         self.supports_masking = True
-        self.recipe = None if in_float else recipe_of(layer)
+        self.composite = None if in_float else composite_of(layer)
         self.inner: dict[str, FakeQuant] = {}
-        set_call_signature(self, layer)
+        set_call_signature(self, _with_steps(inspect.signature(layer.call)))
 
     def _inner_tensors(self, shape: Any) -> Iterable[str]:
-        """Names of the tensors between the ops of this layer."""
-        if self.recipe is not None:
-            yield from self.recipe.tensors(self.layer, shape)
-        pointed = self.activation is not None and not activations.is_fused(self.activation)
-        if pointed and not self.in_float:
+        """Yield the names of the tensors between the ops of this layer."""
+        if self.composite is not None:
+            yield from self.composite.tensors(self.layer, shape)
+        unfused = self.activation is not None and not activations.is_fused(self.activation)
+        if unfused and not self.in_float:
             yield "linear"
 
     def _fake_quant(self, name: str) -> FakeQuant:
@@ -96,15 +108,16 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
             self.ranges,
             self.momentum,
             self.symmetric,
+            bits=self.activation_bits,
             name=f"fake_quant_{name}",
             dtype=self.dtype_policy,
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """As for any layer; the wrapped one is built first, if it is not."""
+        """Call the layer. An unbuilt layer inside is built first."""
         if not self.layer.built:
-            # It knows best how to build itself from what it is called with.
-            symbolic_call(self.layer, args, kwargs)
+            # Only the layer itself can build itself from these arguments.
+            symbolic_call(self.layer, args, without_steps(kwargs))
         return super().__call__(*args, **kwargs)
 
     def build(self, input_shape: Any) -> None:
@@ -118,9 +131,9 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
         for fake_quant in self.inner.values():
             fake_quant.build(None)
         self.limits = {
-            _key(kernel): self._limit(kernel)
+            limit_key(kernel): self._limit(kernel)
             for kernel in kernels_of(self.layer)
-            if self.ranges != MOVING_AVERAGE and not self.in_float
+            if self.observer.trainable and not self.in_float
         }
         self.built = True
 
@@ -137,23 +150,70 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
         limit.assign(largest)
         return limit
 
-    def call(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
-        """As the wrapped layer, on its arguments."""
+    def call(
+        self,
+        *args: Any,
+        training: bool | None = None,
+        input_steps: Mapping[str, Any] | None = None,
+        only_step: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Compute the layer.
+
+        Args:
+            *args: Arguments of the wrapped layer.
+            training: Whether ranges and statistics follow the batch. Defaults to False.
+            input_steps: Distance between neighbouring values of each quantized input, float scalars
+                by the name of the argument. Defaults to None: biases are not rounded.
+            only_step: Which output to return that distance of, a float32 scalar, instead of all
+                outputs. It is 0 where the layer does not round its output. Defaults to None.
+            **kwargs: Arguments of the wrapped layer.
+
+        Returns:
+            The outputs of the wrapped layer.
+        """
+        q = self.executor(bool(training), input_steps)
+        if only_step is not None:
+            return self._output_step(q, only_step)
+        if input_steps and "mask" in self._call_signature.parameters:
+            mask = _mask_of_only(args, kwargs)
+            kwargs |= {} if mask is None else {"mask": mask}
         if self.in_float:
             return self._in_float(*args, training=training, **kwargs)
-        if self.recipe is not None:
-            y = self.recipe.compute(self, self.layer, *args, training=training, **kwargs)
+        if self.composite is not None:
+            y = self.composite.compute(q, self.layer, *args, training=training, **kwargs)
         elif not training and linear.is_linear(self.layer):
-            return self._as_one_op(args[0])
+            return self._as_one_op(q, args[0])
         elif not training and affine.is_affine(self.layer):
-            return self._affine(args[0])
+            return q.affine(self.layer, args[0], self._fused)
         elif isinstance(self.layer, keras.layers.BatchNormalization):
             y = self._plain(self.layer, *args, training=training, **kwargs)
         else:
-            y = self.apply(self.layer, *args, **kwargs)
+            y = q.apply(self.layer, *args, **kwargs)
         if self.activation is not None:
-            y = self.activate(self.activation, y)
+            y = q.activate(self.activation, y)
         return self._followed(y, training)
+
+    def executor(
+        self, training: bool = False, input_steps: Mapping[str, Any] | None = None
+    ) -> Executor:
+        """Return what one call of the built layer rounds with."""
+        return Executor(
+            inner=self.inner,
+            limits=self.limits,
+            steps=input_steps or {},
+            training=training,
+            rounds_kernels=why_float(self.layer) is None,
+            weight_bits=self.weight_bits,
+            add_loss=self.add_loss,
+        )
+
+    def _output_step(self, q: Executor, index: int) -> Any:
+        composite = self.composite
+        if composite is None or composite.output_step is None:
+            return ops.zeros(())
+        step = composite.output_step(q, self.layer, index)
+        return ops.zeros(()) if step is None else step
 
     def _in_float(self, *args: Any, training: bool | None, **kwargs: Any) -> Any:
         y = self._plain(self.layer, *args, training=training, **kwargs)
@@ -170,95 +230,22 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
         return y
 
     def _plain(self, layer: Layer, x: Any, *args: Any, training: bool | None, **kwargs: Any) -> Any:
-        """The layer without rounding; batch normalization as fast as may be."""
+        """Compute a layer without rounding; batch normalization by its fast op."""
         if isinstance(layer, keras.layers.BatchNormalization):
             by_batch = bool(training) and not self.frozen_statistics
             return batch_norm(layer, x, by_batch, *args, **kwargs)
         return layer(x, *args, **kwargs)
 
-    # What recipes are written with.
-
-    def fake_quant(self, name: str, x: Any, observe: bool = True) -> Any:
-        """Round the inner tensor of this name to int8."""
-        return self.inner[name](x, observe=observe)
-
-    def apply(self, layer: Layer, *args: Any, **kwargs: Any) -> Any:
-        """Call a layer whose kernels are read as int8."""
-        kernels = kernels_of(layer) if why_float(layer) is None else []
-        mapping = [(kernel.variable, self._quantized(kernel)) for kernel in kernels]
-        if not mapping:
-            return layer(*args, **kwargs)
-        with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
-            outputs = layer(*args, **kwargs)
-        replaced = {id(variable) for variable, _ in mapping}
-        for variable in layer.variables:
-            value = scope.get_current_value(variable)
-            if value is not None and id(variable) not in replaced:
-                variable.assign(value)
-        for loss in scope.losses:
-            self.add_loss(loss)
-        return outputs
-
-    def observe(self, name: str, x: Any) -> None:
-        """Let the range of this inner tensor follow `x`, which need not be that tensor."""
-        if not is_exporting():
-            self.inner[name](x)
-
-    def linear(
-        self,
-        layer: Layer,
-        x: Any,
-        factor: float = 1.0,
-        activation: Activation = keras.activations.linear,
-    ) -> Any:
-        """A dense layer or convolution as one op, times a factor, with an activation that fuses.
-
-        The layer's own activation is the caller's to apply.
-        """
-        if linear.is_linear(layer):
-            return linear.compute(layer, x, *self._folded(layer, x, factor=factor), activation)
-        y = self.apply(layer, x)
-        return activation(y if factor == 1.0 else y * ops.cast(factor, y.dtype))
-
-    def kernel(self, layer: Layer, name: str) -> Any:
-        """A kernel of the layer, rounded to int8."""
-        return next(
-            self._quantized(kernel)
-            for kernel in kernels_of(layer)
-            if kernel.layer is layer and kernel.variable.name == name
-        )
-
-    def activate(self, activation: Any, y: Any) -> Any:
-        """An activation, with what comes before it rounded to int8 if TFLite does not fuse it."""
-        if not activations.is_fused(activation):
-            y = self.fake_quant("linear", y)
-        return activations.activate(activation, y)
-
-    def _quantized(self, kernel: Kernel) -> Any:
-        """The kernel, rounded to int8: a constant in an exported graph, else a tensor."""
-        with _frozen_if_exporting() as freeze:
-            value = keras.ops.convert_to_tensor(kernel.variable)
-            limit = self.limits.get(_key(kernel))
-            return freeze(quantizers.fake_quant_kernel(value, kernel.output_axes, limit))
-
-    def _as_one_op(self, x: Any) -> Any:
-        """Kernel, normalization, bias and fused activation together, as in the file."""
+    def _as_one_op(self, q: Executor, x: Any) -> Any:
+        """Compute kernel, normalization, bias and fused activation together, as in the file."""
         norms = [la for la in self.then if isinstance(la, keras.layers.BatchNormalization)]
-        kernel, bias = self._folded(self.layer, x, norms)
         if self.activation is None or activations.is_fused(self.activation):
-            return linear.compute(self.layer, x, kernel, bias, self._fused)
-        y = linear.compute(self.layer, x, kernel, bias, keras.activations.linear)
-        return self.activate(self.activation, y)
-
-    def _affine(self, x: Any) -> Any:
-        with _frozen_if_exporting() as freeze:
-            factor, offset = affine.factors(self.layer, x.shape[-1])
-            offset = quantizers.round_bias(offset, step_of(x), ops.abs(factor))
-            factor, offset = freeze(factor), freeze(offset)
-        return affine.compute(x, factor, offset, self._fused)
+            return q.linear(self.layer, x, q.input_step(), activation=self._fused, norms=norms)
+        y = q.linear(self.layer, x, q.input_step(), norms=norms)
+        return q.activate(self.activation, y)
 
     def _fused(self, x: Any) -> Any:
-        """The activation that belongs to the same op."""
+        """Apply the activation that belongs to the same op."""
         if self.activation is not None:
             x = self.activation(x)
         for layer in self.then:
@@ -266,35 +253,20 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
                 x = layer(x)
         return x
 
-    def _folded(
-        self, layer: Layer, x: Any, norms: Sequence[Layer] = (), factor: float = 1.0
-    ) -> tuple[Any, Any]:
-        """Kernel and flat bias, rounded, with factors and normalization multiplied into them."""
-        (kernel,) = (k for k in kernels_of(layer) if k.layer is layer)
-        with _frozen_if_exporting() as freeze:
-            weights = factor * ops.cast(self._quantized(kernel), "float32")
-            outputs = [weights.shape[axis] for axis in kernel.output_axes]
-            bias = ops.zeros(outputs) if layer.bias is None else ops.cast(layer.bias, "float32")
-            if kernel.depthwise:  # It has one axis, the kernel's outputs two.
-                bias = ops.reshape(bias, outputs)
-            bias = factor * ops.reshape(ops.broadcast_to(bias, outputs), (-1,))
-            for norm in norms:
-                scale, offset = affine.factors(norm, bias.shape[0])
-                axes = range(len(weights.shape))
-                shape = [weights.shape[axis] if axis in kernel.output_axes else 1 for axis in axes]
-                weights = weights * ops.reshape(scale, shape)
-                bias = bias * scale + offset
-            shared = [axis for axis in range(len(weights.shape)) if axis not in kernel.output_axes]
-            largest = ops.reshape(ops.max(ops.abs(weights), axis=shared), (-1,))
-            bias = quantizers.round_bias(bias, step_of(x), largest)
-            return freeze(weights), freeze(bias)
-
     def why_float(self) -> str | None:
-        """Why it is computed in float in the file, or None if it is not."""
+        """Return why the layer is computed in float in the file, or None if it is not."""
         return "kept in float on request" if self.in_float else why_float(self.layer)
 
     def unwrapped(self, args: Any, kwargs: Any) -> list[Layer]:
-        """Copies of the layers inside as they were before they were wrapped, weights included."""
+        """Return copies of the layers inside as they were before they were wrapped.
+
+        Args:
+            args: Positional arguments that the layer is called with.
+            kwargs: Keyword arguments that the layer is called with, without steps.
+
+        Returns:
+            The wrapped layer and those that follow in the same op, with the weights as trained.
+        """
         config = self.layer.get_config()
         if self.activation is not None:
             config["activation"] = keras.activations.serialize(self.activation)
@@ -306,15 +278,17 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
         return copies
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        """Shapes and types are those of the wrapped layer: rounding changes neither."""
-        return self.layer.compute_output_spec(*args, **kwargs)
+        """Return the shapes and dtypes of the wrapped layer: rounding changes neither."""
+        if kwargs.get("only_step") is not None:
+            return keras.KerasTensor((), "float32")
+        return self.layer.compute_output_spec(*args, **without_steps(kwargs))
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        """That of the wrapped layer."""
+        """Return the mask of the wrapped layer."""
         return self.layer.compute_mask(inputs, previous_mask)
 
     def get_config(self) -> dict[str, Any]:
-        """All arguments."""
+        """Return all arguments of the layer."""
         serialize = keras.saving.serialize_keras_object
         activation = self.activation
         return {
@@ -327,11 +301,13 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
             "symmetric": self.symmetric,
             "in_float": self.in_float,
             "frozen_statistics": self.frozen_statistics,
+            "weight_bits": self.weight_bits,
+            "activation_bits": self.activation_bits,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> QuantizeWrapper:
-        """The layer again."""
+        """Return the layer of a config."""
         deserialize = keras.saving.deserialize_keras_object
         config = dict(config)
         config["layer"] = deserialize(config["layer"], custom_objects=custom_objects)
@@ -339,15 +315,33 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
         return cls(**config)
 
 
-@contextlib.contextmanager
-def _frozen_if_exporting() -> Iterator[Callable[[Any], Any]]:
-    """Compute now what an exported graph is to hold as a constant."""
-    if not is_exporting():
-        yield lambda value: value
-        return
-    with tf.init_scope():
-        yield lambda value: np.asarray(value)
+_STEPS = ("input_steps", "only_step")
 
 
-def _key(kernel: Kernel) -> str:
-    return str(id(kernel.variable))
+def without_steps(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of the wrapped layer among those of the wrapper."""
+    return {name: value for name, value in kwargs.items() if name not in _STEPS}
+
+
+def _with_steps(signature: inspect.Signature) -> inspect.Signature:
+    """Return the signature of a layer's `call` with the arguments of the wrapper added."""
+    own = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in _STEPS]
+    given = list(signature.parameters.values())
+    catch_all = [p for p in given if p.kind is inspect.Parameter.VAR_KEYWORD]
+    named = [p for p in given if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    return signature.replace(parameters=[*named, *own, *catch_all])
+
+
+def _mask_of_only(args: Any, kwargs: Mapping[str, Any]) -> Any:
+    """Return the mask of the only tensor argument.
+
+    Keras passes it to layers that have a single tensor argument, and counts the steps as another.
+    """
+    given = [
+        value
+        for value in (*args, *kwargs.values())
+        if any(keras.ops.is_tensor(x) for x in keras.tree.flatten(value))
+    ]
+    if len(given) != 1:
+        return None
+    return keras.tree.map_structure(mask_of, given[0])

@@ -7,7 +7,7 @@ from keras import layers
 
 from tfcompress import converters
 from tfcompress.quantization import numerics as quantizers
-from tfcompress.quantization.composites import recurrent
+from tfcompress.quantization.composites import cells
 from tfcompress.quantization.layer_table import why_float
 from tfcompress.quantization.quantize import quantize_aware
 from tfcompress.quantization.report import qat_report
@@ -49,11 +49,12 @@ def _spread(model):
 def unrounded(monkeypatch):
     """Nothing is rounded: what is left is the arithmetic."""
     for place, name in [
-        (recurrent, "fake_quant"),
+        (cells, "fake_quant"),
         (quantizers, "fake_quant"),
         (quantizers, "fake_quant_kernel"),
+        (quantizers, "round_bias"),
     ]:
-        monkeypatch.setattr(place, name, lambda x, *args: x)
+        monkeypatch.setattr(place, name, lambda x, *args, **kwargs: x)
 
 
 def _assert_equal(model, *arrays):

@@ -1,4 +1,4 @@
-"""Attention over several heads as int8 ops: products, a softmax, and the masks between them."""
+"""Attention with several heads as int8 ops: products, a softmax, and the masks between them."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from keras import ops
 
 from tfcompress.converters.export.scope import is_exporting
 from tfcompress.model.keras_private import attention_dropout, attention_projections
-from tfcompress.quantization.fake_quant import keep_step
-from tfcompress.quantization.numerics import ACTIVATION_STEPS, fake_quant, nudged
+from tfcompress.quantization.executor import Executor
+from tfcompress.quantization.numerics import activation_steps, fake_quant, nudged
 from tfcompress.quantization.ops.activations import UNIT
 
 __all__ = ["applies", "compute", "tensors"]
 
 MASKED = -3e4
-"""A score that gets no attention, in half precision too."""
+"""Score of a masked position: it gets no attention, in half precision too."""
 
 
 def tensors(layer: Any, shape: Any) -> Sequence[str]:
-    """The tensors between the ops, each with a range of its own; the softmax has TFLite's."""
+    """Return the names of the tensors between the ops. The softmax has the range of TFLite."""
     return ("query", "key", "value", "scores", "context")
 
 
 def applies(layer: Any) -> str | None:
-    """Why `compute` does not know the layer, or None if it does."""
+    """Return why `compute` does not support the layer, or None if it does."""
     if layer.get_config().get("use_gate"):
         return "its gate is not known to int8"
     return None
 
 
 def compute(
-    q: Any,
+    q: Executor,
     layer: Any,
     query: Any,
     value: Any,
@@ -48,34 +48,38 @@ def compute(
     training: bool | None = None,
     use_causal_mask: bool = False,
 ) -> Any:
-    """softmax(Q K' / sqrt(d)) V of a MultiHeadAttention or a GroupQueryAttention.
+    """Compute softmax(Q K' / sqrt(d)) V of a MultiHeadAttention or a GroupQueryAttention.
 
     The factor 1 / sqrt(d) goes into the query's kernel and bias, whose scales it commutes with.
 
     Args:
-        q: The wrapper, as recipes get it.
-        layer: The layer.
-        query: Tensor (batch, *positions, features).
-        value: Tensor likewise.
-        key: Tensor likewise; None for `value`.
-        query_mask: Keras' mask of the positions that count; a masked query attends to all.
-        value_mask: Of those that may be attended to.
-        key_mask: Likewise.
-        attention_mask: Which query may attend to which key, without an axis for the heads.
-        return_attention_scores: As for the layer.
-        training: Whether to drop out.
-        use_causal_mask: Whether a query sees no later key.
+        q: Executor of the call.
+        layer: Layer to compute.
+        query: Float tensor (batch, *positions, features).
+        value: Float tensor (batch, *positions, features).
+        key: Float tensor (batch, *positions, features). Defaults to `value`.
+        query_mask: Boolean tensor (batch, positions): which queries count. A masked query attends
+            to all positions. Defaults to all.
+        value_mask: Boolean tensor (batch, positions): which values may be attended to. Defaults to
+            all.
+        key_mask: Boolean tensor (batch, positions): which keys may be attended to. Defaults to all.
+        attention_mask: Boolean tensor (batch, queries, keys): which query may attend to which key,
+            without an axis for the heads. Defaults to all.
+        return_attention_scores: Whether to return the attention scores too. Defaults to False.
+        training: Whether to apply dropout. Defaults to False.
+        use_causal_mask: Whether a query sees no later key. Defaults to False.
 
     Returns:
-        As the layer: the output, and the attention scores if asked for.
+        What the layer returns: the output, and the attention scores if asked for.
 
     Reference:
         Vaswani et al. 2017, https://arxiv.org/abs/1706.03762; Ainslie et al. 2023,
         https://arxiv.org/abs/2305.13245
     """
-    # Their own tensors, without Keras' masks: these count here, not in the layers inside.
+    # Copies have no Keras masks: these count here, not in the layers inside.
     given = (query, value, value if key is None else key)
-    query, value, key = (keep_step(tf.identity(x), x) for x in given)
+    key_step = q.input_step("value" if key is None else "key")
+    query, value, key = (tf.identity(x) for x in given)
     masks = [
         *_padding(query_mask, value_mask, key_mask),
         *_bands(query, value, use_causal_mask, layer.get_config().get("sliding_window")),
@@ -83,9 +87,10 @@ def compute(
     ]
     factor = _width(layer) ** -0.5
     projections = attention_projections(layer)
-    queries = q.fake_quant("query", q.linear(projections.query, query, factor))
-    keys = q.fake_quant("key", q.linear(projections.key, key))
-    values = q.fake_quant("value", q.linear(projections.value, value))
+    queries = q.linear(projections.query, query, q.input_step("query"), factor)
+    queries = q.fake_quant("query", queries)
+    keys = q.fake_quant("key", q.linear(projections.key, key, key_step))
+    values = q.fake_quant("value", q.linear(projections.value, value, q.input_step("value")))
 
     axes = getattr(layer, "attention_axes", (1,))
     heads, shared = queries.shape[-2], keys.shape[-2]
@@ -101,7 +106,7 @@ def compute(
         weights = fake_quant(tf.where(mask, weights, tf.constant(0.0, weights.dtype)), *UNIT)
     dropped = attention_dropout(layer)(weights, training=training)
     context = q.fake_quant("context", tf.matmul(_regroup(dropped, shared), values))
-    output = q.linear(projections.output, keep_step(back(_regroup(context, heads)), context))
+    output = q.linear(projections.output, back(_regroup(context, heads)), q.step("context"))
     if not return_attention_scores:
         return output
     if len(axes) > 1:
@@ -110,18 +115,18 @@ def compute(
 
 
 def _width(layer: Any) -> float:
-    """Of a query."""
+    """Return the number of features of a query."""
     return float(layer.head_dim if hasattr(layer, "head_dim") else layer.key_dim)
 
 
 def _padding(query_mask: Any, value_mask: Any, key_mask: Any) -> list[Any]:
-    """Keras' masks of padding, (batch, steps), in the shape of scores without heads."""
+    """Return Keras' masks of padding, (batch, steps), in the shape of scores without heads."""
     masks = [(query_mask, -1), (value_mask, -2), (key_mask, -2)]
     return [ops.expand_dims(ops.cast(m, "bool"), axis) for m, axis in masks if m is not None]
 
 
 def _bands(query: Any, value: Any, causal: bool, window: int | None) -> list[Any]:
-    """Masks by the distance of two positions: constants where the lengths are known."""
+    """Return masks by the distance of two positions: constants where the lengths are known."""
     if not causal and window is None:
         return []
     known = query.shape[1] is not None and value.shape[1] is not None
@@ -133,11 +138,11 @@ def _bands(query: Any, value: Any, causal: bool, window: int | None) -> list[Any
 
 
 def _by_head(x: Any, axes: Sequence[int]) -> tuple[Any, Any]:
-    """(batch, *positions, heads, width) with the attended positions next to last, as one axis.
+    """Move the attended positions next to the last axis, as one axis.
 
     Args:
-        x: The tensor.
-        axes: The attended axes; the others are like batches.
+        x: Tensor (batch, *positions, heads, width).
+        axes: Attended axes; the other positions are like batches.
 
     Returns:
         The tensor (batch, *others, heads, attended, width), and the function that brings a tensor
@@ -160,7 +165,7 @@ def _by_head(x: Any, axes: Sequence[int]) -> tuple[Any, Any]:
 
 
 def _regroup(x: Any, heads: int) -> Any:
-    """(batch, heads, rows, width) with as many heads as asked for, of longer or shorter columns.
+    """Reshape (batch, heads, rows, width) to another number of heads, with more or fewer rows.
 
     Queries that share a key stand below each other in one product, so that no key is repeated.
     """
@@ -170,8 +175,8 @@ def _regroup(x: Any, heads: int) -> Any:
     return ops.reshape(x, [-1, heads, rows, x.shape[-1]])
 
 
-def _mask(q: Any, scores: Any, masks: list[Any], lengths: list[Any]) -> tuple[Any, Any]:
-    """Scores rounded to int8, the lowest int8 value where a mask is False; and the mask.
+def _mask(q: Executor, scores: Any, masks: list[Any], lengths: list[Any]) -> tuple[Any, Any]:
+    """Return scores rounded to int8, the lowest int8 value where a mask is False; and the mask.
 
     The range reaches so far below the scores that all masked positions together weigh less than a
     step of the softmax: by log(256 n).
@@ -191,7 +196,7 @@ def _mask(q: Any, scores: Any, masks: list[Any], lengths: list[Any]) -> tuple[An
         hidden = tf.where(mask, q.fake_quant("scores", scores), low)
         return q.fake_quant("scores", hidden), mask
     seen = tf.where(mask, scores, tf.zeros_like(scores))
-    span = tf.math.log((ACTIVATION_STEPS + 1.0) * tf.cast(tf.shape(scores)[-1], tf.float32))
+    span = tf.math.log((activation_steps() + 1.0) * tf.cast(tf.shape(scores)[-1], tf.float32))
     lowest = tf.cast(tf.reduce_min(seen), tf.float32) - span
     q.observe("scores", tf.stack([lowest, tf.cast(tf.reduce_max(seen), tf.float32)]))
     hidden = tf.where(mask, scores, tf.constant(MASKED, scores.dtype))

@@ -1,9 +1,10 @@
-"""Layers of several TFLite ops: how each computes, with the tensors in between rounded to int8."""
+"""The table of composites: layers that TFLite computes with several ops, with int8 in between."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import keras
@@ -12,43 +13,48 @@ from keras import layers, ops
 from keras.layers import Layer
 
 from tfcompress.converters.export.scope import is_exporting
-from tfcompress.quantization import numerics as quantizers
-from tfcompress.quantization.fake_quant import keep_step
+from tfcompress.quantization import numerics
+from tfcompress.quantization.executor import Executor
 from tfcompress.quantization.ops.activations import activate, is_fused
 from tfcompress.quantization.ops.linear import convolve, is_linear
 
 from . import attention, recurrent
 
-__all__ = ["Recipe", "recipe_of"]
+__all__ = ["COMPOSITES", "Composite", "composite_of"]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Composite:
     """How a layer of several ops is computed.
 
     Attributes:
-        compute: `(wrapper, layer, *args, training, **kwargs) -> outputs`. The `QuantizeWrapper`
-            rounds kernels (`apply`, `linear`, `kernel`) and inner tensors (`fake_quant`).
-        tensors: `(layer, shape of its first argument) -> names` that `compute` gives its inner
-            tensors. The last op's output is none of them: a `FakeQuant` layer rounds it.
-        rounded: Whether the outputs are rounded to int8 already.
-        applies: Whether a layer of the class can be computed so, or else why not.
+        compute: `(executor, layer, *args, training, **kwargs) -> outputs`, with the arguments of
+            the layer's `call`. The `Executor` rounds kernels and inner tensors.
+        tensors: `(layer, shape of its first argument) -> names` of the inner tensors. The output of
+            the last op is not one of them: a `FakeQuant` layer rounds it.
+        output_step: `(executor, layer, index of the output) -> step` of a composite that rounds
+            its outputs itself: the distance between neighbouring values, or None if unknown. None
+            for a composite that does not.
+        applies: `layer -> reason` why a layer of the class cannot be computed so, or None.
     """
 
     compute: Callable[..., Any]
     tensors: Callable[[Any, Any], Sequence[str]] = lambda layer, shape: ()
-    rounded: bool = False
+    output_step: Callable[[Executor, Any, int], Any] | None = None
     applies: Callable[[Any], str | None] = lambda layer: None
 
 
-def recipe_of(layer: Layer) -> Recipe | None:
-    """The recipe of a layer; of the class itself, as a subclass may compute anything."""
-    recipe = RECIPES.get(type(layer))
-    return recipe if recipe is not None and recipe.applies(layer) is None else None
+def composite_of(layer: Layer) -> Composite | None:
+    """Return the composite of a layer, if it has one that applies.
+
+    A subclass of a layer has none, because it may compute anything.
+    """
+    composite = COMPOSITES.get(type(layer))
+    return composite if composite is not None and composite.applies(layer) is None else None
 
 
-def _separable(q: Any, layer: Any, x: Any, training: bool | None = None) -> Any:
-    """A depthwise and a pointwise convolution; the former's output is a tensor of its own."""
+def _separable(q: Executor, layer: Any, x: Any, training: bool | None = None) -> Any:
+    """Compute a depthwise and a pointwise convolution, with an int8 tensor between them."""
     depthwise = q.kernel(layer, "depthwise_kernel")
     pointwise = q.kernel(layer, "pointwise_kernel")
     flat = len(x.shape) == 3
@@ -63,31 +69,38 @@ def _separable(q: Any, layer: Any, x: Any, training: bool | None = None) -> Any:
         y = layer.activation(y)
         return ops.squeeze(y, 2) if flat else y
     y = ops.squeeze(y, 2) if flat else y
-    return activate(layer.activation, q.fake_quant("linear", y))
+    return q.activate(layer.activation, y)
 
 
 def _separable_tensors(layer: Any, shape: Any) -> Sequence[str]:
     return ("depthwise",) if is_fused(layer.activation) else ("depthwise", "linear")
 
 
-def _embedding(q: Any, layer: Any, tokens: Any, training: bool | None = None) -> Any:
-    """A look-up gives out what the table holds, in the table's own scale: one for all of it."""
-    table = layer.embeddings
+def _embedding(q: Executor, layer: Any, tokens: Any, training: bool | None = None) -> Any:
+    """Look rows up in an int8 table, which has one scale for all of it."""
     if is_exporting():
         with tf.init_scope():
-            values = tf.convert_to_tensor(table).numpy()
-        low, high = quantizers.nudged(values.min(), values.max())
+            values = tf.convert_to_tensor(layer.embeddings).numpy()
+        low, high = numerics.nudged(values.min(), values.max())
         return tf.quantization.fake_quant_with_min_max_args(layer(tokens), low, high)
-    low, high = (tf.stop_gradient(bound) for bound in (ops.min(table), ops.max(table)))
-    return quantizers.fake_quant(layer(tokens), low, high)
+    return numerics.fake_quant(layer(tokens), *_table_range(layer))
 
 
-def _activation(q: Any, layer: Any, x: Any, training: bool | None = None) -> Any:
+def _embedding_step(q: Executor, layer: Any, index: int) -> Any:
+    return numerics.step_size(*(ops.cast(bound, "float32") for bound in _table_range(layer)))
+
+
+def _table_range(layer: Any) -> tuple[Any, Any]:
+    table = layer.embeddings
+    return tf.stop_gradient(ops.min(table)), tf.stop_gradient(ops.max(table))
+
+
+def _activation(q: Executor, layer: Any, x: Any, training: bool | None = None) -> Any:
     return activate(layer.activation, x)
 
 
-def _sum(q: Any, layer: Any, terms: Sequence[Any], training: bool | None = None) -> Any:
-    """TFLite's ADD takes two: each sum on the way is a tensor."""
+def _sum(q: Executor, layer: Any, terms: Sequence[Any], training: bool | None = None) -> Any:
+    """Add two tensors at a time, as TFLite's ADD does; each partial sum is an int8 tensor."""
     total = terms[0]
     for index, term in enumerate(terms[1:], start=1):
         total = total + term
@@ -101,18 +114,20 @@ def _sum_tensors(layer: Any, shape: Any) -> Sequence[str]:
 
 
 def _time_distributed(
-    q: Any, layer: Any, x: Any, training: bool | None = None, mask: Any = None
+    q: Executor, layer: Any, x: Any, training: bool | None = None, mask: Any = None
 ) -> Any:
-    """The layer inside once, on all steps of all samples as one batch."""
+    """Compute the layer inside once, on all steps of all samples as one batch."""
     inner, sizes = layer.layer, ops.shape(x)
-    flat = keep_step(ops.reshape(x, (-1, *sizes[2:])), x)
-    recipe = recipe_of(inner)
-    if recipe is not None:
-        y = recipe.compute(q, inner, flat, training=training)
+    flat = ops.reshape(x, (-1, *sizes[2:]))
+    composite, step = composite_of(inner), q.input_step()
+    if composite is not None:
+        argument = next(iter(signature(inner.call).parameters))
+        q = q.with_input_step(argument, step)
+        y = composite.compute(q, inner, flat, training=training)
     elif is_linear(inner) and is_fused(inner.activation):
-        y = q.linear(inner, flat, activation=inner.activation)
+        y = q.linear(inner, flat, step, activation=inner.activation)
     elif is_linear(inner):
-        y = activate(inner.activation, q.fake_quant("linear", q.linear(inner, flat)))
+        y = q.activate(inner.activation, q.linear(inner, flat, step))
     else:
         y = q.apply(inner, flat)
     return ops.reshape(y, (-1, sizes[1], *ops.shape(y)[1:]))
@@ -120,10 +135,17 @@ def _time_distributed(
 
 def _time_distributed_tensors(layer: Any, shape: Any) -> Sequence[str]:
     inner = layer.layer
-    recipe = recipe_of(inner)
-    if recipe is not None:
-        return recipe.tensors(inner, (shape[0], *shape[2:]))
+    composite = composite_of(inner)
+    if composite is not None:
+        return composite.tensors(inner, (shape[0], *shape[2:]))
     return ("linear",) if is_linear(inner) and not is_fused(inner.activation) else ()
+
+
+def _time_distributed_step(q: Executor, layer: Any, index: int) -> Any:
+    composite = composite_of(layer.layer)
+    if composite is None or composite.output_step is None:
+        return None
+    return composite.output_step(q, layer.layer, index)
 
 
 def _time_distributed_applies(layer: Any) -> str | None:
@@ -132,39 +154,44 @@ def _time_distributed_applies(layer: Any) -> str | None:
         return "it holds a model; with a TimeDistributed for each layer of that it is int8"
     if isinstance(inner, layers.BatchNormalization):
         return "it normalizes each step by itself"
-    if type(inner) in RECIPES:
-        reason = RECIPES[type(inner)].applies(inner)
+    if type(inner) in COMPOSITES:
+        reason = COMPOSITES[type(inner)].applies(inner)
         returns = getattr(inner, "return_state", False)
         return "it has several outputs" if reason is None and returns else reason
     return None
 
 
-_ATTENTION = Recipe(attention.compute, attention.tensors, applies=attention.applies)
-_RECURRENT = Recipe(recurrent.compute, recurrent.tensors, rounded=True, applies=recurrent.applies)
+_ATTENTION = Composite(attention.compute, attention.tensors, applies=attention.applies)
+_RECURRENT = Composite(
+    recurrent.compute, recurrent.tensors, recurrent.output_step, recurrent.applies
+)
+_BIDIRECTIONAL = Composite(
+    recurrent.bidirectional,
+    recurrent.bidirectional_tensors,
+    recurrent.bidirectional_output_step,
+    recurrent.applies,
+)
+_SEPARABLE = Composite(_separable, _separable_tensors)
+_TIME_DISTRIBUTED = Composite(
+    _time_distributed, _time_distributed_tensors, _time_distributed_step, _time_distributed_applies
+)
 
-RECIPES: dict[type, Recipe] = {
-    layers.SeparableConv1D: Recipe(_separable, _separable_tensors),
-    layers.SeparableConv2D: Recipe(_separable, _separable_tensors),
-    layers.Embedding: Recipe(_embedding, rounded=True),
-    layers.Activation: Recipe(_activation),
-    layers.Add: Recipe(_sum, _sum_tensors),
-    layers.Bidirectional: Recipe(
-        recurrent.bidirectional,
-        recurrent.bidirectional_tensors,
-        rounded=True,
-        applies=recurrent.applies,
-    ),
+COMPOSITES: dict[type, Composite] = {
+    layers.Activation: Composite(_activation),
+    layers.Add: Composite(_sum, _sum_tensors),
+    layers.Bidirectional: _BIDIRECTIONAL,
+    layers.Embedding: Composite(_embedding, output_step=_embedding_step),
     layers.GRU: _RECURRENT,
     layers.GroupQueryAttention: _ATTENTION,
     layers.LSTM: _RECURRENT,
     layers.MultiHeadAttention: _ATTENTION,
+    layers.SeparableConv1D: _SEPARABLE,
+    layers.SeparableConv2D: _SEPARABLE,
     layers.SimpleRNN: _RECURRENT,
-    # For the reason why not:
+    layers.TimeDistributed: _TIME_DISTRIBUTED,
+    # These never apply; they are here for the reason.
     layers.ConvLSTM1D: _RECURRENT,
     layers.ConvLSTM2D: _RECURRENT,
     layers.ConvLSTM3D: _RECURRENT,
     layers.RNN: _RECURRENT,
-    layers.TimeDistributed: Recipe(
-        _time_distributed, _time_distributed_tensors, applies=_time_distributed_applies
-    ),
 }

@@ -8,21 +8,21 @@ from typing import Any
 import tensorflow as tf
 from keras import activations, ops
 
-from tfcompress.quantization.numerics import fake_quant
+from tfcompress.quantization.numerics import fake_quant, signed_unit_range, unit_range
 
 __all__ = ["FIXED_RANGES", "activate", "fixed_range", "is_fused"]
 
 Activation = Callable[[Any], Any]
 
-UNIT = (0.0, 255 / 256)
-SIGNED_UNIT = (-1.0, 127 / 128)
+UNIT = unit_range()
+SIGNED_UNIT = signed_unit_range()
 
 FIXED_RANGES: dict[Any, tuple[float, float]] = {
     activations.sigmoid: UNIT,
     activations.softmax: UNIT,
     activations.tanh: SIGNED_UNIT,
 }
-"""What the int8 op gives out, whatever the data: the TFLite quantization specification.
+"""Output range of the int8 op, whatever the data: the TFLite quantization specification.
 
 https://ai.google.dev/edge/litert/models/quantization_spec
 """
@@ -31,24 +31,24 @@ _FUSED = (activations.linear, activations.relu, activations.relu6)
 
 
 def is_fused(activation: Activation) -> bool:
-    """Whether TFLite computes it within the op before it."""
+    """Return whether TFLite computes the activation within the op before it."""
     return activation in _FUSED
 
 
 def fixed_range(activation: Any) -> tuple[float, float] | None:
-    """The range of its int8 output where TFLite prescribes one."""
+    """Return the range of the int8 output where TFLite prescribes one, else None."""
     return FIXED_RANGES.get(activation)
 
 
 def activate(activation: Activation, x: Any) -> Any:
-    """The activation of an int8 tensor, with the tensors inside it rounded to int8.
+    """Apply an activation to an int8 tensor, with the tensors inside it rounded to int8.
 
     Args:
-        activation: One of Keras' functions, or any other.
-        x: Tensor, rounded to int8.
+        activation: One of Keras' functions, or any other function of a tensor.
+        x: Float tensor of any shape, rounded to int8.
 
     Returns:
-        The activated tensor; a range that TFLite prescribes is not applied to it yet.
+        Tensor of the shape of `x`, not rounded to a range that TFLite prescribes.
     """
     return _INSIDE.get(activation, activation)(x)
 

@@ -15,7 +15,7 @@ __all__ = ["compute", "factors", "is_affine"]
 
 
 def is_affine(layer: keras.Layer) -> bool:
-    """Whether `factors` knows the layer, by its class and axis."""
+    """Return whether `factors` supports the layer, by its class and axis."""
     if type(layer) is layers.BatchNormalization:
         rank = layer.input_spec.ndim if layer.input_spec else None
         return not getattr(layer, "renorm", False) and layer.axis in (-1, (rank or 0) - 1)
@@ -26,17 +26,18 @@ def is_affine(layer: keras.Layer) -> bool:
 
 
 def factors(layer: keras.Layer, channels: int) -> tuple[Any, Any]:
-    """Factor and offset per channel: what the layer does at inference.
+    """Return factor and offset per channel: what the layer does at inference.
 
-    Of a BatchNormalization these are gamma / sqrt(variance + epsilon), and beta - mean * factor.
+    For a BatchNormalization the factor is gamma / sqrt(variance + epsilon), and the offset is
+    beta - mean * factor.
 
     >>> layer = layers.Rescaling(2.0, offset=-1.0)
     >>> [value.numpy().tolist() for value in factors(layer, 2)]
     [[2.0, 2.0], [-1.0, -1.0]]
 
     Args:
-        layer: One that `is_affine`.
-        channels: On the last axis of its input.
+        layer: A layer that `is_affine` accepts.
+        channels: Size of the last axis of its input.
 
     Returns:
         Two float32 tensors of one value per channel.
@@ -57,24 +58,24 @@ def factors(layer: keras.Layer, channels: int) -> tuple[Any, Any]:
 
 
 def _each(value: Any, channels: int) -> Any:
-    """One value per channel, of one for all or one for each."""
+    """Return one value per channel, from one for all or one for each."""
     return ops.broadcast_to(ops.reshape(ops.cast(value, "float32"), (-1,)), (channels,))
 
 
 def compute(x: Any, factor: Any, offset: Any, activation: Callable[[Any], Any]) -> Any:
-    """activation(x * factor + offset) per channel: a depthwise convolution of size one.
+    """Compute activation(x * factor + offset) per channel, as a depthwise convolution of size one.
 
-    As such it is one int8 op whose factors have a scale each and so lose nothing. A MUL would take
-    them with one scale for all, and an ADD besides.
+    This is one int8 op, and each factor has a scale of its own, so that none loses precision. A MUL
+    would round them with one scale for all, and an ADD would follow.
 
     Args:
-        x: Tensor of rank two or more, channels last.
-        factor: One per channel.
-        offset: One per channel.
-        activation: A function of a tensor.
+        x: Float tensor of rank two or more, channels last.
+        factor: Float tensor (channels,).
+        offset: Float tensor (channels,).
+        activation: Function of a tensor.
 
     Returns:
-        Tensor like `x`.
+        Tensor of the shape and dtype of `x`.
     """
     image = len(x.shape) == 4
     rows = int(np.prod(x.shape[1:-1])) if all(x.shape[1:-1]) else 1

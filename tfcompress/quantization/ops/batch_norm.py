@@ -15,19 +15,20 @@ _SMALLEST_EPSILON = 1.001e-5  # The fused op takes no smaller one.
 def batch_norm(
     layer: keras.layers.BatchNormalization, x: Any, training: bool, mask: Any = None
 ) -> Any:
-    """What the layer computes, by TensorFlow's fused op where that gives the same.
+    """Normalize a batch as the layer does, by TensorFlow's fused op where the result is equal.
 
     In training that op is faster than Keras' own sequence on a CPU. Its variance is that of a
-    sample (divided by n - 1); Keras keeps that of the batch (divided by n), and so does this.
+    sample (divided by n - 1); Keras keeps the variance of the batch (divided by n), and so does
+    this function.
 
     Args:
         layer: A built layer.
-        x: Its input.
-        training: Whether to normalize by the batch, and update the moving statistics.
-        mask: Which steps count, as Keras passes it.
+        x: Float tensor, the layer's input.
+        training: Whether to normalize by the batch and update the moving statistics.
+        mask: Boolean tensor (batch, steps): which steps count. Defaults to all.
 
     Returns:
-        Tensor like `x`.
+        Tensor of the shape of `x`.
 
     Reference:
         Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167

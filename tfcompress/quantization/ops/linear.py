@@ -16,7 +16,7 @@ Activation = Callable[[Any], Any]
 
 
 def is_linear(layer: keras.Layer) -> bool:
-    """Whether `compute` knows the layer, whose subclasses may do anything and do not count."""
+    """Return whether `compute` supports the layer. A subclass is not: it may compute anything."""
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         return False
     if type(layer) is layers.EinsumDense:
@@ -25,17 +25,17 @@ def is_linear(layer: keras.Layer) -> bool:
 
 
 def compute(layer: keras.Layer, x: Any, kernel: Any, bias: Any, activation: Activation) -> Any:
-    """What the layer computes, with the kernel, bias and activation given.
+    """Compute the layer with another kernel, bias and activation.
 
-    The activation comes before any reshaping back, so that TFLite fuses it; convolutions over time
-    become ones over images of width one, which is all that TFLite has.
+    The activation comes before any reshaping back, so that TFLite fuses it. Convolutions over time
+    become convolutions over images of width one, because TFLite has no other.
 
     Args:
-        layer: A layer that `is_linear`; its own weights and activation are not used.
-        x: Input tensor.
-        kernel: In the layer's own shape.
-        bias: One value per output channel, flat.
-        activation: A function of a tensor.
+        layer: A layer that `is_linear` accepts; its own weights and activation are not used.
+        x: Float tensor, the layer's input.
+        kernel: Float tensor in the shape of the layer's kernel.
+        bias: Float tensor (output channels,).
+        activation: Function of a tensor.
 
     Returns:
         The output tensor.
@@ -60,7 +60,7 @@ def _einsum(layer: Any, x: Any, kernel: Any, bias: Any, activation: Activation) 
 
 
 def _restore(y: Any, x: Any, kept: int, outputs: tuple[int, ...]) -> Any:
-    """The leading axes of `x` again, of which one may be free besides the batch."""
+    """Restore the leading axes of `x`. One of them may be free besides the batch."""
     shape, dynamic = list(x.shape[:kept]), ops.shape(x)
     if sum(size is None for size in shape) <= 1:
         return ops.reshape(y, [-1 if size is None else size for size in shape] + list(outputs))
@@ -68,9 +68,10 @@ def _restore(y: Any, x: Any, kept: int, outputs: tuple[int, ...]) -> Any:
 
 
 def _einsum_split(equation: str) -> int | None:
-    """How many of the kernel's leading axes are summed over, if the equation is a plain product.
+    """Return how many leading axes of the kernel are summed over; None if it is no plain product.
 
-    Plain: "abc,cde->abde" sums the input's last axes, the kernel's first, and appends the rest.
+    A plain product such as "abc,cde->abde" sums over the last axes of the input and the first of
+    the kernel, and appends the others.
     """
     operands, _, result = equation.replace(" ", "").partition("->")
     left, _, kernel = operands.partition(",")
@@ -85,16 +86,16 @@ def _einsum_split(equation: str) -> int | None:
 
 
 def convolve(convolution: Callable[..., Any], layer: Any, x: Any, kernel: Any) -> Any:
-    """The layer's convolution over images, or over time as over images of width one.
+    """Convolve over images, or over time as over images of width one.
 
     Args:
         convolution: `ops.conv` or `ops.depthwise_conv`.
-        layer: It has the strides, the padding and the dilation.
-        x: Input tensor, of rank three or four.
-        kernel: In the layer's own shape.
+        layer: Layer with the strides, the padding and the dilation.
+        x: Float tensor of rank three or four.
+        kernel: Float tensor in the shape of the layer's kernel.
 
     Returns:
-        The output, of rank four.
+        The output, a tensor of rank four.
     """
     if len(x.shape) == 4:
         return convolution(
@@ -146,7 +147,7 @@ def _causal(layer: Any, x: Any) -> tuple[Any, str]:
 
 
 def _square(value: Any) -> tuple[int, int]:
-    """For the axis of length one the same number again: some kernels know squares only."""
+    """Repeat the number for the axis of length one: some kernels support squares only."""
     number = value[0] if isinstance(value, list | tuple) else value
     return int(number), int(number)
 

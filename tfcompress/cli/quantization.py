@@ -1,0 +1,76 @@
+"""Commands of quantization-aware training: make such a model, and report on one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from .models import _output, _save, _say_written, filters
+from .options import FILE, OUTPUT, Registered, as_json, load, loading, show
+
+__all__ = ["quantize_aware", "report_qat"]
+
+
+def _observers() -> Iterable[str]:
+    from tfcompress.quantization.observers.base import observers
+
+    return observers()
+
+
+@click.command(
+    "quantize-aware",
+    epilog="Example: tfcompress quantize-aware model.keras -o qat.keras --data samples.npz",
+)
+@click.argument("model", type=FILE)
+@click.option(
+    "-o", "--output", type=OUTPUT, callback=_output, required=True, help="Written, as .keras."
+)
+@click.option(
+    "--data", type=FILE, required=True, help=".npz of samples by input name, for the ranges."
+)
+@click.option(
+    "--ranges",
+    type=Registered(_observers),
+    default="moving_average",
+    show_default=True,
+    help="What gives the ranges of activations: moving_average, learned, minmax, or an observer "
+    "that a module given with --import registers.",
+)
+@filters
+@as_json
+@loading
+def quantize_aware(
+    model: Path,
+    output: Path,
+    data: Path,
+    ranges: str,
+    filters: str | None,
+    as_json: bool,
+    unsafe: bool,
+) -> None:
+    """Make the .keras file MODEL quantization-aware, with the ranges of samples, to be trained on.
+
+    Shows what of it becomes int8, what float, and why.
+    """
+    import tfcompress as tfc
+
+    scheme = tfc.Int8Scheme(ranges=ranges)
+    qat = tfc.quantize_aware(load(model, unsafe), filters, scheme=scheme)
+    tfc.calibrate(qat, data)
+    _save(qat, output)
+    show(tfc.qat_report(qat), as_json)
+    if not as_json:
+        _say_written(output)
+
+
+@click.command("qat-report", epilog="Example: tfcompress qat-report qat.keras")
+@click.argument("model", type=FILE)
+@as_json
+@loading
+def report_qat(model: Path, as_json: bool, unsafe: bool) -> None:
+    """Show what of the quantization-aware .keras file MODEL becomes int8, what float, and why."""
+    from tfcompress import qat_report
+
+    show(qat_report(load(model, unsafe)), as_json)
