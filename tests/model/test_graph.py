@@ -1,9 +1,8 @@
 import keras
-import numpy as np
 import pytest
 from keras import layers
 
-from tfcompress.model.graph import calls, copy_layer, functional, is_graph, nodes, rebuild
+from tfcompress.model.graph import calls, functional, is_graph, nodes
 
 
 def model_with_a_shared_layer():
@@ -46,30 +45,3 @@ def test_calls_gives_the_shape_of_each_call_of_a_nested_model():
     model = keras.Model([a, b], [inner(a), inner(b)])
     found = [("/".join(part.name for part in line), shape) for line, shape in calls(model)]
     assert sorted(found) == [("inner/head", (None, 3, 4)), ("inner/head", (None, 5, 4))]
-
-
-def test_rebuild_with_copies_computes_the_same_and_shares_no_weight():
-    model = model_with_a_shared_layer()
-    copies = {}
-
-    def call(node, args, kwargs):
-        if node.call.is_input:
-            return args[0]
-        if node.operation not in copies:
-            copies[node.operation] = copy_layer(node.operation, args, kwargs)
-        return copies[node.operation](*args, **kwargs)
-
-    new = rebuild(model, call, "copy")
-    x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
-    np.testing.assert_array_equal(new(x), model(x))
-    assert new.name == "copy"
-    assert not {id(v) for v in new.variables} & {id(v) for v in model.variables}
-
-
-def test_copy_layer_leaves_no_record_of_the_call_that_builds_the_copy():
-    layer = layers.Dense(2, name="head")
-    x = keras.Input((4,))
-    keras.Model(x, layer(x))
-    copy = copy_layer(layer, (x,), {})
-    with pytest.raises(AttributeError, match="never been called"):
-        _ = copy.output

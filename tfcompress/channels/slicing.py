@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from tfcompress.channels.dependency.axes import index_parts
 from tfcompress.channels.dependency.units import FIXED, Coupling, Ids, Member
-from tfcompress.model.graph import Node, copy_layer, from_config, given_inputs, is_graph, rebuild
+from tfcompress.model.graph import Node, given_inputs, is_graph
+from tfcompress.model.rebuild import copy_layer, from_config, rebuild
 
 __all__ = ["kept_shape", "kept_units", "remove_units"]
 

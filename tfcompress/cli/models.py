@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,19 @@ import click
 
 from .amounts import SHARE, amount_of, with_amount
 from .errors import BadInput, CheckFailed
-from .options import FILE, OUTPUT, Registered, as_json, load, loading, show
+from .options import (
+    FILE,
+    OUTPUT,
+    Registered,
+    as_json,
+    check_output,
+    load,
+    loading,
+    on_filters,
+    save,
+    say_written,
+    show,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -28,9 +39,6 @@ def _importances() -> list[str]:
     return tfc.importance.IMPORTANCES.names()
 
 
-filters = click.option(
-    "--filters", metavar="REGEX", help="Searched in the paths of layers; default: all layers."
-)
 attention = click.option(
     "--attention",
     type=click.Choice(["heads", "width"]),
@@ -45,15 +53,6 @@ round_to = click.option(
     show_default=True,
     help="Sizes that are left are multiples of this.",
 )
-
-
-def _output(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
-    """Checked before the work begins."""
-    if path is not None and path.suffix != ".keras":
-        raise click.BadParameter(f"a model is saved as .keras. Received: {path.name!r}")
-    if path is not None and not path.parent.is_dir():
-        raise click.BadParameter(f"the folder {path.parent} does not exist.")
-    return path
 
 
 @click.command(epilog="Example: tfcompress summary model.keras smaller.keras")
@@ -77,7 +76,7 @@ def summary(model: Path, after: Path | None, as_json: bool, unsafe: bool) -> Non
 
 @click.command(epilog="Example: tfcompress channels model.keras")
 @click.argument("model", type=FILE)
-@filters
+@on_filters
 @attention
 @as_json
 @loading
@@ -99,7 +98,7 @@ def channels(
     epilog="Example: tfcompress prune-channels model.keras smaller.keras --macs 0.5 --round-to 8",
 )
 @click.argument("model", type=FILE)
-@click.argument("output", type=OUTPUT, callback=_output)
+@click.argument("output", type=OUTPUT, callback=check_output)
 @with_amount
 @click.option(
     "--importance",
@@ -121,7 +120,7 @@ def channels(
     show_default=True,
     help="Whether --amount is cut from each layer, or from all together.",
 )
-@filters
+@on_filters
 @round_to
 @click.option(
     "--max-pruning-ratio",
@@ -175,10 +174,10 @@ def prune_channels(
         max_pruning_ratio=max_pruning_ratio,
         attention=attention,
     )
-    _save(smaller, output)
+    save(smaller, output)
     show(tfc.summary(loaded, smaller), as_json)
     if not as_json:
-        _say_written(output)
+        say_written(output)
 
 
 def _check_goes_with(
@@ -229,7 +228,7 @@ def _check_loss(name: str | None) -> None:
 @click.argument("model", type=FILE)
 @with_amount
 @click.option("--energy", type=SHARE, help="Share of the energy that each kernel keeps at least.")
-@filters
+@on_filters
 @round_to
 @click.option(
     "--refine",
@@ -239,7 +238,7 @@ def _check_loss(name: str | None) -> None:
     help="Sweeps of HOOI over what Tucker-2 begins with.",
 )
 @click.option(
-    "-o", "--output", type=OUTPUT, callback=_output, help="Also write the model, as .keras."
+    "-o", "--output", type=OUTPUT, callback=check_output, help="Also write the model, as .keras."
 )
 @as_json
 @loading
@@ -272,20 +271,6 @@ def low_rank(
     if output is not None:
         if not plan.factorized:
             raise CheckFailed(f"No layer gets cheaper, so {output} was not written.")
-        _save(tfc.factorize(loaded, plan), output)
+        save(tfc.factorize(loaded, plan), output)
         if not as_json:
-            _say_written(output)
-
-
-def _save(model: keras.Model, path: Path) -> None:
-    """Whole or not at all."""
-    from tfcompress.edge.system.files import write_whole
-
-    with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder:
-        draft = Path(folder) / "model.keras"
-        model.save(draft)
-        write_whole({path: draft.read_bytes()})
-
-
-def _say_written(path: Path) -> None:
-    click.echo(f"Wrote {path}: {path.stat().st_size:,} bytes.")
+            say_written(output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +24,17 @@ __all__ = [
     "Command",
     "Registered",
     "as_json",
+    "check_output",
     "importing",
     "load",
     "loading",
     "on_delegate",
+    "on_filters",
     "on_target",
     "on_threads",
     "print_json",
+    "save",
+    "say_written",
     "show",
 ]
 
@@ -48,8 +53,8 @@ class Registered(click.ParamType):  # type: ignore[type-arg]  # generic in newer
 
     Args:
         names: Returns the names that there are.
-        listed: Whether `--help` lists the names, because it is cheap to read them. Defaults to
-            False.
+        listed: Whether `--help` and shell completion list the names, because it is cheap to read
+            them. Defaults to False.
     """
 
     name = "name"
@@ -72,7 +77,9 @@ class Registered(click.ParamType):  # type: ignore[type-arg]  # generic in newer
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Return the names that begin so."""
+        """Return the names that begin so, if it is cheap to read them."""
+        if not self._listed:
+            return []  # or each TAB would import Keras
         return [CompletionItem(name) for name in self._names() if name.startswith(incomplete)]
 
 
@@ -98,11 +105,25 @@ on_delegate = click.option(
 on_threads = click.option("--threads", type=click.IntRange(1), help="CPU threads; default: one.")
 on_target = click.option(
     "--target",
-    type=Registered(_targets),
+    type=Registered(_targets, listed=True),
     default="local",
     show_default=True,
     help="Machine to run on; a module given with --import may register others.",
 )
+
+
+on_filters = click.option(
+    "--filters", metavar="REGEX", help="Searched in the paths of layers; default: all layers."
+)
+
+
+def check_output(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """Return the path of a .keras file to write, checked before the work begins."""
+    if path is not None and path.suffix != ".keras":
+        raise click.BadParameter(f"a model is saved as .keras. Received: {path.name!r}")
+    if path is not None and not path.parent.is_dir():
+        raise click.BadParameter(f"the folder {path.parent} does not exist.")
+    return path
 
 
 def _import(ctx: click.Context, param: click.Parameter, modules: tuple[str, ...]) -> None:
@@ -125,7 +146,7 @@ importing = click.option(
 
 
 def loading(command: Command) -> Command:
-    """Options of a command that loads a Keras model."""
+    """Add the options of a command that loads a Keras model."""
     unsafe = click.option(
         "--unsafe", is_flag=True, help="Load Lambda layers too: they run code from the file."
     )
@@ -133,7 +154,7 @@ def loading(command: Command) -> Command:
 
 
 def load(path: Path, unsafe: bool) -> keras.Model:
-    """The model in a .keras file."""
+    """Return the model in a .keras file."""
     try:
         import keras
     except ModuleNotFoundError as error:
@@ -152,6 +173,21 @@ def load(path: Path, unsafe: bool) -> keras.Model:
                 f"{path} cannot be loaded as a Keras model: {error}\nCustom layers must be "
                 "registered by a module given with --import; Lambda layers need --unsafe."
             ) from error
+
+
+def save(model: keras.Model, path: Path) -> None:
+    """Write a model as a .keras file, whole or not at all."""
+    from tfcompress.edge.system.files import write_whole
+
+    with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder:
+        draft = Path(folder) / "model.keras"
+        model.save(draft)
+        write_whole({path: draft.read_bytes()})
+
+
+def say_written(path: Path) -> None:
+    """Say that a file was written, and how large it is."""
+    click.echo(f"Wrote {path}: {path.stat().st_size:,} bytes.")
 
 
 def show(found: Any, as_json: bool) -> None:

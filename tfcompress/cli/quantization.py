@@ -7,8 +7,19 @@ from pathlib import Path
 
 import click
 
-from .models import _output, _save, _say_written, filters
-from .options import FILE, OUTPUT, Registered, as_json, load, loading, show
+from .options import (
+    FILE,
+    OUTPUT,
+    Registered,
+    as_json,
+    check_output,
+    load,
+    loading,
+    on_filters,
+    save,
+    say_written,
+    show,
+)
 
 __all__ = ["quantize_aware", "report_qat"]
 
@@ -25,7 +36,7 @@ def _observers() -> Iterable[str]:
 )
 @click.argument("model", type=FILE)
 @click.option(
-    "-o", "--output", type=OUTPUT, callback=_output, required=True, help="Written, as .keras."
+    "-o", "--output", type=OUTPUT, callback=check_output, required=True, help="Written, as .keras."
 )
 @click.option(
     "--data", type=FILE, required=True, help=".npz of samples by input name, for the ranges."
@@ -38,7 +49,7 @@ def _observers() -> Iterable[str]:
     help="What gives the ranges of activations: moving_average, learned, minmax, or an observer "
     "that a module given with --import registers.",
 )
-@filters
+@on_filters
 @as_json
 @loading
 def quantize_aware(
@@ -59,10 +70,10 @@ def quantize_aware(
     scheme = tfc.Int8Scheme(ranges=ranges)
     qat = tfc.quantize_aware(load(model, unsafe), filters, scheme=scheme)
     tfc.calibrate(qat, data)
-    _save(qat, output)
+    save(qat, output)
     show(tfc.qat_report(qat), as_json)
     if not as_json:
-        _say_written(output)
+        say_written(output)
 
 
 @click.command("qat-report", epilog="Example: tfcompress qat-report qat.keras")

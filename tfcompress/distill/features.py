@@ -8,9 +8,10 @@ from typing import Any
 
 import keras
 
-from tfcompress.model.graph import Node, functional, is_graph, nodes, rebuild
+from tfcompress.model.graph import Node, functional, is_graph, nodes
 from tfcompress.model.keras_private import producer
 from tfcompress.model.quantized import LayerQuantizer, TensorQuantizer
+from tfcompress.model.rebuild import rebuild
 
 __all__ = ["End", "Place", "attention_at", "end", "extract", "layer_at", "output_of"]
 

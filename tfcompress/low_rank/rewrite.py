@@ -8,9 +8,10 @@ from typing import Any
 import keras
 from keras.layers import Layer
 
-from tfcompress.model.graph import Node, copy_layer, functional, is_graph, rebuild
+from tfcompress.model.graph import Node, functional, is_graph
 from tfcompress.model.keras_private import producer
 from tfcompress.model.layers import walk
+from tfcompress.model.rebuild import copy_layer, rebuild
 
 from . import factors
 

@@ -15,10 +15,11 @@ from keras.layers import Layer
 from tfcompress.model.checks import check_finite
 from tfcompress.model.filters import Filters, select_layers
 from tfcompress.model.functionalize import with_graph
-from tfcompress.model.graph import Node, copy_layer, ends, functional, is_graph, nodes, rebuild
+from tfcompress.model.graph import Node, ends, functional, is_graph, nodes
 from tfcompress.model.kernels import kernels_of
 from tfcompress.model.layers import walk
 from tfcompress.model.quantized import is_quantized
+from tfcompress.model.rebuild import copy_layer, rebuild
 
 from .fake_quant import FakeQuant
 from .ops.linear import is_linear

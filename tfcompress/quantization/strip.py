@@ -7,8 +7,9 @@ from typing import Any
 import keras
 from keras.layers import Layer
 
-from tfcompress.model.graph import Node, copy_layer, functional, is_graph, rebuild
+from tfcompress.model.graph import Node, functional, is_graph
 from tfcompress.model.quantized import is_quantized
+from tfcompress.model.rebuild import copy_layer, rebuild
 
 from .fake_quant import FakeQuant
 from .steps import is_step_input, step_inputs

@@ -12,10 +12,10 @@ from keras import ops
 from keras.layers import Layer
 
 from tfcompress.converters.export.scope import is_exporting
-from tfcompress.model.graph import copy_layer, from_config, symbolic_call
 from tfcompress.model.keras_private import mask_of, set_call_signature
 from tfcompress.model.kernels import Kernel, kernels_of
 from tfcompress.model.quantized import LayerQuantizer
+from tfcompress.model.rebuild import copy_layer, from_config, symbolic_call
 
 from .composites.table import composite_of
 from .executor import Executor, limit_key
@@ -175,7 +175,7 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
         q = self.executor(bool(training), input_steps)
         if only_step is not None:
             return self._output_step(q, only_step)
-        if input_steps and "mask" in self._call_signature.parameters:
+        if input_steps and "mask" in inspect.signature(self.layer.call).parameters:
             mask = _mask_of_only(args, kwargs)
             kwargs |= {} if mask is None else {"mask": mask}
         if self.in_float:

@@ -1,0 +1,34 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from tests.model.test_graph import model_with_a_shared_layer
+from tfcompress.model.rebuild import copy_layer, rebuild
+
+
+def test_rebuild_with_copies_computes_the_same_and_shares_no_weight():
+    model = model_with_a_shared_layer()
+    copies = {}
+
+    def call(node, args, kwargs):
+        if node.call.is_input:
+            return args[0]
+        if node.operation not in copies:
+            copies[node.operation] = copy_layer(node.operation, args, kwargs)
+        return copies[node.operation](*args, **kwargs)
+
+    new = rebuild(model, call, "copy")
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    np.testing.assert_array_equal(new(x), model(x))
+    assert new.name == "copy"
+    assert not {id(v) for v in new.variables} & {id(v) for v in model.variables}
+
+
+def test_copy_layer_leaves_no_record_of_the_call_that_builds_the_copy():
+    layer = layers.Dense(2, name="head")
+    x = keras.Input((4,))
+    keras.Model(x, layer(x))
+    copy = copy_layer(layer, (x,), {})
+    with pytest.raises(AttributeError, match="never been called"):
+        _ = copy.output
