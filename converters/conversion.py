@@ -102,6 +102,7 @@ def convert(
     Raises:
         TypeError: `model` is no Keras 3 model, or `precision` is no `Precision`.
         ValueError: The path, the batch size or the calibration samples cannot be used.
+        PermissionError: The folder of `path` may not be written in.
         ConversionError: The model cannot be converted; the message names the op and its layer.
     """
     return convert_all(
@@ -153,6 +154,7 @@ def convert_all(
     Raises:
         TypeError: `model` is no Keras 3 model, or a precision is no `Precision`.
         ValueError: A path, the batch size or the calibration samples cannot be used.
+        PermissionError: The folder of a path may not be written in.
         ConversionError: The model cannot be converted; the message names the op and its layer.
     """
     config = check_sparse(sparse)

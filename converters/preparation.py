@@ -12,6 +12,7 @@ import keras
 from tfcompress.converters.export.float32 import as_float32
 from tfcompress.converters.precisions.base import Precision
 from tfcompress.converters.precisions.registry import check_precision
+from tfcompress.edge.system.files import check_folder
 from tfcompress.model.checks import check_built, check_finite
 from tfcompress.model.errors import ModelError
 from tfcompress.model.samples import Array, load_samples
@@ -53,6 +54,7 @@ def check_files(
     Raises:
         TypeError: A precision is no `Precision`.
         ValueError: A path cannot be written, two are the same, or there is none.
+        PermissionError: A folder may not be written in.
         ConversionError: `sparse` is given, and a precision has no sparse form.
     """
     precisions = {_check_path(path): check_precision(p) for path, p in files.items()}
@@ -102,8 +104,7 @@ def _check_path(path: PathLike) -> Path:
         raise ValueError(f"The path must end in '.tflite'. Received: path='{file}'")
     if file.is_dir():
         raise ValueError(f"The path is a folder. Received: path='{file}'")
-    if not file.parent.is_dir():
-        raise ValueError(f"There is no folder '{file.parent}' to write '{file.name}' in: create it")
+    check_folder(file)
     return file
 
 

@@ -12,8 +12,8 @@ from tfcompress.converters.file.model import Inspection
 from tfcompress.converters.file.read import inspect
 from tfcompress.converters.passes.base import Pass
 from tfcompress.converters.xnnpack.sparse_check import check_sparse_kernels
-from tfcompress.edge.system.files import write_whole
-from tfcompress.model.tables import as_text
+from tfcompress.edge.system.files import check_folder, write_whole
+from tfcompress.model.tables import as_text, new_table
 
 from .errors import ConversionError
 from .rewriting import run_pass
@@ -108,9 +108,11 @@ class Sparsified(os.PathLike[str]):
         return {**asdict(self), "path": str(self.path)}
 
     def __str__(self) -> str:
-        from rich.table import Table
-
-        table = Table("weight", "dtype", "shape", "zeros", "bytes", "after", "encoding")
+        table = new_table(
+            ["Weight", "Dtype", "Shape", "Zeros", "Bytes", "After", "Encoding"],
+            numbers=["Zeros", "Bytes", "After"],
+        )
+        table.columns[0].overflow = "ellipsis"
         table.columns[0].no_wrap = True
         table.columns[0].max_width = 40
         for w in self.weights:
@@ -176,13 +178,11 @@ def sparsify(
             file has.
         TypeError: `config` is no `Sparse`.
         ValueError: The folder of `out` does not exist.
+        PermissionError: The folder of `out` may not be written in.
     """
     config = check_sparse(config) or Sparse()
     target = Path(out).expanduser()
-    if not target.parent.is_dir():
-        raise ValueError(
-            f"There is no folder '{target.parent}' to write '{target.name}' in: create it"
-        )
+    check_folder(target)
     found = inspect(path, timeout)
     small, content = sparsified(found, target, config, timeout, found.path.name)
     write_whole({target: content})

@@ -18,7 +18,7 @@ from tfcompress.edge import Runner
 from tfcompress.model.checks import check_built
 from tfcompress.model.samples import Array, load_samples, whole_batches
 from tfcompress.model.signature import Signature, signature
-from tfcompress.model.tables import as_text
+from tfcompress.model.tables import as_text, new_table
 
 from .errors import VerificationError
 from .output_error import OutputError, compare
@@ -121,12 +121,12 @@ class Verification:
         }
 
     def __str__(self) -> str:
-        from rich.table import Table
-
-        table = Table(
-            "output", "max error", "mean error", "max LSB", "SNR dB", "cosine", "top-1",
+        figures = ["Max error", "Mean error", "Max LSB", "SNR dB", "Cosine", "Top-1"]
+        table = new_table(
+            ["Output", *figures],
+            numbers=figures,
             title=f"{self.path.name} on {self.delegate} against Keras, {self.samples} sample(s)",
-        )  # fmt: skip
+        )
         for o in self.outputs:
             table.add_row(
                 o.name,

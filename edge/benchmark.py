@@ -20,14 +20,14 @@ from .targets.base import Session, Target, check_target
 from .targets.local import LOCAL
 from .timings import speedups, statistics
 
-Pathlike = str | os.PathLike[str]
+PathLike = str | os.PathLike[str]
 Progress = Callable[[int, int], None]
 
 
 # A str is itself an iterable of str; the first overload takes it.
 @overload
 def benchmark(  # type: ignore[overload-overlap]
-    paths: Pathlike,
+    paths: PathLike,
     delegate: str = ...,
     threads: int | None = ...,
     *,
@@ -46,7 +46,7 @@ def benchmark(  # type: ignore[overload-overlap]
 
 @overload
 def benchmark(
-    paths: Iterable[Pathlike],
+    paths: Iterable[PathLike],
     delegate: str = ...,
     threads: int | None = ...,
     *,
@@ -64,7 +64,7 @@ def benchmark(
 
 
 def benchmark(
-    paths: Pathlike | Iterable[Pathlike],
+    paths: PathLike | Iterable[PathLike],
     delegate: str = "xnnpack",
     threads: int | None = None,
     *,
@@ -126,7 +126,7 @@ def benchmark(
         TypeError: `target` is no target.
     """
     single = isinstance(paths, str | os.PathLike)
-    given: list[Pathlike] = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    given: list[PathLike] = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     files = [os.fspath(path) for path in given]
     labels = _labels(files, names)
     _validate(files, delegate, threads, min_runs, min_seconds, warmup, rounds, timeout)

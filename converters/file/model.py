@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tfcompress.model.tables import as_text
+from tfcompress.model.tables import as_text, new_table
 
 
 @dataclass(frozen=True)
@@ -204,9 +204,11 @@ class Inspection:
         return as_text(*head, *self._tables(), width=120)
 
     def _tables(self) -> list[Any]:
-        from rich.table import Table
-
-        border = Table("", "name", "dtype", "shape", "scale", "zero point", title="Signatures")
+        border = new_table(
+            ["", "Name", "Dtype", "Shape", "Scale", "Zero point"],
+            numbers=["Scale", "Zero point"],
+            title="Signatures",
+        )
         for signature in self.signatures:
             for side, names in (("in", signature.inputs), ("out", signature.outputs)):
                 for name, place in names.items():
@@ -214,10 +216,14 @@ class Inspection:
                     border.add_row(
                         side, name, tensor.dtype, _shape(tensor.shape), *_quantization(tensor)
                     )
-        ops = Table("op", "count", title="Ops")
+        ops = new_table(["Op", "Count"], numbers=["Count"], title="Ops")
         for op, count in self.ops.items():
             ops.add_row(op, str(count))
-        stored = Table("constant", "dtype", "shape", "scales", "zeros", "bytes", title="Constants")
+        stored = new_table(
+            ["Constant", "Dtype", "Shape", "Scales", "Zeros", "Bytes"],
+            numbers=["Scales", "Zeros", "Bytes"],
+            title="Constants",
+        )
         stored.columns[0].overflow = "ellipsis"
         stored.columns[0].no_wrap = True
         stored.columns[0].max_width = 60

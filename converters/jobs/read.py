@@ -52,7 +52,7 @@ def load_error(path: Path) -> str | None:
     try:
         Interpreter(model_path=str(path)).allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        return str(error)
+        return str(error).strip()
     return None
 
 

@@ -18,9 +18,10 @@ class ChildError(RuntimeError):
         log: What its process wrote to the console; empty after a timeout.
     """
 
-    def __init__(self, reason: str, log: str) -> None:
+    def __init__(self, reason: str, log: str = "", said: str = "") -> None:
         lines = [line for line in log.splitlines() if line.strip()]
-        super().__init__(f"{reason}: {lines[-1].strip()}" if lines else reason)
+        last = said or (lines[-1].strip() if lines else "")
+        super().__init__(f"{reason}: {last}" if last else reason)
         self.reason = reason
         self.log = log
 
@@ -45,8 +46,10 @@ def run(job: str, request: dict[str, Any], folder: Path, timeout: float | None) 
             return child.request(job, timeout, **request)
         except ChildFailure as failure:
             if failure.status == "timeout":
-                raise ChildError(f"took longer than {timeout:g} s", "") from None
-            raise ChildError(failure.ending or "failed", child.log()) from None
+                raise ChildError(f"took longer than {timeout:g} s") from None
+            if failure.status == "crashed":
+                raise ChildError(failure.ending, child.log()) from None
+            raise ChildError("failed", child.log(), failure.reason) from None
 
 
 def _start(folder: Path) -> Peer:

@@ -24,10 +24,10 @@ def register_precision(precision: P) -> P:
     >>> @dataclass(frozen=True)
     ... class Another(converters.Precision):
     ...     name: ClassVar[str] = "int8"
-    >>> converters.register_precision(Another)
+    >>> converters.register_precision(Another)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    ValueError: The precision name 'int8' is taken by Int8. Give Another another name.
+    ValueError: The precision name 'int8' is taken by Int8 in ...
 
     Args:
         precision: A frozen dataclass that subclasses `Precision` and has a `name`.
@@ -45,13 +45,17 @@ def register_precision(precision: P) -> P:
         raise TypeError(f"{precision.__name__} has no name: add `name: ClassVar[str] = ...`")
     taken = _PRECISIONS.get(precision.name)
     # A module that is imported again defines its class again.
-    if taken is not None and taken.__qualname__ != precision.__qualname__:
+    if taken is not None and _place(taken) != _place(precision):
         raise ValueError(
-            f"The precision name '{precision.name}' is taken by {taken.__name__}. "
-            f"Give {precision.__name__} another name."
+            f"The precision name '{precision.name}' is taken by {taken.__name__} in "
+            f"{taken.__module__}. Give {precision.__name__} another name."
         )
     _PRECISIONS[precision.name] = precision
     return precision
+
+
+def _place(precision: type[Precision]) -> tuple[str, str]:
+    return precision.__module__, precision.__qualname__
 
 
 def registered_precisions() -> dict[str, type[Precision]]:

@@ -175,8 +175,10 @@ class Child:
         self._reader.start()
 
     def _read(self) -> None:
-        for line in self.peer.answers:
-            self._lines.put(line)
+        # A stream that breaks has ended.
+        with contextlib.suppress(OSError, ValueError):
+            for line in self.peer.answers:
+                self._lines.put(line)
         self._lines.put(None)
 
     def request(self, command: str, timeout: float | None, /, **arguments: Any) -> dict[str, Any]:
@@ -211,15 +213,14 @@ class Child:
         try:
             answer = json.loads(line)
             if answer["ok"]:
-                result: dict[str, Any] = answer["result"]
-                return result
+                return dict(answer["result"])  # raises if it is no JSON object
             status, kind, message = answer["status"], answer["kind"], answer["message"]
         except (ValueError, TypeError, KeyError):
             self.peer.kill()
             said = line[:200].decode("utf-8", "replace")
             raise ChildFailure("error", f"the process answered {said!r}") from None
-        prefix = "" if status == "refused" else f"{kind}: "
-        raise ChildFailure(status, prefix + message, kind)
+        reason = message if status == "refused" else f"{kind}: {message}"
+        raise ChildFailure(status, reason, kind)
 
     def _crash(self, command: str) -> ChildFailure:
         code = self.peer.wait(5.0)
@@ -238,8 +239,20 @@ class Child:
         """End the peer, by force if it does not end by itself within two seconds."""
         with contextlib.suppress(OSError):
             self.peer.requests.close()
-        if self.peer.wait(2.0) is None:
-            self.peer.kill()
+        code = None
+        try:
+            code = self.peer.wait(2.0)
+        finally:
+            if code is None:
+                self.peer.kill()
+        self._reader.join(2.0)
+        if self._reader.is_alive():
+            # A process that the peer started holds the stream open, and may do so for hours.
+            threading.Thread(target=self._release, daemon=True).start()
+        else:
+            self._release()
+
+    def _release(self) -> None:
         self._reader.join()
         self.peer.close()
 

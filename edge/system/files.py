@@ -1,8 +1,26 @@
 """Write files whole or not at all."""
 
+import errno
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from uuid import uuid4
+
+
+def check_folder(path: Path) -> None:
+    """Check that a file can be put into its folder, before the work that makes the file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: There is no such folder.
+        PermissionError: The folder may not be written in.
+    """
+    if not path.parent.is_dir():
+        raise ValueError(f"There is no folder '{path.parent}' to write '{path.name}' in: create it")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
 
 
 def write_whole(files: Mapping[Path, bytes]) -> None:
@@ -22,12 +40,16 @@ def write_whole(files: Mapping[Path, bytes]) -> None:
         files: Content by path.
 
     Raises:
-        OSError: A file cannot be written. No file has changed then, unless a rename failed.
+        OSError: A file cannot be written; the error names it. No file has changed then, unless a
+            rename failed.
     """
     drafts = {path: path.resolve().with_name(f".{uuid4().hex}.tmp") for path in files}
     try:
         for path, content in files.items():
-            drafts[path].write_bytes(content)
+            try:
+                drafts[path].write_bytes(content)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         for path, draft in drafts.items():
             # Resolved, so that a link stays a link, and the file that it leads to is replaced.
             draft.replace(path.resolve())

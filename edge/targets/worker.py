@@ -5,11 +5,8 @@ Reads requests from stdin and writes answers to stdout, in the protocol of `syst
 """
 
 import dataclasses
-import json
-import os
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +17,7 @@ from ..runner import Runner
 from ..system import tflite
 from ..system.machine import machine, memory, reset_peak_memory
 from ..system.runtime import runtime
+from ..system.serve import serve
 from ..tensors import Array, TensorInfo
 
 # Errors that the file, the delegate, the inputs or the installation are to blame for.
@@ -31,25 +29,13 @@ REFUSALS = (
 
 def main() -> None:
     """Answer requests until stdin ends."""
-    # The runtime logs to file descriptors 1 and 2, so the answers get a descriptor of their own.
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
-        os.dup2(2, 1)
-        commands = Commands()
-        for line in sys.stdin:
-            request = json.loads(line)
-            answer: dict[str, Any]
-            try:
-                command: Callable[..., dict[str, Any]] = getattr(commands, request["command"])
-                answer = {"ok": True, "result": command(**request["arguments"])}
-            except Exception as error:
-                answer = {
-                    "ok": False,
-                    "status": "refused" if isinstance(error, REFUSALS) else "error",
-                    "kind": type(error).__name__,
-                    "message": str(error),
-                }
-            answers.write(json.dumps(answer) + "\n")
-            answers.flush()
+    commands = Commands()
+
+    def answer(command: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        result: dict[str, Any] = getattr(commands, command)(**arguments)
+        return result
+
+    serve(answer, REFUSALS)
 
 
 class Commands:

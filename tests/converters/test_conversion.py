@@ -37,7 +37,7 @@ def kernels(model):
     }
 
 
-def test_files_are_what_was_asked_for(files):
+def test_convert_writes_the_precision_that_is_asked_for(files):
     for name, file in files.items():
         assert file.path.is_file()
         assert (file.bytes, file.gzip_bytes) == sizes(file)
@@ -50,7 +50,7 @@ def test_files_are_what_was_asked_for(files):
 
 
 @pytest.mark.parametrize("layer", ["conv", "scores"])
-def test_float32_and_float16_weights_are_exact(files, model, layer):
+def test_convert_keeps_float32_and_float16_weights_exact(files, model, layer):
     expected = kernels(model)[layer]
     np.testing.assert_array_equal(stored(files["float32"], layer)[0], expected)
     half = stored(files["float16"], layer)[0]
@@ -60,7 +60,7 @@ def test_float32_and_float16_weights_are_exact(files, model, layer):
 
 @pytest.mark.parametrize("layer", ["conv", "scores"])
 @pytest.mark.parametrize("file", ["int8", "dynamic"])
-def test_int8_weights_are_symmetric_per_channel(files, model, layer, file):
+def test_convert_makes_int8_weights_symmetric_per_channel(files, model, layer, file):
     expected = kernels(model)[layer]
     axes = tuple(range(1, expected.ndim))
     values, tensor = stored(files[file], layer)
@@ -76,7 +76,7 @@ def test_int8_weights_are_symmetric_per_channel(files, model, layer, file):
     assert values.min() >= -127
 
 
-def test_io_types(files, images):
+def test_convert_int8_io_decides_the_types_of_inputs_and_outputs(files, images):
     types = {name: edge.Runner(file).inputs[0].dtype for name, file in files.items()}
     assert types == {
         "float32": "float32",
@@ -91,13 +91,13 @@ def test_io_types(files, images):
     np.testing.assert_array_equal(outside, inside)
 
 
-def test_names_and_free_batch(files):
+def test_convert_keeps_names_and_a_free_batch(files):
     runner = edge.Runner(files["float32"])
     assert [(i.name, i.shape) for i in runner.inputs] == [("image", (None, 12, 12, 3))]
     assert [(o.name, o.shape) for o in runner.outputs] == [("scores", (None, 30))]
 
 
-def test_prints_nothing_and_leaves_the_model_alone(tmp_path, capfd):
+def test_convert_prints_nothing_and_leaves_the_model_alone(tmp_path, capfd):
     model = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
     before = [w.copy() for w in model.get_weights()]
     policy = keras.config.dtype_policy()
@@ -131,7 +131,7 @@ class Nested:
         }
 
 
-def test_several_inputs_and_outputs_shared_nested_and_free_shapes(tmp_path):
+def test_convert_takes_several_inputs_and_outputs_and_shared_and_nested_layers(tmp_path):
     case = Nested()
     file = converters.convert(case.model, tmp_path / "many.tflite")
     found = converters.verify(case.model, file, case.samples)
@@ -140,7 +140,7 @@ def test_several_inputs_and_outputs_shared_nested_and_free_shapes(tmp_path):
     assert [o.name for o in found.outputs] == ["z_first", "a_second"]
 
 
-def test_mixed_precision_is_rebuilt_in_float32(tmp_path):
+def test_convert_rebuilds_mixed_precision_in_float32(tmp_path):
     dtype = keras.DTypePolicy("mixed_float16")
     inner = keras.Sequential(
         [keras.Input((6,)), layers.Dense(5, dtype=dtype), layers.BatchNormalization(dtype=dtype)],
@@ -219,20 +219,20 @@ BATCH = np.ones((2, 3), "float32")
         (lambda: subclassed(Two(), BATCH, BATCH), ConversionError, r"\['left', 'right'\].*Wrap"),
     ],
 )
-def test_refuses_models(make, kind, message, tmp_path):
+def test_convert_rejects_models_that_it_cannot_convert(make, kind, message, tmp_path):
     model = make()
     with pytest.raises(kind, match=f"(?s){message}"):
         converters.convert(model, tmp_path / "m.tflite")
     assert not names(tmp_path)
 
 
-def test_names_keras_2_models(tmp_path):
+def test_convert_rejects_keras_2_models_by_name(tmp_path):
     cls = type("Sequential", (), {"__module__": "tf_keras.src.engine.sequential"})
     with pytest.raises(TypeError, match="Keras 2 model"):
         converters.convert(cls(), tmp_path / "m.tflite")
 
 
-def test_refuses_arguments_before_anything_is_written(model, images, tmp_path):
+def test_convert_rejects_arguments_before_anything_is_written(model, images, tmp_path):
     def fails(kind, message, path="m.tflite", precision=None, **arguments):
         with pytest.raises(kind, match=message):
             converters.convert(
@@ -263,7 +263,7 @@ class Inverse(layers.Layer):
         return tf.linalg.inv(x)
 
 
-def test_an_op_without_builtin_is_named_with_its_layer_and_the_old_file_stays(tmp_path):
+def test_convert_names_an_op_without_builtin_and_keeps_the_old_file(tmp_path):
     block = keras.Sequential([keras.Input((3, 3)), Inverse(name="inverter")], name="block")
     start = keras.Input((3, 3))
     model = keras.Model(start, layers.Dense(2)(block(start)), name="bad")
@@ -282,13 +282,13 @@ def recurrent():
     return keras.Model(start, layers.Dense(3, name="y")(x), name="talker")
 
 
-def test_a_loop_with_a_free_batch_says_what_to_do(tmp_path):
+def test_convert_of_a_loop_with_a_free_batch_says_what_to_do(tmp_path):
     with pytest.raises(ConversionError, match=r"'memory' needs to know the batch.*batch_size=1"):
         converters.convert(recurrent(), tmp_path / "m.tflite")
 
 
 @pytest.mark.slow
-def test_a_crash_of_the_converter_is_an_error_and_its_advice_works(tmp_path):
+def test_convert_turns_a_crash_into_an_error_whose_advice_works(tmp_path):
     model = recurrent()
     x = np.random.default_rng(0).random((16, 6, 4), "float32")
     file, precision = tmp_path / "m.tflite", converters.Int8(calibration=x)
@@ -301,7 +301,7 @@ def test_a_crash_of_the_converter_is_an_error_and_its_advice_works(tmp_path):
     converters.verify(model, file, x).raise_if_above(snr_below=25)
 
 
-def test_a_model_is_traced_once(tmp_path):
+def test_convert_all_traces_a_model_once(tmp_path):
     """Again, it would take as long, and the child would read a graph that nothing uses."""
     calls = []
 
@@ -316,13 +316,13 @@ def test_a_model_is_traced_once(tmp_path):
     assert calls == [(5, 3)]
 
 
-def test_timeout(model, tmp_path):
+def test_convert_stops_after_the_timeout(model, tmp_path):
     with pytest.raises(ConversionError, match=r"longer than 0.01 s.*'small'.*larger timeout"):
         converters.convert(model, tmp_path / "m.tflite", timeout=0.01)
     assert not names(tmp_path)
 
 
-def test_int8_lists_what_stayed_float_and_strict_refuses_it(tmp_path):
+def test_convert_lists_float_ops_and_strict_refuses_them(tmp_path):
     start = keras.Input((4, 4, 4, 1), name="volume")
     x = layers.Conv3D(2, 2, name="stays_float")(start)
     model = keras.Model(start, layers.Dense(2)(layers.Flatten()(x)))
@@ -336,7 +336,7 @@ def test_int8_lists_what_stayed_float_and_strict_refuses_it(tmp_path):
     assert names(tmp_path) == ["m.tflite"]
 
 
-def test_fixed_batch(model, images, tmp_path):
+def test_convert_fixes_the_batch(model, images, tmp_path):
     """16 does not divide 40: the last calibration batch is filled up."""
     precision = converters.Int8(calibration=images)
     file = converters.convert(model, tmp_path / "m.tflite", precision, batch_size=16)
@@ -355,9 +355,7 @@ def test_fixed_batch(model, images, tmp_path):
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
-def test_a_model_with_ranges_of_its_own_becomes_int8_and_takes_no_samples(
-    precision, message, tmp_path
-):
+def test_convert_takes_no_samples_for_a_model_with_ranges_of_its_own(precision, message, tmp_path):
     model = keras.Sequential([keras.Input((4,)), tfcompress.FakeQuant(fixed=(-1.0, 1.0))])
     with pytest.raises(ConversionError, match=message):
         converters.convert(model, tmp_path / "no.tflite", precision)

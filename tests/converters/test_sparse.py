@@ -63,20 +63,20 @@ def sparse(dense):
 
 @pytest.mark.parametrize("delegate", ["xnnpack", "reference"])
 @pytest.mark.parametrize("name", ["float32", "float16", "int8"])
-def test_a_sparse_file_computes_the_same(dense, sparse, samples, name, delegate):
+def test_sparsify_keeps_the_outputs(dense, sparse, samples, name, delegate):
     expected = Runner(dense[name], delegate)(samples)
     np.testing.assert_array_equal(Runner(sparse[name], delegate)(samples), expected)
 
 
 @pytest.mark.parametrize(("name", "share"), [("float32", 1 / 6), ("float16", 1 / 4), ("int8", 0.4)])
-def test_a_sparse_file_is_smaller(dense, sparse, name, share):
+def test_sparsify_makes_a_file_smaller(dense, sparse, name, share):
     found = sparse[name]
     assert found.bytes == found.path.stat().st_size < share * found.bytes_before
     assert found.bytes_before == dense[name].stat().st_size
     assert found.gzip_bytes < found.gzip_bytes_before
 
 
-def test_the_report_says_what_became_of_each_weight(sparse):
+def test_sparsify_reports_how_each_weight_is_stored(sparse):
     kernels = {w.name.split("/")[1]: w for w in sparse["float32"].weights}
     assert "blocks of 4" in kernels["scores_1"].encoding
     assert "blocks" not in kernels["conv_1"].encoding
@@ -88,7 +88,7 @@ def test_the_report_says_what_became_of_each_weight(sparse):
     assert "gzip" in text
 
 
-def test_int8_weights_are_the_smallest_and_close(dense, sparse, samples):
+def test_sparsify_with_int8_weights_is_smallest_and_close(dense, sparse, samples):
     out = dense["float32"].with_name("int8_weights.tflite")
     small = sparsify(dense["float32"], out, Sparse(int8_weights=True, names=False))
     assert small.bytes < sparse["float32"].bytes / 2
@@ -100,20 +100,20 @@ def test_int8_weights_are_the_smallest_and_close(dense, sparse, samples):
     assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
 
 
-def test_dynamic_range_is_refused(dense):
+def test_sparsify_rejects_a_dynamic_range_file(dense):
     out = dense["dynamic"].with_name("never.tflite")
     with pytest.raises(converters.ConversionError, match="dynamic-range file"):
         sparsify(dense["dynamic"], out)
     assert not out.exists()
 
 
-def test_a_sparse_file_is_left_as_it_is(sparse, tmp_path):
+def test_sparsify_leaves_a_sparse_file_as_it_is(sparse, tmp_path):
     again = sparsify(sparse["int8"], tmp_path / "again.tflite")
     assert again.path.read_bytes() == sparse["int8"].path.read_bytes()
     assert {w.reason for w in again.weights} == {"it is sparse already"}
 
 
-def test_in_place(dense, sparse, tmp_path):
+def test_sparsify_may_overwrite_its_file(dense, sparse, tmp_path):
     shutil.copy(dense["int8"], tmp_path / "file.tflite")
     sparsify(tmp_path / "file.tflite", tmp_path / "file.tflite")
     assert (tmp_path / "file.tflite").read_bytes() == sparse["int8"].path.read_bytes()
@@ -139,7 +139,7 @@ def test_convert_refuses_sparse_dynamic_range(pruned, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_unsafe_graphs_stay_dense(tmp_path):
+def test_sparsify_keeps_unsafe_graphs_dense(tmp_path):
     image = keras.Input((32, 32, 3), batch_size=1)
     x = layers.ZeroPadding2D(1)(image)
     x = layers.Conv2D(16, 3, strides=2, activation="relu")(x)
@@ -160,7 +160,7 @@ def test_unsafe_graphs_stay_dense(tmp_path):
     assert small.bytes < file.bytes / 3
 
 
-def test_wrong_arguments(dense, tmp_path):
+def test_sparsify_rejects_wrong_arguments(dense, tmp_path):
     with pytest.raises(TypeError, match="int8_weights must be True or False"):
         Sparse(int8_weights=1)
     with pytest.raises(ValueError, match="skip_zeros takes float32"):

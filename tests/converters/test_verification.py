@@ -13,7 +13,7 @@ def found(model, files, images):
     return {name: converters.verify(model, file, images) for name, file in files.items()}
 
 
-def test_figures_equal_numpys(found, files, model, images):
+def test_verify_figures_equal_numpy(found, files, model, images):
     expected = np.asarray(model(images, training=False), np.float64)
     runner = edge.Runner(files["int8_io"])
     (image,), (info,) = runner.inputs, runner.outputs
@@ -35,7 +35,7 @@ def test_figures_equal_numpys(found, files, model, images):
     assert scores.top1 == np.mean(expected.argmax(1) == actual.argmax(1))
 
 
-def test_each_precision_is_as_close_as_it_should_be(found):
+def test_verify_finds_each_precision_within_its_bound(found):
     # float32: sums of 27 and 40 products in another order, each good to 6e-8 of values near 1.
     found["float32"].raise_if_above(max_error=2e-6)
     # float16: weights rounded by 2^-12 relative on average, so about 72 dB; 60 leaves room.
@@ -48,7 +48,7 @@ def test_each_precision_is_as_close_as_it_should_be(found):
     assert found["float32"]["scores"].max_lsb is None
 
 
-def test_raise_if_above(found):
+def test_raise_if_above_raises_beyond_a_bound(found):
     result = found["int8"]
     assert result.raise_if_above(lsb=100, top1_below=0) is result
     with pytest.raises(
@@ -71,7 +71,7 @@ def test_raise_if_above(found):
         found["float32"].raise_if_above(lsb=1)
 
 
-def test_to_dict_and_str(found):
+def test_verification_becomes_json_and_text(found):
     result = found["int8"]
     (output,) = json.loads(json.dumps(result.to_dict()))["outputs"]
     assert output["max_error"] == result["scores"].max_error
@@ -80,7 +80,7 @@ def test_to_dict_and_str(found):
         result["nothing"]
 
 
-def test_refuses_what_does_not_belong_together(files, model, images, tmp_path):
+def test_verify_rejects_samples_and_files_of_another_model(files, model, images, tmp_path):
     with pytest.raises(ValueError, match="batch axis"):
         converters.verify(model, files["int8"], images[0])
     other = keras.Sequential([keras.Input((4,), name="other"), keras.layers.Dense(2)])

@@ -31,7 +31,7 @@ class Recorded:
             yield session
 
 
-def test_what_one_measurement_says(files):
+def test_benchmark_fills_every_field_of_a_result(files):
     result = edge.benchmark(files["int8_fixed"], threads=2, **QUICK)
     assert (result.status, result.reason, result.runs) == ("ok", "", 12)
     assert (result.name, result.threads, result.delegate) == ("int8_fixed", 2, "xnnpack")
@@ -51,7 +51,7 @@ def test_what_one_measurement_says(files):
     assert edge.BenchmarkResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result
 
 
-def test_files_take_turns(files, monkeypatch):
+def test_benchmark_lets_files_take_turns(files, monkeypatch):
     turns = []
     target = Recorded()
     request = edge.Child.request
@@ -76,12 +76,12 @@ def test_files_take_turns(files, monkeypatch):
     assert results[1].speedup_p10 <= results[1].speedup <= results[1].speedup_p90
 
 
-def test_at_least_so_many_runs_and_so_long():
+def test_benchmark_measures_at_least_min_runs_and_min_seconds():
     assert edge.benchmark(PROBE, min_runs=7, min_seconds=0.0, rounds=3).runs == 9
     assert edge.benchmark(PROBE, min_runs=1, min_seconds=0.05, rounds=2).runs > 2
 
 
-def test_a_crash_is_a_result(files):
+def test_benchmark_reports_a_crash_as_a_result(files):
     target = Recorded()
 
     def crash(done, total):
@@ -98,7 +98,7 @@ def test_a_crash_is_a_result(files):
     assert first.ok and third.ok and third.speedup > 0
 
 
-def test_without_the_first_file_there_are_no_ratios(files):
+def test_benchmark_gives_no_speedup_if_the_first_file_failed(files):
     target = Recorded()
 
     def crash(done, total):
@@ -111,7 +111,7 @@ def test_without_the_first_file_there_are_no_ratios(files):
 
 
 @pytest.mark.slow
-def test_a_hang_is_a_result(files):
+def test_benchmark_reports_a_hang_as_a_result(files):
     target = Recorded()
 
     def hang(done, total):
@@ -126,7 +126,7 @@ def test_a_hang_is_a_result(files):
     assert second.ok
 
 
-def test_refusals_are_results(files, tmp_path, no_gpu):
+def test_benchmark_reports_refusals_as_results(files, tmp_path, no_gpu):
     broken = tmp_path / "broken.tflite"
     broken.write_bytes(PROBE.read_bytes()[:300])
     results = edge.benchmark([tmp_path / "none.tflite", broken, files["fixed"]], "gpu", **QUICK)
@@ -136,7 +136,7 @@ def test_refusals_are_results(files, tmp_path, no_gpu):
     assert "No adapters found" in results[2].reason
 
 
-def test_a_wrong_gpu_result_is_refused_and_a_software_gpus_speed_is_called_emulated(
+def test_benchmark_refuses_wrong_gpu_results_and_marks_a_software_gpu_as_emulated(
     files, software_gpu
 ):
     good, wrong = edge.benchmark([files["fixed"], files["onehot"]], "gpu", **QUICK)
@@ -145,7 +145,7 @@ def test_a_wrong_gpu_result_is_refused_and_a_software_gpus_speed_is_called_emula
     assert wrong.status == "refused" and "differs from XNNPACK" in wrong.reason
 
 
-def test_own_inputs(files):
+def test_benchmark_runs_the_inputs_that_are_given(files):
     image = np.zeros((3, 8, 8, 1), np.float32)
     result = edge.benchmark(files["float32"], inputs=image, **QUICK)
     assert result.input_shapes == {"image": [3, 8, 8, 1]}
@@ -161,7 +161,7 @@ def test_own_inputs(files):
     assert edge.benchmark(files["embedding"], **QUICK).ok
 
 
-def test_names(tmp_path):
+def test_benchmark_names_the_files(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
     paths = [tmp_path / folder / "model.tflite" for folder in ("a", "b")]
@@ -183,7 +183,7 @@ def test_names(tmp_path):
         ({"timeout": 0.1}, "timeout must be longer than a round"),
     ],
 )
-def test_wrong_arguments(options, message):
+def test_benchmark_rejects_wrong_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         edge.benchmark(PROBE, **options)
     with pytest.raises(ValueError, match="nothing to measure"):

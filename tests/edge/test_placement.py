@@ -14,7 +14,7 @@ def test_delegates_without_a_gpu_say_what_to_install(no_gpu):
         assert words in found["gpu"].reason
 
 
-def test_a_software_gpu_is_called_one(software_gpu):
+def test_delegates_marks_a_software_gpu(software_gpu):
     gpu = edge.delegates()["gpu"]
     assert gpu.available
     assert "SwiftShader" in gpu.reason and "its speed means nothing" in gpu.reason
@@ -37,7 +37,7 @@ def test_placement_on_the_cpu(files, name, delegate, expected):
     assert edge.placement(files[name], delegate) == expected
 
 
-def test_xnnpack_takes_no_16_bit_activations(files):
+def test_placement_shows_that_xnnpack_takes_no_16_bit_activations(files):
     placed = edge.placement(files["int16"])
     assert placed.partitions == placed.ops_delegated == 0
     assert placed.left_behind["CONV_2D"] == 1
@@ -56,12 +56,12 @@ def test_placement_on_the_gpu(files, software_gpu):
     assert "REVERSE_SEQUENCE and maybe more on the CPU" in str(part)
 
 
-def test_the_gpu_refuses_what_it_cannot_do(files, software_gpu):
+def test_placement_raises_model_refused_for_free_shapes_on_the_gpu(files, software_gpu):
     with pytest.raises(edge.ModelRefused, match=r"computes shapes .*batch_size=1"):
         edge.placement(files["shapes"], "gpu")
 
 
-def test_placement_errors(files, no_gpu, tmp_path):
+def test_placement_raises_the_error_that_says_why(files, no_gpu, tmp_path):
     with pytest.raises(edge.DelegateUnavailable, match="No adapters found"):
         edge.placement(files["fixed"], "gpu")
     half = tmp_path / "half.tflite"

@@ -28,7 +28,7 @@ def images():
 
 @pytest.mark.parametrize("delegate", ["xnnpack", "reference"])
 @pytest.mark.parametrize("name", ["float32", "fixed"])
-def test_float32_equals_numpy(files, weights, images, name, delegate):
+def test_runner_in_float32_equals_numpy(files, weights, images, name, delegate):
     runner = edge.Runner(files[name], delegate)
     # float32 sums of 153 terms of order 1: 1e-5 is a hundred times their rounding.
     np.testing.assert_allclose(runner(images), reference(weights, images), rtol=0, atol=1e-5)
@@ -50,13 +50,13 @@ def test_float32_equals_numpy(files, weights, images, name, delegate):
         ("int16", 0.05),
     ],
 )
-def test_other_precisions_are_near_numpy(files, weights, images, name, tolerance):
+def test_runner_in_other_precisions_is_near_numpy(files, weights, images, name, tolerance):
     outputs = edge.Runner(files[name])(images)
     assert outputs.dtype == np.float32
     np.testing.assert_allclose(outputs, reference(weights, images), rtol=0, atol=tolerance)
 
 
-def test_quantizing_at_the_border_equals_the_files_own_quantize_op(files, rng):
+def test_runner_quantizes_inputs_as_the_quantize_op_does(files, rng):
     """The same model with float inputs and outputs holds QUANTIZE and DEQUANTIZE ops."""
     many = rng.uniform(-6, 6, size=(500, 8, 8, 1)).astype(np.float32)
     at_border = edge.Runner(files["int8"])
@@ -65,7 +65,7 @@ def test_quantizing_at_the_border_equals_the_files_own_quantize_op(files, rng):
 
 
 @pytest.mark.parametrize("name", ["int8", "uint8", "int16"])
-def test_raw_passes_the_files_own_integers(files, images, name):
+def test_runner_raw_takes_and_returns_the_files_own_integers(files, images, name):
     runner = edge.Runner(files[name])
     info, out = runner.inputs[0], runner.outputs[0]
     raw = runner(quantize(images, info), raw=True)
@@ -74,7 +74,7 @@ def test_raw_passes_the_files_own_integers(files, images, name):
     np.testing.assert_allclose(runner(images), expected, rtol=1e-6)
 
 
-def test_inputs_by_name_by_position_and_as_one_array(files):
+def test_runner_takes_inputs_by_name_by_position_and_as_one_array(files):
     runner = edge.Runner(files["two"])
     assert [info.name for info in runner.inputs] == ["x_2", "x_10"]
     assert [info.name for info in runner.outputs] == ["y_2", "y_10"]
@@ -88,7 +88,7 @@ def test_inputs_by_name_by_position_and_as_one_array(files):
     np.testing.assert_array_equal(edge.Runner(PROBE)([[1.0, 2, 3, 4]]), [[2, 3, 4, 5]])
 
 
-def test_dynamic_batch_is_resized_and_can_be_run_in_pieces(files, images):
+def test_runner_resizes_a_dynamic_batch_or_runs_it_in_pieces(files, images):
     runner = edge.Runner(files["float32"])
     assert runner.inputs[0].shape == (None, 8, 8, 1)
     whole = runner(images)
@@ -100,7 +100,7 @@ def test_dynamic_batch_is_resized_and_can_be_run_in_pieces(files, images):
         runner(images, batch_size=0)
 
 
-def test_fixed_batch_runs_in_chunks(files, images):
+def test_runner_runs_a_fixed_batch_in_chunks(files, images):
     one = edge.Runner(files["fixed"])
     np.testing.assert_array_equal(one(images), np.concatenate([one(row[None]) for row in images]))
     two = edge.Runner(files["two"])
@@ -108,7 +108,7 @@ def test_fixed_batch_runs_in_chunks(files, images):
     np.testing.assert_array_equal(two.named([rows, 3 * rows])["y_10"], 2 * rows)
 
 
-def test_what_cannot_be_cut_into_chunks_is_refused(files):
+def test_runner_rejects_inputs_that_do_not_divide_into_chunks(files):
     rows = np.zeros((4, 3), np.float32)
     with pytest.raises(ValueError, match=r"'mean'.*has no batch dimension"):
         edge.Runner(files["reduced"])(rows)
@@ -140,24 +140,24 @@ def test_what_cannot_be_cut_into_chunks_is_refused(files):
         ("embedding", np.array([[0, 2**40]]), ValueError, "cannot hold 0 to 1099511627776"),
     ],
 )
-def test_wrong_inputs_are_named(files, name, inputs, error, message):
+def test_runner_names_the_input_that_is_wrong(files, name, inputs, error, message):
     with pytest.raises(error, match=message):
         edge.Runner(files[name])(inputs)
 
 
-def test_raw_takes_exact_types_only(files):
+def test_runner_raw_rejects_other_types(files):
     with pytest.raises(TypeError, match=r"must be int8. Received: float32"):
         edge.Runner(files["int8"])(np.zeros((1, 8, 8, 1), np.float32), raw=True)
 
 
-def test_harmless_types_are_converted(files, images):
+def test_runner_converts_float64_and_python_integers(files, images):
     runner = edge.Runner(files["float32"])
     np.testing.assert_array_equal(runner(images.astype(np.float64)), runner(images))
     ids = edge.Runner(files["embedding"])
     np.testing.assert_array_equal(ids([[1, 5]]), ids(np.array([[1, 5]], np.int32)))
 
 
-def test_signatures(files):
+def test_runner_runs_the_signature_that_is_named(files):
     x = np.ones((2, 3), np.float32)
     np.testing.assert_array_equal(edge.Runner(files["signatures"], signature="add")(x), x + 1)
     times = edge.Runner(files["signatures"], signature="times")
@@ -167,7 +167,7 @@ def test_signatures(files):
         edge.Runner(files["signatures"], signature="nope")
 
 
-def test_wrong_arguments():
+def test_runner_rejects_wrong_arguments():
     with pytest.raises(ValueError, match=r"delegate must be one of.*'cuda'"):
         edge.Runner(PROBE, "cuda")
     with pytest.raises(ValueError, match="threads must be"):
@@ -195,13 +195,13 @@ def _broken(folder):
     }
 
 
-def test_what_is_no_model_is_named(tmp_path):
+def test_runner_names_a_file_that_is_no_model(tmp_path):
     for name, message in _broken(tmp_path).items():
         with pytest.raises(edge.ModelFileError, match=f"{name}.tflite.*{message}"):
             edge.Runner(tmp_path / f"{name}.tflite")
 
 
-def test_the_runtime_says_nothing(files, capfd, tmp_path):
+def test_runner_prints_nothing(files, capfd, tmp_path):
     runner = edge.Runner(files["float32"])
     runner(np.zeros((1, 8, 8, 1), np.float32))
     _broken(tmp_path)
@@ -210,7 +210,7 @@ def test_the_runtime_says_nothing(files, capfd, tmp_path):
     assert capfd.readouterr() == ("", "")
 
 
-def test_gpu_runs_equal_the_cpu_and_wrong_ones_are_refused(files, software_gpu):
+def test_runner_on_the_gpu_equals_the_cpu_and_refuses_wrong_outputs(files, software_gpu):
     """In a process of its own: the driver is found through the environment, as Python starts."""
     script = """
 import sys
@@ -257,7 +257,7 @@ print("let through", runner(np.ones((1, 8, 8, 4), "float32")).shape)
     assert lines[7] == "let through (1, 8, 8, 4)"
 
 
-def test_outputs_are_compared_once_for_each_shape_if_the_delegate_asks_for_it(monkeypatch):
+def test_runner_compares_outputs_once_for_each_shape_if_the_delegate_asks(monkeypatch):
     compared = []
 
     def compare(engine, arrays, tolerance):

@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from rich import box
 from rich.console import Group
 from rich.table import Table
 
@@ -16,7 +15,7 @@ from tfcompress.cost.budgets import Budget
 from tfcompress.cost.macs import count_macs
 from tfcompress.model.filters import Filters
 from tfcompress.model.layers import walk
-from tfcompress.model.tables import as_text
+from tfcompress.model.tables import as_text, new_table
 
 from . import factors, search
 from .candidates import Candidate, Counts, candidates, factorable
@@ -111,10 +110,12 @@ class LowRankPlan:
     def tables(self) -> list[Table]:
         """Return a table of the layers to replace, and one of those that are left alone."""
         total = f"{self.model}: {_arrow(self.parameters, self.parameters_after)} parameters, "
-        replaced = _table(f"{total}{_arrow(self.macs, self.macs_after)} MACs ({self.rule})")
-        for name in ("Layer", "Type", "Kernel", "Rank", "Energy", "Parameters", "MACs"):
-            right = name in ("Energy", "Parameters", "MACs")
-            replaced.add_column(name, justify="right" if right else "left", overflow="fold")
+        replaced = new_table(
+            ["Layer", "Type", "Kernel", "Rank", "Energy", "Parameters", "MACs"],
+            numbers=["Energy", "Parameters", "MACs"],
+            title=f"{total}{_arrow(self.macs, self.macs_after)} MACs ({self.rule})",
+            wrap=True,
+        )
         for layer in self.factorized:
             ranks_of = [
                 f"{r} of {full}" for r, full in zip(layer.rank, layer.full_rank, strict=True)
@@ -128,11 +129,9 @@ class LowRankPlan:
                 _arrow(layer.parameters, layer.parameters_after),
                 _arrow(layer.macs, layer.macs_after),
             )
-        alone = _table("Left alone")
-        for name in ("Layer", "Type", "Parameters", "Why"):
-            alone.add_column(
-                name, justify="right" if name == "Parameters" else "left", overflow="fold"
-            )
+        alone = new_table(
+            ["Layer", "Type", "Parameters", "Why"], numbers=["Parameters"], title="Left alone"
+        )
         for layer in self.left_alone:
             alone.add_row(layer.path, layer.type, f"{layer.parameters:,}", layer.reason)
         return [replaced, alone] if self.left_alone else [replaced]
@@ -276,9 +275,3 @@ def _arrow(before: int | None, after: int | None) -> str:
     if before is None or after is None:
         return "?"
     return f"{before:,} -> {after:,}"
-
-
-def _table(title: str) -> Table:
-    return Table(
-        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=title, title_justify="left"
-    )

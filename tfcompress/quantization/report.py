@@ -6,13 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
-from rich import box
 from rich.table import Table
 
 from tfcompress.model.graph import Node, functional, is_graph, nodes
 from tfcompress.model.kernels import kernels_of
 from tfcompress.model.quantized import is_quantized
-from tfcompress.model.tables import as_text
+from tfcompress.model.tables import as_text, new_table
 
 from .fake_quant import FakeQuant
 from .layer_table import Rule, is_relu, rule_of, why_float
@@ -66,14 +65,10 @@ class QatReport:
 
     def table(self) -> Table:
         """Return the report as a table to print."""
-        table = Table(
-            box=box.SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
-            pad_edge=False,
+        table = new_table(
+            ["Layer", "Type", "Weights", "Output", "Range"],
             title=f"{self.model}, quantization-aware",
         )
-        for name in ("Layer", "Type", "Weights", "Output", "Range"):
-            table.add_column(name, overflow="fold")
         for layer in self.layers:
             bounds = "" if layer.range is None else "{:.4g} to {:.4g}".format(*layer.range)
             output = f"float: {layer.floating}" if layer.floating else layer.output

@@ -25,7 +25,7 @@ _ENOUGH_ZEROS = 0.85
 _TABLES = 300
 
 
-def skips_zeros(graph: Graph, index: int) -> bool:
+def should_skip_zeros(graph: Graph, index: int) -> bool:
     """Return whether all readers of a float32 constant are faster when it is sparse."""
     ops = {graph.op(node) for node, _ in graph.readers(index)}
     if ops != {"FULLY_CONNECTED"} or graph[index].type != schema.TensorType.FLOAT32:

@@ -113,7 +113,7 @@ def _rewrite(graph: Graph, index: int, grid: Grid | None, unsafe: str, skip_zero
         return entry
     array = graph.array(index) if grid is None else grid.values
     entry["zeros"] = float(np.mean(array == 0))
-    if skip_zeros and grid is None and fully_connected.skips_zeros(graph, index):
+    if skip_zeros and grid is None and fully_connected.should_skip_zeros(graph, index):
         encoding = encode(array, fully_connected.SKIPPING)
         _store(graph, index, encoding)
         fully_connected.skip_zeros(graph)

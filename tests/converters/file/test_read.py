@@ -11,7 +11,7 @@ from tfcompress.converters import ModelFileError
 from tfcompress.converters.jobs import read as flatbuffer
 
 
-def test_reads_ops_tensors_signatures(files):
+def test_inspect_reads_ops_tensors_and_signatures(files):
     found = converters.inspect(files["int8"])
     assert found.bytes == files["int8"].bytes
     for op in ("CONV_2D", "MEAN", "FULLY_CONNECTED", "QUANTIZE", "DEQUANTIZE"):
@@ -28,7 +28,7 @@ def test_reads_ops_tensors_signatures(files):
     assert "min_runtime_version" in found.metadata
 
 
-def test_bytes_follow_the_type(files):
+def test_inspect_counts_bytes_by_type(files):
     sizes = {}
     for name in ("float32", "float16", "dynamic"):
         (kernel,) = (t for t in converters.inspect(files[name]).constants if t.shape == (30, 40))
@@ -40,7 +40,7 @@ def test_bytes_follow_the_type(files):
     }
 
 
-def test_to_dict_and_str(files):
+def test_inspection_becomes_json_and_text(files):
     found = converters.inspect(files["int8_io"])
     restored = json.loads(json.dumps(found.to_dict()))
     assert restored["ops"] == found.ops
@@ -49,7 +49,7 @@ def test_to_dict_and_str(files):
         assert part in text
 
 
-def test_a_runtime_that_refuses_the_file_is_reported_not_raised(files, tmp_path):
+def test_inspect_reports_a_file_that_the_runtime_does_not_load(files, tmp_path):
     """A custom op that nobody knows: the file is sound and can be read."""
     from ai_edge_litert import schema_py_generated as schema
     from flatbuffers import Builder
@@ -79,14 +79,14 @@ def test_a_runtime_that_refuses_the_file_is_reported_not_raised(files, tmp_path)
         ("INT2", [0, -1, 1, 0], np.array([0b00011100], "u1")),
     ],
 )
-def test_share_of_zeros(kind, values, data):
+def test_sparsity_is_the_share_of_zeros(kind, values, data):
     stored = data.view("u1")
     expected = float(np.mean(np.array(values) == 0))
     assert flatbuffer._sparsity(stored, kind, [2, 2], [], None, False) == expected
     assert flatbuffer._bytes(kind, [2, 2]) == len(stored)
 
 
-def test_zeros_are_where_the_zero_point_is():
+def test_sparsity_counts_elements_at_the_zero_point():
     data = np.array([[3, 3, 0], [0, 7, 7]], "i1")
     assert (
         flatbuffer._sparsity(data.reshape(-1).view("u1"), "INT8", [2, 3], [3, 7], 0, False) == 4 / 6
@@ -115,7 +115,7 @@ def keras_file(path):
         (lambda p: p.write_bytes(np.random.default_rng(0).bytes(5000)), "not a .tflite"),
     ],
 )
-def test_other_files_are_called_what_they_look_like(write, message, tmp_path):
+def test_inspect_says_what_another_file_looks_like(write, message, tmp_path):
     file = tmp_path / "model.tflite"
     write(file)
     with pytest.raises(ModelFileError, match=rf"model\.tflite: .*{message}"):
@@ -123,7 +123,7 @@ def test_other_files_are_called_what_they_look_like(write, message, tmp_path):
 
 
 @pytest.mark.parametrize("part", [0.01, 0.5, 0.99])
-def test_truncated_files(files, part, tmp_path):
+def test_inspect_raises_for_a_truncated_file(files, part, tmp_path):
     content = files["int8"].path.read_bytes()
     file = tmp_path / "cut.tflite"
     file.write_bytes(content[: int(len(content) * part)])
@@ -137,7 +137,7 @@ def test_truncated_files(files, part, tmp_path):
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-def test_damaged_files_give_an_answer_or_an_error(files, tmp_path, damage):
+def test_inspect_of_a_damaged_file_answers_or_raises(files, tmp_path, damage):
     content = bytearray(files["dynamic"].path.read_bytes())
     for place, value in damage:
         content[8 + place % (len(content) - 8)] = value

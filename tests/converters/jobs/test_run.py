@@ -11,6 +11,7 @@ from tests.support.warm_children import WarmProcess
 from tfcompress import converters
 from tfcompress.converters.jobs import run as module
 from tfcompress.converters.jobs.run import ChildError, run
+from tfcompress.edge.system import child
 from tfcompress.edge.system.child import Process
 from tfcompress.edge.system.tflite import PROBE
 
@@ -33,6 +34,10 @@ def job(request):
         time.sleep(600)
     if request["do"] == "raise":
         raise KeyError("layer")
+    if request["do"] == "raise lines":
+        raise ValueError("the first line\\nthe second")
+    if request["do"] == "answer 3":
+        return 3
     return {"modules": sorted(sys.modules), "do": request["do"]}
 """
 
@@ -44,6 +49,7 @@ def start(request, monkeypatch):
     def started(folder):
         package = folder / "package"
         shutil.copytree(MAIN.parent, package / "jobs")
+        shutil.copytree(Path(child.__file__).parent, folder / "edge" / "system")
         (package / "jobs" / "test.py").write_text(JOB)
         main = package / "jobs" / "__main__.py"
         if request.param == "warm":
@@ -65,6 +71,13 @@ def test_run_returns_the_reply_whatever_the_job_prints(tmp_path):
     ("do", "timeout", "reason", "text"),
     [
         ("raise", 60, "failed", "failed: KeyError: 'layer'"),
+        ("raise lines", 60, "failed", "failed: ValueError: the first line\nthe second"),
+        (
+            "answer 3",
+            60,
+            "failed",
+            """failed: the process answered '{"ok": true, "result": 3}\\n'""",
+        ),
         ("die", 60, "was killed by SIGABRT", "was killed by SIGABRT: a word from C"),
         ("hang", 0.5, "took longer than 0.5 s", "took longer than 0.5 s"),
     ],

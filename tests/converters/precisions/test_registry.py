@@ -60,6 +60,17 @@ def test_register_precision_refuses_a_name_that_is_taken():
     assert registered_precisions()["int8"] is Int8
 
 
+def test_register_precision_refuses_a_class_of_equal_name_from_another_module():
+    @dataclass(frozen=True)
+    class Other(Precision):
+        name: ClassVar[str] = "int8"
+
+    Other.__qualname__ = Int8.__qualname__
+    with pytest.raises(ValueError, match="taken by Int8 in tfcompress"):
+        register_precision(Other)
+    assert registered_precisions()["int8"] is Int8
+
+
 @dataclass(frozen=True)
 class Nameless(Precision):
     pass

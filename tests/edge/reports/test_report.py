@@ -78,7 +78,7 @@ def report():
     )
 
 
-def test_columns_and_rows(report):
+def test_report_has_a_row_for_each_result(report):
     rows = report.rows()
     assert rows[0] == [
         "model", "KiB", "gzip KiB", "zeros", "accuracy", "parity", "median ms", "p90 ms",
@@ -95,7 +95,7 @@ def test_columns_and_rows(report):
     ]  # fmt: skip
 
 
-def test_columns_that_nothing_fills_are_left_out():
+def test_report_leaves_empty_columns_out():
     bare = edge.BenchmarkResult("m", "m.tflite", "xnnpack", bytes=1)
     assert edge.Report(bare).rows()[0] == ["model", "KiB", "gzip KiB", "ran on"]
     extra = edge.Report(bare.with_metrics(snr_db=41.237, params=1000))
@@ -107,11 +107,11 @@ def test_columns_that_nothing_fills_are_left_out():
     ("value", "text"),
     [(0.00107, "0.0011"), (0.0123, "0.0123"), (0.5, "0.500"), (1.234, "1.23"), (457.4, "457")],
 )
-def test_milliseconds(value, text):
+def test_report_rounds_milliseconds(value, text):
     assert milliseconds(value) == text
 
 
-def test_the_table_takes_names_as_they_are(report):
+def test_report_table_shows_names_as_they_are(report):
     console = Console(file=io.StringIO(), width=200, force_terminal=False)
     console.print(report.table())
     printed = console.file.getvalue()
@@ -128,7 +128,7 @@ def test_the_table_takes_names_as_they_are(report):
     assert "\u2026" not in table
 
 
-def test_text(report):
+def test_report_prints_its_title_and_where_it_was_measured(report):
     text = str(report)
     assert text.startswith("Digits <b>\n\nmodel")
     assert "Speed-ups are over 'float32'" in text
@@ -170,7 +170,7 @@ def test_infinite_metrics_become_texts():
     assert json.loads(report.to_json())["results"][0]["metrics"] == {"snr": "inf"}
 
 
-def test_what_is_no_report(tmp_path):
+def test_report_load_rejects_other_files(tmp_path):
     path = tmp_path / "x.json"
     for text, message in (
         ("{", "is no JSON file"),
@@ -185,7 +185,7 @@ def test_what_is_no_report(tmp_path):
         edge.Report(["float32"])
 
 
-def test_files_are_written_whole_or_not_at_all(report, tmp_path, monkeypatch):
+def test_report_save_writes_a_file_whole_or_not_at_all(report, tmp_path, monkeypatch):
     path = tmp_path / "report.html"
     path.write_text("the old one")
     with pytest.raises(ValueError, match=r"\.json, \.md or \.html\. Received: 'report\.pdf'"):

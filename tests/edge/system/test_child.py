@@ -1,3 +1,4 @@
+import os
 import signal
 import sys
 
@@ -14,6 +15,9 @@ from tfcompress.edge.system.child import Child, ChildFailure, Process
         ("raise SystemExit('oh dear')", "crashed", "exit code 1 .*its last words: oh dear"),
         ("import time; time.sleep(600)", "timeout", "no answer to 'x' within 0.5 s"),
         ("print('not json'); import time; time.sleep(600)", "error", "'not json"),
+        ("print(5); import time; time.sleep(600)", "error", "answered '5"),
+        ('print(\'{"ok": 1, "result": 7}\')', "error", "answered"),
+        ("import os; os.write(1, bytes(range(256)) + b'\\n')", "error", "answered"),
     ],
 )
 def test_request_explains_how_a_child_failed(code, status, reason):
@@ -66,6 +70,30 @@ def test_close_ends_a_child_that_does_not_read(tmp_path):
     child = Child(Process([sys.executable, "-c", "import time; time.sleep(600)"], folder=tmp_path))
     child.close()
     assert child.peer.wait(0) == -signal.SIGKILL
+
+
+def test_close_does_not_wait_for_what_the_child_started(tmp_path):
+    # The grandchild holds the stream of the answers open.
+    child = Child(Process(["sh", "-c", f"sleep 600 & echo $! > {tmp_path}/pid; exit 3"]))
+    try:
+        assert child.peer.wait(60) == 3
+        child.close()
+        os.kill(int((tmp_path / "pid").read_text()), 0)  # it is still there
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+class Interrupted(Process):
+    def wait(self, timeout):
+        raise KeyboardInterrupt
+
+
+def test_close_kills_the_child_when_it_is_interrupted():
+    child = Child(Interrupted([sys.executable, "-c", "import time; time.sleep(600)"]))
+    with pytest.raises(KeyboardInterrupt):
+        child.close()
+    assert Process.wait(child.peer, 0) == -signal.SIGKILL
+    child.peer.close()
 
 
 def test_process_that_cannot_be_started_raises_an_error_that_names_it():

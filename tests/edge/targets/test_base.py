@@ -9,7 +9,7 @@ QUICK = {"min_runs": 4, "min_seconds": 0.0, "rounds": 2, "warmup": 0}
 
 
 @pytest.mark.parametrize("value", ["local", edge.Local, None, 3])
-def test_what_is_no_target_is_refused_before_anything_runs(value):
+def test_benchmark_rejects_a_target_that_is_none_before_anything_runs(value):
     with pytest.raises(TypeError, match=r"such as edge\.Local\(\)\. Received: "):
         edge.benchmark(PROBE, target=value)
     with pytest.raises(TypeError, match="Received: "):
@@ -30,7 +30,7 @@ class Unreachable:
         yield
 
 
-def test_target_that_cannot_be_reached_is_a_result():
+def test_benchmark_reports_an_unreachable_target_as_a_result():
     result = edge.benchmark(PROBE, target=Unreachable(), **QUICK)
     assert (result.status, result.target, result.median_ms) == ("error", "pi", None)
     assert result.reason == "target 'pi' opened no session: no route to host"
@@ -44,7 +44,7 @@ class Forgetful(edge.Local):
             yield session
 
 
-def test_target_that_loses_a_file_is_told_so():
+def test_benchmark_reports_a_target_that_loses_a_file():
     result = edge.benchmark(PROBE, target=Forgetful(), **QUICK)
     assert result.status == "error"
     assert "one path for each of 1 file(s). Received: []" in result.reason

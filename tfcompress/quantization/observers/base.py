@@ -84,12 +84,17 @@ def register_observer(name: str) -> Callable[[_Class], _Class]:
         if not (isinstance(cls, type) and issubclass(cls, Observer)):
             raise TypeError(f"An observer is a subclass of Observer. Received: {cls!r}")
         known = _OBSERVERS.get(name)
-        if known is not None and known.__qualname__ != cls.__qualname__:
+        # A module that is imported again defines its class again.
+        if known is not None and _place(known) != _place(cls):
             raise ValueError(f"There is an observer {name!r} already: {known!r}. Received: {cls!r}")
         _OBSERVERS[name] = cls
         return cls
 
     return register
+
+
+def _place(cls: type[Observer]) -> tuple[str, str]:
+    return cls.__module__, cls.__qualname__
 
 
 def observers() -> tuple[str, ...]:
