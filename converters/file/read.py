@@ -59,7 +59,7 @@ def inspect(path: str | os.PathLike[str], timeout: float | None = 60.0) -> Inspe
             ) from error
     if "invalid" in read:
         raise ModelFileError(
-            f"{file}: starts like a .tflite file, but its content does not fit together; it is "
-            f"truncated or corrupt. The runtime says: {read['invalid']}"
+            f"{file}: starts like a .tflite file, but its content does not fit together: it is "
+            f"truncated or corrupt. Reason: {read['invalid']}."
         )
     return Inspection.from_description(file, read)

@@ -42,7 +42,10 @@ def job(request: Json) -> Json:
     error = load_error(path)
     if error is not None and ("flatbuffer" in error.lower() or "identifier" in error.lower()):
         return {"invalid": error}
-    return {**describe(path.read_bytes()), "load_error": error}
+    try:
+        return {**describe(path.read_bytes()), "load_error": error}
+    except IndexError as damage:
+        return {"invalid": str(damage)}
 
 
 def load_error(path: Path) -> str | None:
@@ -64,6 +67,9 @@ def describe(content: bytes) -> Json:
 
     Returns:
         The fields of `Inspection`, except `path` and `load_error`.
+
+    Raises:
+        IndexError: The file names a tensor, a buffer or an op that it does not hold.
     """
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     buffers = [_data(buffer, content) for buffer in _each(model.buffers)]
@@ -71,23 +77,23 @@ def describe(content: bytes) -> Json:
     codes = [_op_name(code, names) for code in _each(model.operatorCodes)]
     tensors: list[Json] = []
     nodes: list[Json] = []
-    starts: list[int] = []
+    graphs: list[range] = []
     borders: list[Json] = []
     for index, graph in enumerate(_each(model.subgraphs)):
-        start = len(tensors)
-        starts.append(start)
+        own = range(len(tensors), len(tensors) + len(_each(graph.tensors)))
+        graphs.append(own)
         tensors += [_tensor(tensor, buffers, index) for tensor in _each(graph.tensors)]
         borders.append(
             {
-                "inputs": [start + int(i) for i in _each(graph.inputs)],
-                "outputs": [start + int(i) for i in _each(graph.outputs)],
+                "inputs": [_place(own, i) for i in _each(graph.inputs)],
+                "outputs": [_place(own, i) for i in _each(graph.outputs)],
             }
         )
         nodes += [
             {
                 "op": codes[node.opcodeIndex],
-                "inputs": [start + int(i) for i in _each(node.inputs) if i >= 0],
-                "outputs": [start + int(i) for i in _each(node.outputs)],
+                "inputs": [_place(own, i) for i in _each(node.inputs) if i >= 0],
+                "outputs": [_place(own, i) for i in _each(node.outputs)],
                 "subgraph": index,
                 "options": _options(node.builtinOptions),
             }
@@ -102,7 +108,7 @@ def describe(content: bytes) -> Json:
         "nodes": nodes,
         "tensors": tensors,
         "subgraphs": borders,
-        "signatures": [_signature(s, starts) for s in _each(model.signatureDefs)],
+        "signatures": [_signature(s, graphs) for s in _each(model.signatureDefs)],
         "constant_bytes": sum(len(data) for data in buffers),
         "buffers": len(buffers),
         "metadata": {_text(m.name): len(buffers[m.buffer]) for m in _each(model.metadata)},
@@ -230,10 +236,17 @@ def _values(data: Bytes, kind: str) -> Any:
     return data.view(_NUMPY[kind])
 
 
-def _signature(signature: Any, starts: list[int]) -> Json:
-    start = starts[signature.subgraphIndex]
+def _place(tensors: range, index: Any) -> int:
+    """Return the place among all tensors of a tensor of one graph, by its index there."""
+    if not 0 <= index < len(tensors):
+        raise IndexError(f"a graph of {len(tensors)} tensors names tensor {int(index)}")
+    return tensors[int(index)]
+
+
+def _signature(signature: Any, graphs: list[range]) -> Json:
+    own = graphs[signature.subgraphIndex]
     return {
         "key": _text(signature.signatureKey),
-        "inputs": {_text(m.name): start + int(m.tensorIndex) for m in _each(signature.inputs)},
-        "outputs": {_text(m.name): start + int(m.tensorIndex) for m in _each(signature.outputs)},
+        "inputs": {_text(m.name): _place(own, m.tensorIndex) for m in _each(signature.inputs)},
+        "outputs": {_text(m.name): _place(own, m.tensorIndex) for m in _each(signature.outputs)},
     }

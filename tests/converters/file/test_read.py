@@ -131,6 +131,23 @@ def test_inspect_raises_for_a_truncated_file(files, part, tmp_path):
         converters.inspect(file)
 
 
+@pytest.mark.parametrize("part", ["signature", "node", "graph"])
+def test_inspect_raises_for_a_tensor_that_is_not_there(files, part, tmp_path):
+    from tfcompress.converters.passes.flatbuffer import pack, unpack
+
+    model = unpack(files["float32"].path.read_bytes())
+    if part == "signature":
+        model.signatureDefs[0].outputs[0].tensorIndex = 999
+    elif part == "node":
+        model.subgraphs[0].operators[0].outputs = [999]
+    else:
+        model.subgraphs[0].outputs = [999]
+    file = tmp_path / "torn.tflite"
+    file.write_bytes(pack(model))
+    with pytest.raises(ModelFileError, match=r"torn\.tflite: .*does not fit together.*999"):
+        converters.inspect(file)
+
+
 @given(st.lists(st.tuples(st.integers(0, 2**31), st.integers(0, 255)), min_size=1, max_size=8))
 @settings(
     max_examples=10,
