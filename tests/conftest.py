@@ -11,6 +11,14 @@ collect_ignore = ["support/preloaded.py"]
 SAMPLES, FEATURES = 64, 12
 
 
+def pytest_collection_modifyitems(items):
+    """A slow test says what takes long in it."""
+    for item in items:
+        mark = item.get_closest_marker("slow")
+        if mark is not None and not mark.args:
+            raise pytest.UsageError(f'{item.nodeid}: write @pytest.mark.slow("what takes long")')
+
+
 @pytest.fixture(scope="session", autouse=True)
 def converting_starts_at_once():
     """As most tests convert something."""

@@ -26,7 +26,7 @@ def random_images(
     np.savez(path, **splits)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("runs a benchmark's smoke test")
 def test_qat_cifar10_makes_and_tests_every_file_once(tmp_path):
     random_images(tmp_path / "data.npz")
     command = [sys.executable, BENCHMARKS / "qat_cifar10.py", "--smoke", "--seeds", "1", "--longer"]
@@ -52,7 +52,7 @@ def test_qat_cifar10_makes_and_tests_every_file_once(tmp_path):
     assert run() == made
 
 
-@pytest.mark.slow
+@pytest.mark.slow("runs a benchmark's smoke test")
 def test_recipe_cifar10_makes_and_measures_every_stage_once(tmp_path):
     random_images(tmp_path / "data.npz")
     command = [sys.executable, BENCHMARKS / "recipe_cifar10.py", "--smoke", "--seeds", "1"]
@@ -120,7 +120,7 @@ def test_every_importance_scores_a_net(monkeypatch):
         assert scores.shape == (6,) and np.isfinite(scores).all()
 
 
-@pytest.mark.slow
+@pytest.mark.slow("runs a benchmark's smoke test")
 def test_sparse_files_are_smaller_by_what_is_zero(tmp_path):
     random_images(tmp_path / "data.npz", shape=(28, 28), label=())
     command = [sys.executable, BENCHMARKS / "sparse_files.py", "--smoke", "--nets", "cnn"]
@@ -142,7 +142,7 @@ def test_sparse_files_are_smaller_by_what_is_zero(tmp_path):
     assert len(report["targets"]) == 4
 
 
-@pytest.mark.slow
+@pytest.mark.slow("runs a benchmark's smoke test")
 @pytest.mark.parametrize("script", ["pruning_overhead.py", "qat_overhead.py"])
 def test_overhead_measures_every_variant(script, tmp_path):
     command = [sys.executable, BENCHMARKS / script, "--json", tmp_path / "out.json"]

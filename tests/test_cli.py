@@ -555,7 +555,7 @@ def test_a_missing_file_is_bad_usage():
     assert run("inspect", "no-such-file.tflite").exit_code == 2
 
 
-@pytest.mark.slow
+@pytest.mark.slow("trains, converts and measures eight files in a fresh process")
 def test_demo_without_console_noise(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", "from tfcompress.cli import main; main()", "demo", "--out", "out"],

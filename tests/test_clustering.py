@@ -170,7 +170,7 @@ class TestClusterWeights:
         assert not weights(model)[0].any()
 
 
-@pytest.mark.slow
+@pytest.mark.slow("trains a net and measures its files")
 def test_what_it_is_worth_in_files(tmp_path):
     """The bytes of a file stay, its gzip shrinks; batch normalization multiplies float values."""
     x = keras.Input((8, 8, 32), name="x")

@@ -148,7 +148,7 @@ def test_latency(monkeypatch):
         tfc.prune_channels(model, budgets.Latency(0.001))
 
 
-@pytest.mark.slow
+@pytest.mark.slow("measures latencies")
 def test_latency_is_measured(tmp_path):
     i = keras.Input((32, 32, 8))
     x = layers.Conv2D(128, 3, padding="same", activation="relu")(i)

@@ -75,7 +75,7 @@ DEFAULT = {
     *("separable 1d", "siamese", "subclassed model", "TimeDistributed", "transformer block"),
 }
 CUTTABLE = [
-    pytest.param(name, marks=() if name in DEFAULT else pytest.mark.slow)
+    pytest.param(name, marks=() if name in DEFAULT else pytest.mark.slow("the other architectures"))
     for name in ARCHITECTURES
     if name not in WHOLE
 ]

@@ -6,7 +6,7 @@ import pytest
 from tests.zoo.architectures import ARCHITECTURES
 from tfcompress import converters
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("converts all architectures")
 
 EXACT = [
     "dense MLP",

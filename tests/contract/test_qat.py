@@ -37,7 +37,7 @@ CHAOTIC = {"EfficientNetV2B0", "NASNetMobile"}
 
 
 def marks(name):
-    slow = () if name in DEFAULT else (pytest.mark.slow,)
+    slow = () if name in DEFAULT else (pytest.mark.slow("the other architectures"),)
     if name in CHAOTIC:
         # Four minutes that CI has no room for: `pytest -m slow --runxfail -k NASNet` runs it.
         return (*slow, pytest.mark.xfail(reason="amplifies a first step by ten", run=False))

@@ -287,7 +287,7 @@ def test_convert_of_a_loop_with_a_free_batch_says_what_to_do(tmp_path):
         converters.convert(recurrent(), tmp_path / "m.tflite")
 
 
-@pytest.mark.slow
+@pytest.mark.slow("crashes the converter and converts again")
 def test_convert_turns_a_crash_into_an_error_whose_advice_works(tmp_path):
     model = recurrent()
     x = np.random.default_rng(0).random((16, 6, 4), "float32")

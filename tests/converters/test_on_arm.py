@@ -51,7 +51,7 @@ for path in sys.argv[2:]:
 np.savez(sys.argv[1], **results)
 """
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("runs under emulation")
 
 
 def stored_sparse(content):

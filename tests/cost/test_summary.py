@@ -96,12 +96,12 @@ def test_raw_operations_are_the_models_own():
         # Sandler et al. 2018, table 4: "300M". Published counts are rounded.
         ("MobileNetV2", 300e6, 0.005),
         # Zoph et al. 2018, table 2: "564M".
-        pytest.param("NASNetMobile", 564e6, 0.001, marks=pytest.mark.slow),
+        pytest.param("NASNetMobile", 564e6, 0.001, marks=pytest.mark.slow("a large architecture")),
         # He et al. 2015, table 1: "3.8 x 10^9"; Keras' ResNet50 is that one, which strides in the
         # first 1x1 convolution of a stage. (The later v1.5, striding in the 3x3, has 4.1.)
-        pytest.param("ResNet50", 3.8e9, 0.02, marks=pytest.mark.slow),
+        pytest.param("ResNet50", 3.8e9, 0.02, marks=pytest.mark.slow("a large architecture")),
         # 15.3 for the convolutions, He et al. 2015, and 0.12 for the three dense layers.
-        pytest.param("VGG16", 15.47e9, 0.001, marks=pytest.mark.slow),
+        pytest.param("VGG16", 15.47e9, 0.001, marks=pytest.mark.slow("a large architecture")),
     ],
 )
 def test_macs_published(name, published, tolerance):

@@ -498,7 +498,7 @@ def test_a_student_learns_a_digit_from_its_teacher_alone():
     assert threes["distilled"] > 0.8
 
 
-@pytest.mark.slow
+@pytest.mark.slow("starts a process with two devices")
 def test_distributed_over_two_cpus():
     on_two_cpus("""
         import tfcompress as tfc

@@ -46,8 +46,7 @@ def prepared(tmp_path_factory):
     return folder
 
 
-# Each starts a process or two that import TensorFlow.
-@pytest.mark.slow
+@pytest.mark.slow("each example starts processes that import TensorFlow")
 @pytest.mark.parametrize("section", EXAMPLES)
 def test_the_example_works_as_the_page_says(section, prepared):
     follow(section, prepared)

@@ -110,7 +110,7 @@ def test_benchmark_gives_no_speedup_if_the_first_file_failed(files):
     assert second.ok and second.speedup is None
 
 
-@pytest.mark.slow
+@pytest.mark.slow("waits until a child is given up")
 def test_benchmark_reports_a_hang_as_a_result(files):
     target = Recorded()
 

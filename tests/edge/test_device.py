@@ -99,7 +99,7 @@ def _run_on(folder, packages, model):
     return json.loads(done.stdout)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("makes a fresh environment with NumPy and a runtime alone")
 @pytest.mark.parametrize(
     ("packages", "runtime"),
     [

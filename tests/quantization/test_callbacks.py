@@ -97,7 +97,7 @@ def test_freeze_batch_norm(conv):
     assert (gamma != gammas).all()
 
 
-@pytest.mark.slow
+@pytest.mark.slow("traces a step for each of many layers")
 def test_freeze_batch_norm_wherever_it_stands():
     """Folded, alone, over another axis, in a nested model, in a layer that is kept in float."""
     image = keras.Input((6, 6, 2))

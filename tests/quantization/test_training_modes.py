@@ -15,7 +15,7 @@ from tfcompress.model.kernels import kernels
 from tfcompress.quantization.fake_quant import fake_quants
 from tfcompress.quantization.wrapper import QuantizeWrapper
 
-SLOW = pytest.mark.slow
+SLOW = pytest.mark.slow("the other ways to train")
 AVERAGE, LEARNED = tfc.Int8Scheme(), tfc.Int8Scheme(ranges="learned")
 SLOW_LEARNED = pytest.param(LEARNED, marks=SLOW)
 BATCH = 8

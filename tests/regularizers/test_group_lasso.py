@@ -26,7 +26,7 @@ def test_the_gradient_is_finite_where_a_channel_is_zero():
     np.testing.assert_array_equal(gradient[:, 1], 0)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("trains a net until channels are empty")
 def test_it_empties_channels_which_then_go_for_nothing(tmp_path):
     """A layer wider than its task: most channels go, and cutting them changes little."""
     rng = np.random.default_rng(0)

@@ -515,5 +515,6 @@ def _() -> keras.Model:
 
 
 NAMES = [
-    pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in ARCHITECTURES
+    pytest.param(name, marks=pytest.mark.slow("a large architecture") if name in SLOW else ())
+    for name in ARCHITECTURES
 ]

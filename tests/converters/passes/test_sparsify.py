@@ -139,7 +139,7 @@ def test_zeros_that_rounding_makes_count_for_the_sparse_check(tmp_path):
     assert all("XNNPACK on Arm" in w.reason for w in rounded.weights)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("converts loops in every precision")
 @pytest.mark.parametrize("precision", [converters.Float32(), converters.Float16()])
 def test_weights_in_the_bodies_of_loops(tmp_path, precision):
     keras.utils.set_random_seed(0)

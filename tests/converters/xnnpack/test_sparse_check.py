@@ -61,7 +61,7 @@ def test_weights_that_xnnpack_would_misread_are_unsafe(change):
     assert found.violations[0].layer == "scores"
 
 
-@pytest.mark.slow
+@pytest.mark.slow("converts a deep net")
 def test_separable_net_has_the_form_in_float(tmp_path, images):
     model = separable_net((32, 32, 3), 10, stem=16, blocks=((32, 1), (48, 2)))
     prune_weights(model, 0.75)

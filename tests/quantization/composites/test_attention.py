@@ -92,6 +92,7 @@ def test_without_rounding_it_is_keras_own(model, arrays, monkeypatch):
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
 
 
+@pytest.mark.slow("trains every kind of attention")
 def test_rounding_is_noise(trained, arrays):
     floats = _numpy(strip(trained)(arrays))
     for expected, found in zip(floats, _numpy(trained(arrays)), strict=True):
@@ -129,6 +130,7 @@ def test_gradients_reach_all_weights_and_dropout_drops(arrays):
     assert (first != second).any()
 
 
+@pytest.mark.slow("trains every kind of attention")
 def test_saved_and_stripped(trained, model, arrays, tmp_path):
     trained.save(tmp_path / "qat.keras")
     loaded = keras.models.load_model(tmp_path / "qat.keras")
@@ -137,7 +139,7 @@ def test_saved_and_stripped(trained, model, arrays, tmp_path):
     assert [type(la) for la in strip(trained).layers] == [type(la) for la in model.layers]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("converts every kind of attention")
 @pytest.mark.parametrize("delegate", ["xnnpack", "reference"])
 def test_the_file_is_int8_and_agrees(file, trained, arrays, delegate):
     assert not file.float_macs
@@ -157,7 +159,7 @@ def file(trained, tmp_path_factory):
     return converters.convert(trained, path, converters.Int8())
 
 
-@pytest.mark.slow
+@pytest.mark.slow("trains and converts a small language model")
 def test_a_small_gpt(tmp_path):
     """A causal block over tokens and positions: trains, converts, agrees."""
     tokens = keras.Input((STEPS,), dtype="int32", name="tokens")

@@ -176,6 +176,7 @@ def trained():
     return qat
 
 
+@pytest.mark.slow("trains every kind of recurrent layer")
 def test_rounding_is_noise(trained):
     data = _sequences()
     floats = _numpy(strip(trained)(data))
@@ -184,6 +185,7 @@ def test_rounding_is_noise(trained):
         assert np.abs(found - expected).mean() < 0.05 * expected.std()
 
 
+@pytest.mark.slow("trains every kind of recurrent layer")
 def test_saved_and_stripped(trained, tmp_path):
     data = _sequences()
     trained.save(tmp_path / "qat.keras")
@@ -201,7 +203,7 @@ def file(trained, tmp_path_factory):
     return converters.convert(trained, path, converters.Int8())
 
 
-@pytest.mark.slow
+@pytest.mark.slow("converts every kind of recurrent layer")
 @pytest.mark.parametrize(("delegate", "steps"), [("xnnpack", 1), ("reference", 3)])
 def test_the_file_is_int8_and_agrees(file, trained, delegate, steps):
     assert not file.float_macs
