@@ -9,11 +9,10 @@ from typing import Any, overload
 import keras
 import numpy as np
 import numpy.typing as npt
-from rich import box
 from rich.table import Table
 
 from tfcompress.channels.dependency.units import Coupling, Ids, Role
-from tfcompress.model.tables import as_text
+from tfcompress.model.tables import as_text, new_table
 
 __all__ = ["ChannelGroup", "ChannelGroups", "GroupMember"]
 
@@ -139,10 +138,9 @@ class ChannelGroups(Sequence[ChannelGroup]):
         Returns:
             `rich.table.Table`.
         """
-        table = Table(
-            "Units", "Kind", "Made by", "Read by", "Kept, because",
-            box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=self.model.name,
-        )  # fmt: skip
+        table = new_table(
+            ("Units", "Kind", "Made by", "Read by", "Kept, because"), title=self.model.name
+        )
         for group in self.groups:
             table.add_row(
                 str(group.size),
