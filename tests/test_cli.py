@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import tfcompress
 from tests.zoo.sparse_nets import converted
-from tfcompress import budgets, converters
+from tfcompress import budgets, converters, edge
 from tfcompress.cli import main
 from tfcompress.cost import latency
 from tfcompress.edge.system.tflite import sizes
@@ -325,6 +325,21 @@ def test_prune_channels_to_a_latency_on_the_delegate_that_is_named(folder, tmp_p
     assert done.exit_code == 0, done.output
     assert asked == [budgets.Latency(0.5, delegate="reference", threads=2)]
     assert 8 < keras.models.load_model(path).get_layer("y").kernel.shape[0] <= 16
+
+
+@pytest.mark.parametrize("command", ["prune-channels", "low-rank"])
+def test_a_latency_that_cannot_be_measured_is_bad_input(command, folder, tmp_path, monkeypatch):
+    def refuse(files, delegate, threads):
+        return [edge.BenchmarkResult("a", "a", delegate, "refused", "No adapters found.")]
+
+    monkeypatch.setattr(latency.edge, "benchmark", refuse)
+    monkeypatch.setattr(latency.Stopwatch, "_converted", lambda *args: args[-1])
+    path = tmp_path / "smaller.keras"
+    output = [path] if command == "prune-channels" else ["-o", path]
+    done = run(command, folder / "model.keras", *output, "--latency", "0.5", "--delegate", "gpu")
+    assert done.exit_code == 2
+    assert "cannot be measured with the delegate 'gpu': No adapters found." in done.output
+    assert not path.exists()
 
 
 def test_prune_channels_shows_both_and_replaces_a_file(folder, tmp_path):

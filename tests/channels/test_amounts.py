@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 import tfcompress as tfc
+from tests.support.clocks import latency_by_macs
 from tests.support.helpers import as_id
 from tfcompress import budgets, edge, importance
 from tfcompress.cost import latency
@@ -131,17 +132,9 @@ def test_impossible_budgets_say_what_is_possible(budget, message):
 def test_latency(monkeypatch):
     """The search itself, with a clock that counts multiply-accumulates."""
     model = network()
-    macs = budgets.cost(budgets.Macs(1.0), model)
-    seen = []
-
-    def measured(self, candidate):
-        seen.append(budgets.cost(budgets.Macs(1.0), candidate) / macs)
-        return seen[-1]
-
-    monkeypatch.setattr(latency.Stopwatch, "__init__", lambda *args: None)
-    monkeypatch.setattr(latency.Stopwatch, "__call__", measured)
+    seen = latency_by_macs(monkeypatch, model)
     small = tfc.prune_channels(model, budgets.Latency(0.5))
-    share = budgets.cost(budgets.Macs(1.0), small) / macs
+    share = tfc.summary(model, small).total.left["macs"]
     assert 0.4 < share <= 0.5
     assert len(seen) <= 7
     with pytest.raises(ValueError, match=r"smallest possible takes 0\.0\d+ times its own"):

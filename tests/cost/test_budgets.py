@@ -1,9 +1,11 @@
 """Budgets: what they allow, and what they reject."""
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
+import tfcompress as tfc
 from tfcompress import budgets
 
 
@@ -57,3 +59,36 @@ def test_cost_of_free_sizes_says_which_budgets_work():
 def test_wrong_budgets(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("amount", [0, 0.5, np.float32(0.5), budgets.Macs(7), budgets.Latency(0.5)])
+def test_check_amount_accepts_shares_and_budgets(amount):
+    budgets.check_amount(amount, "units")
+
+
+@pytest.mark.parametrize(
+    ("amount", "error", "message"),
+    [
+        ("half", TypeError, "`amount` must be a share of the {}.*Received: amount='half'"),
+        (True, TypeError, "a budget: budgets.Macs.*Received: amount=True"),
+        (1.0, ValueError, "at least 0 and below 1. Received: 1.0"),
+        (-0.5, ValueError, "at least 0 and below 1. Received: -0.5"),
+        (float("nan"), ValueError, "at least 0 and below 1. Received: nan"),
+    ],
+)
+def test_all_functions_that_take_an_amount_reject_a_wrong_one_in_the_same_words(
+    model, amount, error, message
+):
+    for function, share_of in (
+        (tfc.prune_channels, "units"),
+        (lambda *given: tfc.prune_channels_gradually(*given, print), "units"),
+        (tfc.low_rank_plan, "full ranks"),
+        (tfc.factorize, "full ranks"),
+    ):
+        with pytest.raises(error, match=message.format(share_of)):
+            function(model, amount)
+
+
+def test_unit_is_what_a_budget_counts():
+    assert budgets.unit(budgets.Macs(0.5)) == "multiply-accumulates"
+    assert budgets.unit(budgets.Parameters(5)) == "parameters"

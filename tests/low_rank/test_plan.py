@@ -8,6 +8,7 @@ from keras import layers
 
 import tfcompress as tfc
 from tests.low_rank.nets import check_costs, convnet, one, single
+from tests.support.clocks import latency_by_macs
 from tfcompress import budgets
 from tfcompress.cost import latency
 
@@ -48,15 +49,7 @@ def test_a_budget_as_a_number_plans_as_the_share_does(cost):
 def test_a_latency_budget_is_searched_by_measurements(monkeypatch):
     """The search itself, with a clock that counts multiply-accumulates."""
     model = convnet()
-    macs = budgets.cost(budgets.Macs(1.0), model)
-    seen = []
-
-    def measured(self, candidate):
-        seen.append(budgets.cost(budgets.Macs(1.0), candidate) / macs)
-        return seen[-1]
-
-    monkeypatch.setattr(latency.Stopwatch, "__init__", lambda *args: None)
-    monkeypatch.setattr(latency.Stopwatch, "__call__", measured)
+    seen = latency_by_macs(monkeypatch, model)
     plan = tfc.low_rank_plan(model, budgets.Latency(0.5))
     assert 0.4 < plan.macs_after / plan.macs <= 0.5
     assert len(seen) == 1 + latency.MEASUREMENTS

@@ -139,7 +139,7 @@ class ChannelGroups(Sequence[ChannelGroup]):
             `rich.table.Table`.
         """
         table = new_table(
-            ["Units", "Kind", "Made by", "Read by", "Kept, because"], title=self.model.name
+            ("Units", "Kind", "Made by", "Read by", "Kept, because"), title=self.model.name
         )
         for group in self.groups:
             table.add_row(

@@ -157,7 +157,7 @@ def prune_channels_gradually(
             f"{', '.join(known)}."
         )
     chosen = _Options(**options)
-    _check_amount(amount)
+    budgets.check_amount(amount, "units")
     groups = channel_groups(model, chosen.filters, chosen.attention)
     originals = {(group.kind, group.producers): group.size for group in groups}
     if isinstance(amount, budgets.Macs | budgets.Parameters):
@@ -205,7 +205,7 @@ def _prune(
     model: keras.Model, amount: float | Budget, options: _Options, originals: Sizes | None
 ) -> keras.Model:
     """Prune as `prune_channels`, with shares of the sizes that groups had originally."""
-    _check_amount(amount)
+    budgets.check_amount(amount, "units")
     groups = channel_groups(model, options.filters, options.attention)
     model = groups.model
     if not groups.prunable:
@@ -224,19 +224,6 @@ def _prune(
         return _within(model, amount, ranking, smaller, groups)
     in_each = options.scope == "layer"
     return smaller(ranking.of_each(amount) if in_each else ranking.of_all(amount))
-
-
-def _check_amount(amount: object) -> None:
-    if isinstance(amount, Budget):
-        return
-    if isinstance(amount, bool) or not isinstance(amount, int | float):
-        raise TypeError(
-            "`amount` must be a share of the units, from 0 to below 1, or a budget: "
-            "budgets.Macs(...), budgets.Parameters(...) or budgets.Latency(...). "
-            f"Received: {amount!r}"
-        )
-    if not 0 <= amount < 1:
-        raise ValueError(f"`amount` must be at least 0 and below 1. Received: {amount!r}")
 
 
 def _scores(
@@ -272,11 +259,10 @@ def _within(
     least = smaller(ranking.lowest(ranking.total))
     possible = budgets.cost(budget, least)
     if possible > wanted:
-        what = "multiply-accumulates" if isinstance(budget, budgets.Macs) else "parameters"
         raise ValueError(
-            f"{model.name!r} cannot be cut to {wanted:,} {what}: the smallest possible is "
-            f"{possible:,}. Raise `max_pruning_ratio`, let `filters` select more layers, or lower "
-            "`round_to`."
+            f"{model.name!r} cannot be cut to {wanted:,} {budgets.unit(budget)}: the smallest "
+            f"possible is {possible:,}. Raise `max_pruning_ratio`, let `filters` select more "
+            "layers, or lower `round_to`."
         )
     low, high, aim = 0, ranking.total, float(wanted)
     while True:

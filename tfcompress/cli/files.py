@@ -67,7 +67,7 @@ def _fields(precision: type[converters.Precision]) -> set[str]:
 
 
 def bounded(command: Command) -> Command:
-    """One option for each bound of `Verification.raise_if_above`."""
+    """Add an option for each bound of `Verification.raise_if_above`."""
     for name, text in reversed(BOUNDS.items()):
         command = click.option(f"--{name.replace('_', '-')}", type=float, help=text)(command)
     return command
@@ -268,9 +268,15 @@ def verify(
 @click.argument("paths", type=FILE, nargs=-1, required=True)
 @on_delegate
 @on_threads
-@click.option("--runs", type=click.IntRange(1), default=50, show_default=True, help="At least.")
 @click.option(
-    "--seconds", type=click.FloatRange(0), default=1.0, show_default=True, help="At least."
+    "--runs", type=click.IntRange(1), default=50, show_default=True, help="Least runs of a file."
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0),
+    default=1.0,
+    show_default=True,
+    help="Least seconds that the runs of a file take together.",
 )
 @click.option(
     "--timeout",

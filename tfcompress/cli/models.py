@@ -255,10 +255,11 @@ def low_rank(
     unsafe: bool,
     **amounts: float | int | None,
 ) -> None:
-    """Show which layers of the .keras file MODEL can be several of low rank, and at what cost.
+    """Show which layers of the .keras file MODEL can be replaced by several of low rank.
 
-    One of --amount, --macs, --parameters, --latency and --energy says how ranks are chosen. With
-    --output the model is written, to be trained on.
+    Shows ranks, costs before and after, and why the other layers are left alone. One of --amount,
+    --macs, --parameters, --latency and --energy says how ranks are chosen. With --output the model
+    is written, to be trained on.
     """
     import tfcompress as tfc
 

@@ -36,7 +36,12 @@ def _observers() -> Iterable[str]:
 )
 @click.argument("model", type=FILE)
 @click.option(
-    "-o", "--output", type=OUTPUT, callback=check_output, required=True, help="Written, as .keras."
+    "-o",
+    "--output",
+    type=OUTPUT,
+    callback=check_output,
+    required=True,
+    help="Write the model here, as .keras.",
 )
 @click.option(
     "--data", type=FILE, required=True, help=".npz of samples by input name, for the ranges."

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import keras
+import numpy as np
 
 from .summary import summary
 
-__all__ = ["Budget", "Latency", "Macs", "Parameters", "allowed", "cost", "limit"]
+__all__ = [
+    "Budget",
+    "Latency",
+    "Macs",
+    "Parameters",
+    "allowed",
+    "check_amount",
+    "cost",
+    "limit",
+    "unit",
+]
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,7 @@ class Latency:
         for name, value in (("most", self.most), ("milliseconds", self.milliseconds)):
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float):
+            if not _is_number(value):
                 raise TypeError(f"`{name}` of Latency must be a number. Received: {value!r}")
             if not 0 < value < (math.inf if name == "milliseconds" else 1.0 + 1e-9):
                 raise ValueError(
@@ -115,6 +126,36 @@ def _check(budget: Macs | Parameters) -> None:
             f"`most` of {type(budget).__name__} must be a float above 0 and at most 1.0 (a share) "
             f"or an int above 0 (a number). Received: {most!r}"
         )
+
+
+def check_amount(amount: object, share_of: str) -> None:
+    """Raise if an amount is neither a share nor a budget.
+
+    >>> check_amount(0.5, "units"), check_amount(Macs(0.5), "units")
+    (None, None)
+
+    Args:
+        amount: What the user gave: a share to cut, from 0 to below 1, or a budget.
+        share_of: What it is a share of, for the error: `"units"`.
+
+    Raises:
+        TypeError: If `amount` is neither a number nor a budget.
+        ValueError: If `amount` is a number out of range.
+    """
+    if isinstance(amount, Budget):
+        return
+    if not _is_number(amount):
+        raise TypeError(
+            f"`amount` must be a share of the {share_of}, from 0 to below 1, or a budget: "
+            "budgets.Macs(...), budgets.Parameters(...) or budgets.Latency(...). "
+            f"Received: amount={amount!r}"
+        )
+    if not 0 <= amount < 1:
+        raise ValueError(f"`amount` must be at least 0 and below 1. Received: {amount!r}")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 def allowed(budget: Macs | Parameters, total: int) -> int:
@@ -179,3 +220,8 @@ def cost(budget: Macs | Parameters, model: keras.Model) -> int:
             "shows where. Use `Parameters` or `Latency`."
         )
     return total.macs
+
+
+def unit(budget: Macs | Parameters) -> str:
+    """Return what a budget counts, in words."""
+    return "multiply-accumulates" if isinstance(budget, Macs) else "parameters"

@@ -40,13 +40,13 @@ class Stopwatch:
         """Return the latency of a candidate, in the unit of the budget.
 
         Raises:
-            RuntimeError: If it cannot be measured.
+            edge.ModelRefused: If it cannot be measured, with the reason.
         """
         files = [self.original, self._converted(candidate, "candidate")]
         results = edge.benchmark(files, self.budget.delegate, self.budget.threads)
         for result in results:
             if result.status != "ok":
-                raise RuntimeError(
+                raise edge.ModelRefused(
                     f"The latency of {candidate.name!r} cannot be measured with the delegate "
                     f"{self.budget.delegate!r}: {result.reason}"
                 )
@@ -74,7 +74,7 @@ def least_reduction(
 
     Raises:
         ValueError: If the model is above the budget at the largest reduction.
-        RuntimeError: If a candidate cannot be measured.
+        edge.ModelRefused: If a candidate cannot be measured.
     """
     wanted = budget.milliseconds if budget.most is None else budget.most
     assert wanted is not None

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from rich.table import Table
 
 from tfcompress.model.tables import as_text, new_table, scaled
 
-__all__ = ["LayerSummary", "Summary", "add_macs", "add_up"]
+from .macs import add_macs
+
+__all__ = ["LayerSummary", "Summary", "add_up"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,16 +145,10 @@ def add_up(path: str, type_: str, layers: Iterable[LayerSummary]) -> LayerSummar
         type_,
         parameters=sum(layer.parameters for layer in layers),
         zeros=sum(layer.zeros for layer in layers),
-        macs=add_macs([layer.macs for layer in layers]),
+        macs=add_macs(layer.macs for layer in layers),
         bytes=sum(layer.bytes for layer in layers),
         bits=tuple(sorted({width for layer in layers for width in layer.bits})),
     )
-
-
-def add_macs(counts: Sequence[int | None]) -> int | None:
-    """Return the sum of multiply-accumulates, or None if one is unknown."""
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
 
 
 def _cells(layer: LayerSummary) -> tuple[str, str, str, str, str]:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfcompress.model.keras_private import layers_in_scope, traced_function
 from tfcompress.model.layers import all_layers
 
-__all__ = ["count_macs"]
+__all__ = ["add_macs", "count_macs"]
 
 _COUNTED = {
     *("Conv2D", "Conv3D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "Conv3DBackpropInputV2"),
@@ -86,6 +86,26 @@ def count_macs(model: keras.Model, inputs: Any = None) -> Macs:
         ) from error
     totals = _totals(graph, owners, model)
     return {layer: macs if macs is None else macs // batch for layer, macs in totals.items()}
+
+
+def add_macs(counts: Iterable[int | None]) -> int | None:
+    """Return the sum of multiply-accumulates, or None if one of them is unknown.
+
+    >>> add_macs([1, 2]), add_macs([1, None])
+    (3, None)
+
+    Args:
+        counts: Numbers of multiply-accumulates, and None for each that is unknown.
+
+    Returns:
+        An int or None.
+    """
+    total = 0
+    for count in counts:
+        if count is None:
+            return None
+        total += count
+    return total
 
 
 def _arguments(model: keras.Model, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any], int]:

@@ -14,8 +14,8 @@ from tfcompress.model.layers import own_weights, walk
 from tfcompress.model.quantized import LayerQuantizer, TensorQuantizer
 
 from .comparison import Comparison
-from .layer_summary import LayerSummary, Summary, add_macs
-from .macs import count_macs
+from .layer_summary import LayerSummary, Summary
+from .macs import add_macs, count_macs
 
 __all__ = ["summary"]
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tfcompress.cost import budgets
 from tfcompress.cost.budgets import Budget
-from tfcompress.cost.macs import count_macs
+from tfcompress.cost.macs import add_macs, count_macs
 from tfcompress.model.filters import Filters
 from tfcompress.model.layers import walk
 from tfcompress.model.tables import as_text, new_table
@@ -110,11 +110,12 @@ class LowRankPlan:
     def tables(self) -> list[Table]:
         """Return a table of the layers to replace, and one of those that are left alone."""
         total = f"{self.model}: {_arrow(self.parameters, self.parameters_after)} parameters, "
+        numbers = ("Energy", "Parameters", "MACs")
         replaced = new_table(
-            ["Layer", "Type", "Kernel", "Rank", "Energy", "Parameters", "MACs"],
-            numbers=["Energy", "Parameters", "MACs"],
-            title=f"{total}{_arrow(self.macs, self.macs_after)} MACs ({self.rule})",
+            ("Layer", "Type", "Kernel", "Rank", *numbers),
+            numbers=numbers,
             wrap=True,
+            title=f"{total}{_arrow(self.macs, self.macs_after)} MACs ({self.rule})",
         )
         for layer in self.factorized:
             ranks_of = [
@@ -130,7 +131,7 @@ class LowRankPlan:
                 _arrow(layer.macs, layer.macs_after),
             )
         alone = new_table(
-            ["Layer", "Type", "Parameters", "Why"], numbers=["Parameters"], title="Left alone"
+            ("Layer", "Type", "Parameters", "Why"), numbers=["Parameters"], title="Left alone"
         )
         for layer in self.left_alone:
             alone.add_row(layer.path, layer.type, f"{layer.parameters:,}", layer.reason)
@@ -208,7 +209,7 @@ def low_rank_plan(
         choices = search.by_share(found, float(amount))
     rows = tuple(_row(one, choice, macs) for one, choice in zip(found, choices, strict=True))
     parameters = int(model.count_params())
-    return LowRankPlan(model.name, rule, rows, parameters, search.total(macs.values()), refine)
+    return LowRankPlan(model.name, rule, rows, parameters, add_macs(macs.values()), refine)
 
 
 def _check_arguments(
@@ -219,19 +220,13 @@ def _check_arguments(
             "Give one of `amount`, a share or a budget, and `energy`. "
             f"Received: amount={amount!r}, energy={energy!r}"
         )
-    if energy is not None and not _is_number(energy):
-        raise TypeError(f"`energy` must be a number. Received: energy={energy!r}")
-    if energy is not None and not 0 < energy <= 1:
-        raise ValueError(f"`energy` must be above 0 and at most 1. Received: energy={energy!r}")
-    if amount is not None and not isinstance(amount, Budget):
-        if not _is_number(amount):
-            raise TypeError(
-                "`amount` must be a share of the rank, from 0 to below 1, or a budget: "
-                "budgets.Macs(...), budgets.Parameters(...) or budgets.Latency(...). "
-                f"Received: amount={amount!r}"
-            )
-        if not 0 <= amount < 1:
-            raise ValueError(f"`amount` must be at least 0 and below 1. Received: {amount!r}")
+    if energy is not None:
+        if isinstance(energy, bool) or not isinstance(energy, int | float | np.number):
+            raise TypeError(f"`energy` must be a number. Received: energy={energy!r}")
+        if not 0 < energy <= 1:
+            raise ValueError(f"`energy` must be above 0 and at most 1. Received: energy={energy!r}")
+    if amount is not None:
+        budgets.check_amount(amount, "full ranks")
     for option, number, least in (("round_to", round_to, 1), ("refine", refine, 0)):
         if isinstance(number, bool) or not isinstance(number, int):
             raise TypeError(f"`{option}` must be a whole number. Received: {option}={number!r}")
@@ -239,14 +234,10 @@ def _check_arguments(
             raise ValueError(f"`{option}` must be at least {least}. Received: {option}={number!r}")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
-
-
 def _row(candidate: Candidate, choice: search.Choice, counted: Counts) -> LowRankLayer:
     layer, options = candidate.layer, candidate.options
     inside = {id(part): part for _, lineage in walk(layer) for part in lineage} | {id(layer): layer}
-    macs = search.total(counted.get(part, 0) for part in inside.values())
+    macs = add_macs(counted.get(part, 0) for part in inside.values())
     count = int(layer.count_params())
     rank: tuple[int, ...] = ()
     after, macs_after, energy = count, macs, 1.0

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 
 from tfcompress.cost import budgets
 from tfcompress.cost.latency import least_reduction
+from tfcompress.cost.macs import add_macs
 
 from .candidates import Candidate, Counts
 from .ranks import Options, common_energy
 from .rewrite import rewrite
 
-__all__ = ["Choice", "by_energy", "by_share", "energy_within", "energy_within_latency", "total"]
+__all__ = ["Choice", "by_energy", "by_share", "energy_within", "energy_within_latency"]
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,9 @@ def energy_within(
         whole = isinstance(budget.most, int)
         smallest = type(budget)(least if whole else math.ceil(least / before * 1e4) / 1e4)
         raise ValueError(
-            f"{budget} leaves {wanted:,} of the {before:,} {cost} of {model.name!r}, but at the "
-            f"lowest ranks there are still {least:,}. The smallest possible is {smallest}. "
+            f"{budget} leaves {wanted:,} of the {before:,} {budgets.unit(budget)} of "
+            f"{model.name!r}, but at the lowest ranks there are still {least:,}. The smallest "
+            f"possible is {smallest}. "
             f"low_rank_plan(model, budgets.{smallest}) says which layers are left alone, and why."
         )
     return energy
@@ -125,7 +126,7 @@ def energy_within_latency(
     Raises:
         ValueError: If the model is above the budget at the lowest ranks, or its
             multiply-accumulates are not known.
-        RuntimeError: If a candidate cannot be measured.
+        edge.ModelRefused: If a candidate cannot be measured.
     """
     before = _known_macs(model, macs)
     options = [candidate.options for candidate in found if candidate.options is not None]
@@ -148,22 +149,6 @@ def energy_within_latency(
     return energy(least_reduction(budget, model, reduced, advice))
 
 
-def total(counts: Any) -> int | None:
-    """Return a sum, or None if one of the counts is unknown.
-
-    >>> total([1, 2]), total([1, None])
-    (3, None)
-
-    Args:
-        counts: Iterable of ints and None.
-
-    Returns:
-        An int or None.
-    """
-    known = list(counts)
-    return None if None in known else sum(known)
-
-
 def _choice(candidate: Candidate, row: int | None) -> Choice:
     options = candidate.options
     if options is None:
@@ -180,7 +165,7 @@ def _choice(candidate: Candidate, row: int | None) -> Choice:
 
 
 def _known_macs(model: keras.Model, macs: Counts) -> int:
-    counted = total(macs.values())
+    counted = add_macs(macs.values())
     if counted is None:
         names = ", ".join(repr(layer.name) for layer, count in macs.items() if count is None)
         raise ValueError(

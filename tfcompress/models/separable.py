@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
+__all__ = ["separable_net"]
+
 
 def separable_net(
     input_shape: tuple[int, int, int],

@@ -29,10 +29,7 @@ def conv(call: Call) -> Labels:
                 call.coupling.unite(first, other)
         call.member(layer.kernel, -2, "input", x[:per_group])
     call.member(layer.kernel, -1, "output", out)
-    call.member(layer.bias, 0, "parameter", out)
-    call.size("filters", out)
-    check_activation(call, layer.activation, out)
-    return _spatial(call, out)
+    return _filters(call, out)
 
 
 def conv_transpose(call: Call) -> Labels:
@@ -41,10 +38,7 @@ def conv_transpose(call: Call) -> Labels:
     out = call.new_units(layer.filters, "channels")
     call.member(layer.kernel, -1, "input", call.channels)
     call.member(layer.kernel, -2, "output", out)
-    call.member(layer.bias, 0, "parameter", out)
-    call.size("filters", out)
-    check_activation(call, layer.activation, out)
-    return _spatial(call, out)
+    return _filters(call, out)
 
 
 def depthwise(call: Call) -> Labels:
@@ -65,10 +59,7 @@ def separable(call: Call) -> Labels:
     between = np.repeat(call.channels, layer.depth_multiplier)
     call.member(layer.pointwise_kernel, -2, "input", between)
     call.member(layer.pointwise_kernel, -1, "output", out)
-    call.member(layer.bias, 0, "parameter", out)
-    call.size("filters", out)
-    check_activation(call, layer.activation, out)
-    return _spatial(call, out)
+    return _filters(call, out)
 
 
 def window(call: Call) -> Labels:
@@ -80,6 +71,14 @@ def global_pool(call: Call) -> Labels:
     """Follow channels through global pooling, which removes the positions."""
     call.keep(call.x[1:-1], "it is pooled over")
     return (*fixed(call.shapes[0][:-1]), call.channels)
+
+
+def _filters(call: Call, out: Ids) -> Labels:
+    """Note what goes with the filters of a layer, and return the labels of its output."""
+    call.member(call.operation.bias, 0, "parameter", out)
+    call.size("filters", out)
+    check_activation(call, call.operation.activation, out)
+    return _spatial(call, out)
 
 
 def _spatial(call: Call, out: Ids) -> Labels:

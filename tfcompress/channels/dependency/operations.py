@@ -14,7 +14,7 @@ __all__ = ["OPERATIONS"]
 
 
 def _tensors(call: Call) -> list[Labels]:
-    """All tensors that go in, and lists of numbers, of which nothing can be cut."""
+    """Return the labels of all tensors that go in, and of lists of numbers, which are kept."""
     values = (*call.args, *call.kwargs.values())
     return [
         value if isinstance(value, Labelled) else fixed(np.shape(value))

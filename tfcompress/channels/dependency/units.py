@@ -123,7 +123,7 @@ class Coupling:
         """Make the units of two axes one, position by position."""
         for i, j in zip(a.tolist(), b.tolist(), strict=True):
             if i != j and FIXED in (i, j):
-                self._reasons.setdefault(i or j, "it meets an axis of which nothing can be cut")
+                self._reasons.setdefault(i or j, "it meets an axis where nothing can be cut")
             elif i != j:
                 self._parents[self._root(j)] = self._root(i)
 
