@@ -8,10 +8,10 @@ import keras
 from keras.layers import Layer
 
 from tfcompress.model.graph import Node, copy_layer, functional, is_graph, rebuild
-from tfcompress.model.quantized import is_quantized
+from tfcompress.model.quantized import is_quantized, is_step_input
 
 from .fake_quant import FakeQuant
-from .steps import is_step_input, step_inputs
+from .steps import step_inputs
 from .wrapper import QuantizeWrapper, without_steps
 
 __all__ = ["strip"]
