@@ -87,6 +87,52 @@ def test_freeze_ranges(conv, when):
     assert all(layer.frozen for layer in fake_quants(conv))
 
 
+@pytest.fixture
+def learned(conv):
+    """With learned ranges, and an optimizer that moves variables whose gradient is zero."""
+    scheme = tfc.Int8Scheme(ranges="learned")
+    model = tfc.quantize_aware(tfc.strip(conv), scheme=scheme)
+    model.compile(keras.optimizers.AdamW(0.01, weight_decay=0.1), "mse", jit_compile=False)
+    return model
+
+
+def kernels(model):
+    return [v.numpy() for v in model.trainable_variables if v.name == "kernel"]
+
+
+@pytest.mark.parametrize("when", [{"epoch": 2}, {"step": 5}], ids=str)
+def test_freeze_ranges_keeps_the_optimizer_from_learned_ranges(learned, when):
+    before = [layer.get_weights() for layer in fake_quants(learned)]
+    record = fit(learned, tfc.FreezeRanges(**when))
+    assert changed([before, *record.ranges]) == [True, True, False, False]
+    # They stay in a `fit` without the callback; another callback lets them move until its time.
+    weights, ranges = kernels(learned), record.ranges[-1]
+    record = fit(learned, epochs=1)
+    assert changed([ranges, *record.ranges]) == [False]
+    assert all(changed([weights, kernels(learned)]))
+    record = fit(learned, tfc.FreezeRanges(epoch=1), epochs=2)
+    assert changed([ranges, *record.ranges]) == [True, False]
+
+
+def test_freeze_ranges_lasts_in_a_saved_model_with_learned_ranges(learned, tmp_path):
+    record = fit(learned, tfc.FreezeRanges(epoch=1), epochs=2)
+    learned.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for old, new in zip(learned.optimizer.variables, loaded.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert changed([record.ranges[-1], *fit(loaded, epochs=1).ranges]) == [False]
+    assert changed([record.ranges[-1], *fit(loaded, tfc.FreezeRanges(epoch=9)).ranges])[0]
+
+
+def test_freeze_ranges_refuses_learned_ranges_under_averaged_variables(learned):
+    learned.compile(keras.optimizers.Adam(0.01, use_ema=True), "mse", jit_compile=False)
+    before = learned.get_weights()
+    with pytest.raises(ValueError, match=r"fake_quant_.*use_ema=False"):
+        fit(learned, tfc.FreezeRanges(epoch=1))
+    for old, new in zip(before, learned.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
 def test_freeze_batch_norm(conv):
     before = statistics(conv)
     gamma = next(v for v in conv.trainable_variables if v.name == "gamma").numpy()

@@ -186,6 +186,51 @@ def test_output_of_a_nested_model_has_its_step(monkeypatch):
     assert end(qat, "inner").activation == "linear"
 
 
+def test_quantize_aware_takes_a_nested_model_called_by_keywords(tmp_path):
+    keras.utils.set_random_seed(0)
+    inside = keras.Input((4,))
+    y = layers.Dense(5, name="in", bias_initializer="normal")(layers.Dropout(0.1)(inside))
+    inner, x = keras.Model(inside, y, name="inner"), keras.Input((4,), name="x")
+    y = layers.Dense(3, bias_initializer="normal")(inner(training=False, inputs=x))
+    samples = X.reshape(-1, 4)[:16]
+    qat = calibrated(keras.Model(x, y), samples)
+    file = converters.convert(qat, tmp_path / "qat.tflite", converters.Int8(), batch_size=1)
+    converters.verify(qat, file, samples).raise_if_above(lsb=1.01)
+
+
+def test_nested_model_called_on_a_float_tensor_too_rounds_no_bias_in_that_call(monkeypatch):
+    keras.utils.set_random_seed(0)
+    inside, x = keras.Input((4,)), keras.Input((4,), name="x")
+    in_float = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="float")], name="first")
+    head = layers.Dense(3, name="in", bias_initializer="normal")
+    inner = keras.Model(inside, head(inside), name="inner")
+    model = keras.Model(x, [inner(x), inner(in_float(x))])
+    samples = X.reshape(-1, 4)[:16]
+    qat = tfc.calibrate(tfc.quantize_aware(model, exclude="float"), samples)
+    raw = head.bias.numpy()
+    wrapper = qat.get_layer("inner").get_layer("quantized_in")
+    found = bias_in(qat, wrapper.layer, monkeypatch, samples)
+    (rounded,) = [bias for bias in found if (bias != raw).any()]
+    assert len(found) == 2
+    scale = grid_of(qat.get_layer("inner"), "quantized_in", qat.get_layer("fake_quant_x"))
+    assert_on_grid(rounded, scale, raw)
+
+
+def test_calibrate_rounds_no_bias_by_a_range_that_still_grows(monkeypatch):
+    keras.utils.set_random_seed(0)
+    qat = calibrated(net(layers.Flatten()))
+    source = qat.get_layer("fake_quant_x")
+    source.observing = True
+    (bias,) = bias_in(qat, "quantized_head", monkeypatch, X)
+    np.testing.assert_array_equal(bias, qat.get_layer("quantized_head").layer.bias.numpy())
+
+
+def test_summary_of_a_nested_model_has_the_layers_of_the_float_model():
+    model = nested("tensor")
+    paths = {layer.path for layer in tfc.summary(model).layers}
+    assert {layer.path for layer in tfc.summary(tfc.quantize_aware(model)).layers} == paths
+
+
 def test_step_of_a_composite_that_rounds_its_output_reaches_the_next_layer(monkeypatch):
     keras.utils.set_random_seed(0)
     x = keras.Input((5, 4), name="x")

@@ -11,7 +11,7 @@ import numpy as np
 from tfcompress.model.checks import check_built
 from tfcompress.model.kernels import is_kernel
 from tfcompress.model.layers import own_weights, walk
-from tfcompress.model.quantized import LayerQuantizer, TensorQuantizer
+from tfcompress.model.quantized import LayerQuantizer, TensorQuantizer, is_step_input
 
 from .comparison import Comparison
 from .layer_summary import LayerSummary, Summary
@@ -75,7 +75,7 @@ def _summarize(model: keras.Model, inputs: Any) -> Summary:
     layers = []
     for path, lineage in walk(model):
         layer = lineage[-1] if lineage else model
-        if isinstance(layer, TensorQuantizer | LayerQuantizer):
+        if isinstance(layer, TensorQuantizer | LayerQuantizer) or is_step_input(layer):
             continue
         wrapper = next((part for part in lineage if isinstance(part, LayerQuantizer)), None)
         if wrapper is not None:

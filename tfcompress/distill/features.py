@@ -10,7 +10,7 @@ import keras
 
 from tfcompress.model.graph import Node, functional, is_graph, nodes
 from tfcompress.model.keras_private import producer
-from tfcompress.model.quantized import LayerQuantizer, TensorQuantizer
+from tfcompress.model.quantized import LayerQuantizer, TensorQuantizer, is_step_input
 from tfcompress.model.rebuild import rebuild
 
 __all__ = ["End", "Place", "attention_at", "end", "extract", "layer_at", "output_of"]
@@ -278,7 +278,7 @@ def _places(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, Node]]:
     seen = set()
     for node in nodes(model):
         path = f"{prefix}{node.name}"
-        if path in seen:
+        if path in seen or is_step_input(node.operation):
             continue
         seen.add(path)
         yield path, node

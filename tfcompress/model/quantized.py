@@ -12,7 +12,10 @@ import keras
 
 from .layers import walk
 
-__all__ = ["LayerQuantizer", "TensorQuantizer", "is_quantized"]
+__all__ = ["STEP_SUFFIX", "LayerQuantizer", "TensorQuantizer", "is_quantized", "is_step_input"]
+
+STEP_SUFFIX = "_int8_step"
+"""What the names of a nested model's inputs for steps end with; see `quantization.steps`."""
 
 
 class TensorQuantizer:
@@ -35,6 +38,18 @@ class LayerQuantizer:
     def why_float(self) -> str | None:
         """Return why the layer is computed in float in the file, or None if it is not."""
         raise NotImplementedError
+
+
+def is_step_input(operation: Any) -> bool:
+    """Return whether it is an input layer that only a quantization-aware model has.
+
+    A nested one takes the step of a quantized tensor beside the tensor.
+    """
+    return (
+        isinstance(operation, keras.layers.InputLayer)
+        and operation.batch_shape == ()
+        and operation.name.endswith(STEP_SUFFIX)
+    )
 
 
 def is_quantized(model: keras.Model) -> bool:

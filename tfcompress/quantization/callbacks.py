@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from tfcompress.model.fit_callback import inner_optimizer
 from tfcompress.model.layers import all_layers, trained
 
 from .fake_quant import fake_quants
@@ -73,6 +74,7 @@ class FreezeRanges(_FreezeAt):
     """Stop the ranges of activations from moving, from an epoch or a step on.
 
     Weights then settle on ranges that stay; Jacob et al. freeze them for the last part of training.
+    Learned ranges stay too: the optimizer no longer moves them.
 
     >>> FreezeRanges(epoch=2).epoch
     2
@@ -83,11 +85,24 @@ class FreezeRanges(_FreezeAt):
             each batch, or before each `steps_per_execution` batches. Defaults to None.
 
     Raises:
-        ValueError: If not exactly one of both is given; or, in `fit`, a range is not known yet.
+        ValueError: If not exactly one of both is given; or, in `fit`, a range is not known yet, or
+            ranges are learned and the optimizer has `use_ema=True`.
 
     Reference:
         Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.1
     """
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Refuse an optimizer that cannot leave learned ranges alone; thaw what was frozen."""
+        learned = [f.name for f in fake_quants(trained(self.model)) if f.observer.trainable]
+        if learned and getattr(inner_optimizer(self.model), "use_ema", False):
+            raise ValueError(
+                "FreezeRanges cannot freeze learned ranges while the optimizer averages all "
+                f"variables that it trains: {', '.join(learned)}. Compile with an optimizer that "
+                "has use_ema=False, or make the model with "
+                'Int8Scheme(ranges="moving_average").'
+            )
+        super().on_train_begin(logs)
 
     def _freeze(self, frozen: bool) -> bool:
         unknown = [f.name for f in fake_quants(trained(self.model)) if not float(f.seen.numpy())]

@@ -128,11 +128,13 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
             if observe:
                 self._follow(inputs, observer(self.observer.calibration or self.ranges))
             return inputs
+        if training and self.observer.trainable:
+            self._let_optimizer_move_range(not self.frozen)
         following = training and observe and not self.frozen
         if following:
             self._follow(inputs, self.observer)
         low, high = self._bounds()
-        learning = training and self.observer.trainable
+        learning = training and self.observer.trainable and not self.frozen
         quantize = numerics.fake_quant_learned if learning else numerics.fake_quant
         quantized = quantize(inputs, low, high, self.bits)
         if following:
@@ -140,8 +142,19 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
         known = tf.convert_to_tensor(self.seen) > 0.0
         return tf.where(known, quantized, inputs)
 
+    def _let_optimizer_move_range(self, moves: bool) -> None:
+        # Set when a training step is traced, not in `build`: the optimizer is built, and its state
+        # loaded, for the range too, and needs it again when the range is no longer frozen.
+        for variable in (self.low, self.high):
+            variable.trainable = moves and self.trainable
+
     def step(self) -> Any:
-        """Return the distance between neighbouring values, a float32 scalar; 0 if unknown."""
+        """Return the distance between neighbouring values, a float32 scalar.
+
+        It is 0 while values are not rounded: until the range is known, and in `calibrate`.
+        """
+        if self.observing:
+            return tf.zeros(())
         low, high = self._bounds() if self.fixed is None else self.fixed
         return tf.cast(numerics.step_size(low, high, self.bits), tf.float32)
 

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import keras
-from keras import ops
 from keras.layers import Layer
 
 from tfcompress.model.checks import check_finite
@@ -25,7 +24,7 @@ from .fake_quant import FakeQuant
 from .ops.linear import is_linear
 from .placement import place
 from .scheme import Int8Scheme
-from .steps import step_input
+from .steps import step_input, unknown_step
 from .wrapper import QuantizeWrapper
 
 __all__ = ["quantize_aware"]
@@ -280,14 +279,12 @@ class _Graph:
             self.shared.copies[key] = _Graph(self.shared, operation, wanted).build()
         copy, border = self.shared.copies[key], self.shared.borders[key]
         if border.inputs:
-            # The inputs are the first argument, however it is given.
-            name, given = ("", args[0]) if args else next(iter(kwargs.items()))
-            others = {key: value for key, value in kwargs.items() if key != name}
+            given, *others = args or (kwargs.pop("inputs"),)
             steps = [self._step(node.inputs[index]) for index in border.inputs]
             if any(step is None for step in steps):
-                unknown = ops.sum(ops.zeros_like(keras.tree.flatten(given)[0]))
+                unknown = unknown_step(keras.tree.flatten(given)[0])
                 steps = [unknown if step is None else step for step in steps]
-            outputs = copy([given, *steps], *args[1:], **others)
+            outputs = copy([given, *steps], *others, **kwargs)
         else:
             outputs = copy(*args, **kwargs)
         if not border.outputs:

@@ -10,12 +10,11 @@ from rich.table import Table
 
 from tfcompress.model.graph import Node, functional, is_graph, nodes
 from tfcompress.model.kernels import kernels_of
-from tfcompress.model.quantized import is_quantized
+from tfcompress.model.quantized import is_quantized, is_step_input
 from tfcompress.model.tables import as_text, new_table
 
 from .fake_quant import FakeQuant
 from .layer_table import Rule, is_relu, rule_of, why_float
-from .steps import is_step_input
 from .wrapper import QuantizeWrapper
 
 __all__ = ["QatLayer", "QatReport", "qat_report"]

@@ -11,28 +11,26 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+from keras import ops
 
 from tfcompress.model.graph import functional
+from tfcompress.model.keras_private import producer
+from tfcompress.model.quantized import STEP_SUFFIX, is_step_input
 
-__all__ = ["is_step_input", "step_input", "step_inputs"]
-
-_SUFFIX = "_int8_step"
+__all__ = ["step_input", "step_inputs", "unknown_step"]
 
 
 def step_input(name: str) -> keras.KerasTensor:
     """Return a new symbolic input for the step of the input with this name."""
-    return keras.Input(batch_shape=(), dtype="float32", name=f"{name}{_SUFFIX}")
+    return keras.Input(batch_shape=(), dtype="float32", name=f"{name}{STEP_SUFFIX}")
 
 
-def is_step_input(operation: Any) -> bool:
-    """Return whether the operation is the input layer of a step."""
-    return (
-        isinstance(operation, keras.layers.InputLayer)
-        and operation.batch_shape == ()
-        and operation.name.endswith(_SUFFIX)
-    )
+def unknown_step(tensor: Any) -> Any:
+    """Return the step of a tensor that is not quantized, which is 0: no bias is rounded by it."""
+    # A functional model has no constants: this zero is computed from the tensor.
+    return ops.cast(ops.sum(ops.zeros_like(tensor)), "float32")
 
 
 def step_inputs(model: keras.Model) -> int:
     """Return how many steps a nested model takes behind its inputs."""
-    return sum(t.shape == () and t.name.endswith(_SUFFIX) for t in functional(model).inputs)
+    return sum(is_step_input(producer(tensor)) for tensor in functional(model).inputs)

@@ -8,11 +8,11 @@ import keras
 from keras.layers import Layer
 
 from tfcompress.model.graph import Node, functional, is_graph
-from tfcompress.model.quantized import is_quantized
+from tfcompress.model.quantized import is_quantized, is_step_input
 from tfcompress.model.rebuild import copy_layer, rebuild
 
 from .fake_quant import FakeQuant
-from .steps import is_step_input, step_inputs
+from .steps import step_inputs
 from .wrapper import QuantizeWrapper, without_steps
 
 __all__ = ["strip"]
