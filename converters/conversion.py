@@ -28,6 +28,14 @@ from .sparse import Sparse, Sparsified, check_sparse, sparsified
 class Converted(os.PathLike[str]):
     """A .tflite file that `convert` wrote; usable wherever a path is.
 
+    >>> import keras, tempfile
+    >>> from tfcompress import converters
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = converters.convert(model, f"{folder}/tiny.tflite")
+    >>> file.path.name, file.precision.name, file.sparse
+    ('tiny.tflite', 'float32', None)
+
     Attributes:
         path: The file.
         bytes: Size of the file, as it ships.
@@ -71,7 +79,6 @@ def convert(
     named after the layers that compute them, or by the keys of a dict. A character that is no
     letter, digit or underscore becomes an underscore.
 
-    Example:
     >>> import keras, tempfile
     >>> from tfcompress import converters
     >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])
@@ -128,7 +135,6 @@ def convert_all(
 
     The model is traced once. No file is put in place before all are converted and checked.
 
-    Example:
     >>> from tfcompress import converters
     >>> files = {"a.tflite": converters.Float32(), "b.tflite": converters.Float16()}
     >>> converters.convert_all("model.keras", files)

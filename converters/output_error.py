@@ -12,7 +12,11 @@ from tfcompress.model.samples import Array
 
 @dataclass(frozen=True)
 class OutputError:
-    """How far one output of a file is from the output in Keras.
+    """The difference between one output of a file and of its Keras model.
+
+    >>> error = compare("y", np.array([[1.0, 2.0]]), np.array([[1.0, 2.5]]), scale=0.25)
+    >>> error.max_error, error.max_lsb, error.top1
+    (0.5, 2.0, 1.0)
 
     Attributes:
         name: Name of the output.
@@ -45,7 +49,6 @@ class OutputError:
 def compare(name: str, expected: Array, actual: Array, scale: float | None) -> OutputError:
     """Compute the figures for one output.
 
-    Example:
     >>> compare("y", np.array([[1.0, 2.0]]), np.array([[1.0, 2.5]]), scale=0.25).max_lsb
     2.0
 

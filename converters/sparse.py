@@ -21,9 +21,8 @@ from .rewriting import run_pass
 
 @dataclass(frozen=True)
 class Sparse:
-    """How `sparsify` makes a file smaller.
+    """The options of `sparsify`.
 
-    Example:
     >>> Sparse(names=False)
     Sparse(int8_weights=False, names=False, skip_zeros=False)
 
@@ -57,7 +56,17 @@ class Sparse:
 
 @dataclass(frozen=True)
 class SparseWeight:
-    """How `sparsify` stored one weight: a constant of two or more dimensions.
+    """The form in which `sparsify` stored one weight, a constant of two or more dimensions.
+
+    >>> import keras, tempfile
+    >>> from tfcompress import converters
+    >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(256, name="head")])
+    >>> _ = model.layers[0].kernel.assign(keras.ops.zeros((64, 256)))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     dense = converters.convert(model, f"{folder}/dense.tflite")
+    ...     small = converters.sparsify(dense, f"{folder}/small.tflite")
+    >>> [(weight.shape, weight.zeros) for weight in small.weights]
+    [((256, 64), 1.0)]
 
     Attributes:
         name: Name of its tensor.
@@ -83,6 +92,16 @@ class SparseWeight:
 @dataclass(frozen=True)
 class Sparsified(os.PathLike[str]):
     """A .tflite file that `sparsify` wrote; usable wherever a path is.
+
+    >>> import keras, tempfile
+    >>> from tfcompress import converters
+    >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(256, name="head")])
+    >>> _ = model.layers[0].kernel.assign(keras.ops.zeros((64, 256)))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     dense = converters.convert(model, f"{folder}/dense.tflite")
+    ...     small = converters.sparsify(dense, f"{folder}/small.tflite")
+    >>> small.path.name, small.bytes < small.bytes_before
+    ('small.tflite', True)
 
     Attributes:
         path: The file.
@@ -150,7 +169,6 @@ def sparsify(
     On Arm, XNNPACK computes some float graphs wrongly when their weights are sparse. All weights of
     these graphs stay dense, and the report says so.
 
-    Example:
     >>> import keras, numpy as np, tempfile
     >>> from tfcompress import converters
     >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(256, use_bias=False)])

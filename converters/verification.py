@@ -29,7 +29,16 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Verification:
-    """How a .tflite file compares with the Keras model that it was made from.
+    """The comparison of a .tflite file with the Keras model that it was made from.
+
+    >>> import keras, tempfile
+    >>> from tfcompress import converters
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = converters.convert(model, f"{folder}/tiny.tflite")
+    ...     done = converters.verify(model, file, np.ones((8, 4), "float32"))
+    >>> done.samples, done.outputs[0].max_error < 1e-5
+    (8, True)
 
     Attributes:
         path: The file.
@@ -64,12 +73,13 @@ class Verification:
         A bound on a figure that an output does not have is an error too: it would check nothing.
 
         Args:
-            lsb: Largest allowed `max_lsb`, in steps of the quantized output.
-            max_error: Largest allowed `max_error`.
-            mean_error: Largest allowed `mean_error`.
-            snr_below: Smallest allowed `snr_db`, in dB.
-            cosine_below: Smallest allowed `cosine`.
-            top1_below: Smallest allowed `top1`, from 0 to 1.
+            lsb: Largest allowed `max_lsb`, in steps of the quantized output. Defaults to None, no
+                bound.
+            max_error: Largest allowed `max_error`. Defaults to None, no bound.
+            mean_error: Largest allowed `mean_error`. Defaults to None, no bound.
+            snr_below: Smallest allowed `snr_db`, in dB. Defaults to None, no bound.
+            cosine_below: Smallest allowed `cosine`. Defaults to None, no bound.
+            top1_below: Smallest allowed `top1`, from 0 to 1. Defaults to None, no bound.
 
         Returns:
             The verification itself.
@@ -159,7 +169,6 @@ def verify(
 
     Keras runs in inference mode and in the precision of the model. Outputs are matched by name.
 
-    Example:
     >>> import keras, numpy as np, tempfile
     >>> from tfcompress import converters
     >>> model = keras.Sequential([keras.Input((4,), name="x"), keras.layers.Dense(2, name="y")])

@@ -98,7 +98,7 @@ def benchmark(
 
     Args:
         paths: One file, or several.
-        delegate: `"xnnpack"`, `"reference"` or `"gpu"`; see `Runner`. Defaults to `"xnnpack"`.
+        delegate: `"xnnpack"`, `"reference"` or `"gpu"`. Defaults to `"xnnpack"`.
         threads: Number of CPU threads; None takes the runtime's default, which is one. Defaults to
             None.
         min_runs: Smallest number of runs measured of each file. Defaults to 50.

@@ -8,7 +8,7 @@ class Named(Protocol):
 
     @property
     def name(self) -> str:
-        """The name."""
+        """Return the name."""
 
 
 T = TypeVar("T", bound=Named)

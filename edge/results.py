@@ -19,6 +19,11 @@ class BenchmarkResult:
 
     A field without a value is None or empty: a file that crashed has a size, but no latency.
 
+    >>> from tfcompress import edge
+    >>> result = edge.BenchmarkResult("int8", "int8.tflite", "xnnpack", median_ms=1.5)
+    >>> result.ok, result.median_ms, result.peak_memory_bytes
+    (True, 1.5, None)
+
     Attributes:
         name: The name in a report.
         path: The file.
@@ -88,7 +93,7 @@ class BenchmarkResult:
 
     @property
     def ok(self) -> bool:
-        """Whether the file was measured."""
+        """Return whether the file was measured."""
         return self.status == "ok"
 
     def with_metrics(self, **metrics: Metric) -> "BenchmarkResult":

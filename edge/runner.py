@@ -82,7 +82,7 @@ class Runner:
 
     @property
     def engine(self) -> Engine:
-        """The loaded file, whose steps can be timed: `prepare`, `write`, `invoke`, `read`."""
+        """Return the loaded file, to time its steps: `prepare`, `write`, `invoke`, `read`."""
         return self._engine
 
     def __repr__(self) -> str:

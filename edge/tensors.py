@@ -14,6 +14,10 @@ Array = npt.NDArray[Any]
 class TensorInfo:
     """One input or output of a .tflite file.
 
+    >>> from tfcompress import edge
+    >>> print(edge.TensorInfo("image", (None, 28, 28, 1), np.dtype("float32")))
+    'image': float32 (any, 28, 28, 1)
+
     Attributes:
         name: Its name in the signature; in a file without signatures, the tensor's name.
         shape: Its shape; None for a dimension of any size.
@@ -32,7 +36,7 @@ class TensorInfo:
 
     @property
     def quantized(self) -> bool:
-        """Whether the integers in the file represent real numbers."""
+        """Return whether the integers in the file represent real numbers."""
         return self.scale is not None
 
     def __str__(self) -> str:

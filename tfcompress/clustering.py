@@ -59,7 +59,11 @@ class ClusteredKernel:
 
 @dataclasses.dataclass(frozen=True)
 class Clustering:
-    """What `cluster_weights` did. Printing it gives a table.
+    """The result of `cluster_weights`. Printing it gives a table.
+
+    >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64, name="head")])
+    >>> [(kernel.path, kernel.values) for kernel in cluster_weights(model, clusters=4).kernels]
+    [('head/kernel', 4)]
 
     Attributes:
         kernels: One `ClusteredKernel` for each kernel, in the order of the model.

@@ -18,7 +18,6 @@ def as_float32(model: keras.Model) -> keras.Model:
 
     Nested models are rebuilt too. The model and Keras' global dtype policy are not changed.
 
-    Example:
     >>> mixed = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, dtype="mixed_float16")])
     >>> as_float32(mixed).layers[0].compute_dtype
     'float32'

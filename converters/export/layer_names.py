@@ -16,7 +16,6 @@ def layer_at(model: keras.Model, name: str) -> str | None:
     graph therefore carries one numeric suffix more than the layer: "model_1/dense_3_1/MatMul"
     belongs to the layer "dense_3".
 
-    Example:
     >>> head = keras.layers.Dense(2, name="head")
     >>> model = keras.Sequential([keras.Input((4,)), head], name="net")
     >>> layer_at(model, "net_1/head_1/MatMul")

@@ -16,7 +16,6 @@ def exporting() -> Iterator[None]:
     While the scope is open in this thread, kernels are constants on the int8 grid, with batch
     normalization folded into them, and only activations are fake-quantized.
 
-    Example:
     >>> with exporting():
     ...     is_exporting()
     True

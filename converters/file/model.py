@@ -47,7 +47,7 @@ class Tensor:
 
     @property
     def quantized(self) -> bool:
-        """Whether the integers stand for real numbers."""
+        """Return whether the integers stand for real numbers."""
         return bool(self.scales)
 
 
@@ -102,6 +102,9 @@ class Subgraph:
 class GraphOp:
     """An op and the Keras layer that it comes from.
 
+    >>> print(GraphOp("FULLY_CONNECTED", "encoder/head"))
+    FULLY_CONNECTED of layer 'encoder/head'
+
     Attributes:
         op: Name of the op.
         layer: Path of the layer; None if the layer is not known.
@@ -117,6 +120,15 @@ class GraphOp:
 @dataclass(frozen=True)
 class Inspection:
     """The content of a .tflite file, without the values of its weights.
+
+    >>> import keras, tempfile
+    >>> from tfcompress import converters
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = converters.convert(model, f"{folder}/tiny.tflite")
+    ...     inspection = converters.inspect(file)
+    >>> inspection.ops, inspection.load_error
+    ({'FULLY_CONNECTED': 1}, None)
 
     Attributes:
         path: The file.
@@ -176,12 +188,12 @@ class Inspection:
 
     @property
     def constants(self) -> tuple[Tensor, ...]:
-        """The stored tensors, the largest first."""
+        """Return the stored tensors, the largest first."""
         return tuple(sorted((t for t in self.tensors if t.constant), key=lambda t: -t.bytes))
 
     @property
     def zeros(self) -> float:
-        """Share of the stored weights that are exactly zero: kernels, without biases and shapes."""
+        """Return the share of zeros among the stored kernels, without biases and shapes."""
         weights = [
             t for t in self.constants if len(t.shape) > 1 and t.dtype not in ("int32", "int64")
         ]

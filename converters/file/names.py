@@ -17,7 +17,6 @@ def layer_in(name: str) -> str | None:
 
     The path is what stands between the name of the model and the name of the op.
 
-    Example:
     >>> layer_in("net_1/encoder_1/dense_3_1/MatMul")
     'encoder/dense_3'
 

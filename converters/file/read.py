@@ -19,7 +19,6 @@ def inspect(path: str | os.PathLike[str], timeout: float | None = 60.0) -> Inspe
     A child process reads the file and loads it into the runtime, so that a corrupt file is an
     error and never ends your process. TensorFlow is not imported.
 
-    Example:
     >>> import keras, tempfile
     >>> from tfcompress import converters
     >>> model = keras.Sequential([keras.Input((4,), name="x"), keras.layers.Dense(2, name="y")])

@@ -19,6 +19,9 @@ from typing import Any
 class Pass:
     """A pass to run, and its options.
 
+    >>> Pass("sparsify", {"names": False}).options
+    {'names': False}
+
     Attributes:
         module: Name of a module in `converters/passes`, such as "sparsify", or path of a .py file.
         options: Keyword arguments of the module's `rewrite`, as JSON values. Defaults to none.
@@ -30,7 +33,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Rewritten:
-    """What a pass returns.
+    """The result of a pass.
 
     Attributes:
         content: The new file.

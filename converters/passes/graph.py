@@ -45,7 +45,7 @@ class Graph:
 
     @property
     def border(self) -> set[int]:
-        """Indices of the inputs and outputs of the subgraph."""
+        """Return the indices of the inputs and outputs of the subgraph."""
         return {*map(int, self.tables.inputs), *map(int, self.tables.outputs)}
 
     def op(self, node: Any) -> str:

@@ -10,7 +10,10 @@ from tfcompress.converters.passes.base import Pass
 
 @dataclass(frozen=True)
 class ConverterOptions:
-    """What the TensorFlow converter is asked for, in the names of `tf.lite`.
+    """The options of the TensorFlow converter, in the names of `tf.lite`.
+
+    >>> ConverterOptions(optimizations=("DEFAULT",), supported_types=("float16",)).supported_ops
+    ('TFLITE_BUILTINS',)
 
     Attributes:
         optimizations: Members of `tf.lite.Optimize`, such as "DEFAULT".
@@ -38,7 +41,6 @@ class Precision:
     The base class of all precisions: a frozen dataclass each, whose fields are its options.
     `register_precision` makes it known to the command line.
 
-    Example:
     >>> from tfcompress.converters.precisions.registry import registered_precisions
     >>> @dataclass(frozen=True)
     ... class Float16Weights(Precision):

@@ -16,7 +16,6 @@ class DynamicInt8(Precision):
 
     Needs no data. The converter leaves a kernel of less than 1024 elements in float32.
 
-    Example:
     >>> DynamicInt8().name
     'dynamic_int8'
     """

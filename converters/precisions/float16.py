@@ -16,7 +16,6 @@ class Float16(Precision):
 
     A GPU delegate computes in float16 where the device supports it.
 
-    Example:
     >>> Float16().name
     'float16'
     """

@@ -16,7 +16,6 @@ class Float32(Precision):
 
     The reference: the file differs from Keras only by the order in which sums are added up.
 
-    Example:
     >>> Float32().name
     'float32'
     """

@@ -22,16 +22,15 @@ class Int8(Precision):
     al. 2018 (https://arxiv.org/abs/1712.05877) and the TFLite 8-bit specification. The ranges of
     the activations are measured on `calibration`, samples like those that the model will see.
 
-    Example:
     >>> import numpy as np
     >>> Int8(calibration=np.zeros((8, 4), "float32"), io="int8")
     Int8(io='int8', max_samples=500)
 
     Args:
         calibration: An array (for one input), a dict of arrays by input name, a generator or
-            `tf.data.Dataset` of either (with or without targets), or the path of an .npz file
-            with such arrays. The first axis is the batch, as for `model.predict`. Defaults to
-            None, which is for a model from `tfcompress.quantize_aware` only: it holds its ranges.
+            `tf.data.Dataset` of either (with or without targets), or the path of an .npz file with
+            such arrays. The first axis is the batch. Defaults to None, which is for a model from
+            `tfcompress.quantize_aware` only: it holds its ranges.
         io: Type that the file takes and gives: "float32" (quantized inside), "int8" or "uint8".
             Integer inputs, such as token ids, keep their type. Defaults to "float32".
         max_samples: Number of samples to use at most: evenly spaced ones of an array, the first

@@ -17,7 +17,6 @@ def register_precision(precision: P) -> P:
     A class decorator. `convert` takes an instance of any subclass of `Precision`, registered or
     not. On the command line, the module that registers the precision is given with `--import`.
 
-    Example:
     >>> from dataclasses import dataclass
     >>> from typing import ClassVar
     >>> from tfcompress import converters

@@ -45,6 +45,9 @@ _CONVS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 class RuleViolation:
     """A rule of the sparse kernels that a graph breaks.
 
+    >>> print(RuleViolation("CONV_2D", "stem", "It has a stride of 1", "Give it a stride of 2"))
+    CONV_2D of layer 'stem': It has a stride of 1. Give it a stride of 2.
+
     Attributes:
         op: Name of the op that breaks it; "" if the graph as a whole does.
         layer: Path of the Keras layer of the op; None if the file does not tell.
@@ -64,7 +67,16 @@ class RuleViolation:
 
 @dataclass(frozen=True)
 class SparseCheck:
-    """What XNNPACK on Arm does with a graph whose weights are stored sparse.
+    """The answer of `check_sparse_kernels` about a graph whose weights are stored sparse.
+
+    >>> import keras, tempfile
+    >>> from tfcompress import converters
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = converters.convert(model, f"{folder}/tiny.tflite")
+    ...     check = converters.check_sparse_kernels(file)
+    >>> check.kind, len(check.violations) > 0
+    ('safe', True)
 
     Attributes:
         kind: "safe": it runs dense kernels, with the results of the dense file. "sparse kernels":
@@ -94,7 +106,6 @@ def check_sparse_kernels(file: Inspection | str | os.PathLike[str]) -> SparseChe
     The answer depends on which weights are zero. Check the weights as they will be stored: rounding
     to int8 makes more zeros.
 
-    Example:
     >>> import keras, tempfile
     >>> from tfcompress import converters
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])

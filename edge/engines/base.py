@@ -54,7 +54,11 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether one delegate can be used on a machine.
+    """The availability of one delegate on a machine.
+
+    >>> from tfcompress import edge
+    >>> edge.delegates()["reference"].available
+    True
 
     Attributes:
         name: The delegate's name, which `Runner` takes as `delegate=`.
@@ -69,7 +73,11 @@ class Availability:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the ops of a file run.
+    """The split of the ops of a file between a delegate and the built-in kernels.
+
+    >>> from tfcompress import edge
+    >>> print(edge.Placement("gpu", ops_total=4, ops_delegated=3, partitions=1, adapter="Adreno"))
+    GPU (Adreno) 3/4 ops
 
     Attributes:
         delegate: The delegate that was asked for.

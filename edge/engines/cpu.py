@@ -33,7 +33,7 @@ class CpuEngine:
         path: A file that `tflite.check` accepted.
         threads: Number of threads; None takes the runtime's default, which is one. Defaults to
             None.
-        signature: Name of the signature; None takes the first. Defaults to None.
+        signature: Name of the signature; None in a file without signatures. Defaults to None.
         quiet: Whether to hold the runtime's console output back. Defaults to True.
         delegate: `"xnnpack"`, `"reference"` or `"none"`. Defaults to `"xnnpack"`.
 

@@ -89,7 +89,7 @@ class GpuEngine:
         quiet: Whether to hold the runtime's console output back. Defaults to True.
 
     Attributes:
-        cpu: The same file on the CPU.
+        cpu: The engine that runs the file on the CPU.
         kind: The arithmetic of the file, as `ops.arithmetic` names it.
         log: What the runtime logged while it compiled.
         complete: Whether the GPU took every op.

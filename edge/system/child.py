@@ -84,6 +84,14 @@ class Peer(Protocol):
 class Process:
     """A process on this machine whose stdin and stdout are the two streams.
 
+    >>> import sys
+    >>> from tfcompress import edge
+    >>> process = edge.Process([sys.executable, "-c", "print('ready')"])
+    >>> process.requests.close()
+    >>> process.answers.readline().strip(), process.wait(60)
+    (b'ready', 0)
+    >>> process.close()
+
     Args:
         command: The command line.
         environment: Its environment variables; None passes those of this process on. Defaults to
@@ -122,7 +130,7 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The process id."""
+        """Return the process id."""
         return self._popen.pid
 
     def wait(self, timeout: float) -> int | None:

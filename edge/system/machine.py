@@ -71,7 +71,7 @@ def cpu_name(cpuinfo: str) -> str:
         or platform.machine()
         or "unknown"
     )
-    # With AMX, XNNPACK's int8 convolutions take as long for 16 output channels as for 64.
+    # With AMX, XNNPACK's int8 convolutions take as long with 16 output channels as with 64.
     return f"{name} with AMX" if "amx_int8" in entries.get("flags", "").split() else name
 
 

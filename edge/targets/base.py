@@ -12,6 +12,12 @@ from ..system.child import Child
 class Session(NamedTuple):
     """A worker that runs on a target.
 
+    >>> from pathlib import Path
+    >>> from tfcompress import edge
+    >>> with edge.Local().session([Path("model.tflite")]) as session:
+    ...     [Path(path).name for path in session.paths]
+    ['model.tflite']
+
     Attributes:
         child: Sends the worker its requests; `worker.py` lists the commands.
         paths: Where the files of the session lie on the target, in the order in which they were
@@ -31,6 +37,10 @@ class Target(Protocol):
     answers to stdout, so a target needs no more than a program that connects the two streams, such
     as ssh or adb. `Local` is the simplest example.
 
+    >>> from tfcompress import edge
+    >>> isinstance(edge.Local(), edge.Target), edge.Local().emulated
+    (True, False)
+
     Attributes:
         name: The name in results and on the command line: `tfcompress bench --target NAME`.
         emulated: Whether latencies mean nothing there, because the processor is emulated.
@@ -38,11 +48,11 @@ class Target(Protocol):
 
     @property
     def name(self) -> str:
-        """The name in results and on the command line."""
+        """Return the name in results and on the command line."""
 
     @property
     def emulated(self) -> bool:
-        """Whether latencies mean nothing there."""
+        """Return whether latencies mean nothing there."""
 
     def session(self, files: Sequence[Path]) -> AbstractContextManager[Session]:
         """Start a worker that can read some files; end it, and remove them, after the `with` block.

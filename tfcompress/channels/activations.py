@@ -26,7 +26,7 @@ __all__ = ["activation_mean", "activation_zeros"]
 def activation_mean(x: Any, batch_size: int = 32) -> ChannelImportance:
     """Return an importance that scores each unit by the mean of its absolute activations.
 
-    Activations are taken where kernels read them. Those that depthwise kernels read do not count,
+    Activations are taken where kernels read them. The inputs of depthwise kernels do not count,
     since these only hand each channel on. A group that appears in no tensor between layers (heads
     of attention) is scored by `l2_norm`.
 
@@ -38,7 +38,7 @@ def activation_mean(x: Any, batch_size: int = 32) -> ChannelImportance:
 
     Args:
         x: Inputs: an array, or a list or dictionary of arrays, with the samples first. Or a
-            `tf.data.Dataset` or `keras.utils.PyDataset` of batches, as for `fit`.
+            `tf.data.Dataset` or `keras.utils.PyDataset` that yields batches.
         batch_size: Samples in a batch, where `x` is arrays. Defaults to 32.
 
     Returns:
@@ -64,7 +64,7 @@ def activation_zeros(x: Any, batch_size: int = 32) -> ChannelImportance:
 
     Args:
         x: Inputs: an array, or a list or dictionary of arrays, with the samples first. Or a
-            `tf.data.Dataset` or `keras.utils.PyDataset` of batches, as for `fit`.
+            `tf.data.Dataset` or `keras.utils.PyDataset` that yields batches.
         batch_size: Samples in a batch, where `x` is arrays. Defaults to 32.
 
     Returns:

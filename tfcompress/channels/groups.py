@@ -43,6 +43,13 @@ class GroupMember:
 class ChannelGroup:
     """Axes that can only be cut together, unit by unit.
 
+    >>> from tfcompress import channel_groups
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(8, name="a"), keras.layers.Dense(2, name="b")])
+    >>> group = channel_groups(model)[0]
+    >>> group.size, group.kind, group.producers, group.consumers
+    (8, 'units', ('a',), ('b',))
+
     Attributes:
         kind: What a unit is: `"channels"`, `"units"`, `"width"`, `"heads"`, ...
         size: Number of units. One may be several positions of an axis.
@@ -93,6 +100,13 @@ class ChannelGroup:
 @dataclass(frozen=True, eq=False)
 class ChannelGroups(Sequence[ChannelGroup]):
     """All groups of a model. Printing it gives a table.
+
+    >>> from tfcompress import channel_groups
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(8, name="a"), keras.layers.Dense(2, name="b")])
+    >>> groups = channel_groups(model)
+    >>> len(groups), len(groups.prunable)
+    (2, 1)
 
     Attributes:
         model: The model, functional.

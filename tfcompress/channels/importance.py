@@ -44,8 +44,8 @@ __all__ = [
 def l1_norm(model: keras.Model, groups: Sequence[ChannelGroup]) -> Scores:
     """Score each unit by the absolute values of all weights that go with it.
 
-    A unit's weights are those of every kernel of its group, of those that make it and of those that
-    read it. The score is the mean over the kernels of the sum over the unit's weights.
+    A unit's weights are its weights in every kernel of its group: in kernels that make it and in
+    kernels that read it. The score is the mean over the kernels of the sum over the unit's weights.
 
     >>> from tfcompress import channel_groups
     >>> dense = keras.layers.Dense(2, use_bias=False, kernel_initializer="ones")
@@ -72,8 +72,9 @@ def l1_norm(model: keras.Model, groups: Sequence[ChannelGroup]) -> Scores:
 def l2_norm(model: keras.Model, groups: Sequence[ChannelGroup]) -> Scores:
     """Score each unit by the squares of all weights that go with it.
 
-    A unit's weights are those of every kernel of its group, of those that make it and of those that
-    read it. The score is the mean over the kernels of the sum over the unit's squared weights.
+    A unit's weights are its weights in every kernel of its group: in kernels that make it and in
+    kernels that read it. The score is the mean over the kernels of the sum over the unit's squared
+    weights.
 
     >>> from tfcompress import channel_groups
     >>> dense = keras.layers.Dense(2, use_bias=False, kernel_initializer="ones")

@@ -72,8 +72,8 @@ def prune_channels(
         scope: Whether the share is cut from each group (`"layer"`, the default), or from all units
             together (`"global"`): their scores are then divided by the mean of their group. Budgets
             are always global.
-        filters: Which layers may lose outputs; see `tfcompress.model.filters.matches`. Defaults to
-            all.
+        filters: Layers that may lose outputs: a regular expression searched in the layer's path, a
+            list of layers or names, or a function of the layer. Defaults to all.
         round_to: The size that is left of a group is a multiple of this, or the whole group.
             Defaults to 1. Heads and their widths are not rounded. XNNPACK with AVX-512 computes 16
             floats at once: 16 gives more speed for the same budget there than 8.

@@ -79,7 +79,7 @@ class Ranking:
         return self._removed(self._counts(count))
 
     def lowest_within(self, count: int, cost: Callable[[Ids], float], most: float) -> Ids:
-        """Return the lowest-scoring units, minus those that fit in the budget after rounding.
+        """Return the lowest-scoring units, minus units that still fit in the budget after rounding.
 
         With `round_to`, several units are cut at once, and may leave room for others. The units
         with the highest scores are given back first.

@@ -47,7 +47,7 @@ def get(
         importance: Name of a registered importance, or a function from a model and its groups to
             scores.
         data: For a name that needs data: inputs `x`, a tuple `(x, y)` of inputs and targets, or a
-            `tf.data.Dataset` or `keras.utils.PyDataset` of batches, as for `fit`. `x` and `y` are
+            `tf.data.Dataset` or `keras.utils.PyDataset` that yields batches. `x` and `y` are
             arrays, or lists or dictionaries of arrays, with the samples first. Defaults to None.
         loss: For a name that needs a loss: a Keras loss or its name. Defaults to None: the loss
             that the model was compiled with.

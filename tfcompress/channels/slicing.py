@@ -25,7 +25,7 @@ def remove_units(model: keras.Model, coupling: Coupling, removed: Ids) -> keras.
     Args:
         model: The model that `coupling` was found in. It stays as it is.
         coupling: Says which axes of weights and which sizes belong to which units.
-        removed: The units to remove, as in `ChannelGroup.roots`.
+        removed: Numbers of the units to remove, taken from `ChannelGroup.roots`.
 
     Returns:
         A functional model, not compiled.

@@ -35,9 +35,10 @@ def taylor(x: Any, y: Any = None, loss: Any = None, batch_size: int = 32) -> Cha
 
     Args:
         x: Inputs: an array, or a list or dictionary of arrays, with the samples first. Or a
-            `tf.data.Dataset` or `keras.utils.PyDataset` of batches, as for `fit`.
+            `tf.data.Dataset` or `keras.utils.PyDataset` that yields batches.
         y: Targets: an array, or a list or dictionary of arrays, with the samples first. Left out
             where `x` is a data set, which holds the targets, and may hold weights of the samples.
+            Defaults to None.
         loss: A Keras loss or its name. Defaults to the loss that the model was compiled with; a
             pruned model is not compiled.
         batch_size: Samples in a batch, where `x` is arrays. Defaults to 32.

@@ -80,10 +80,11 @@ class Latency:
 
     Args:
         most: A share of the model's own latency, above 0 and at most 1. Give this or
-            `milliseconds`.
-        milliseconds: The median time for one sample, above 0. Give this or `most`.
-        delegate: What runs the ops, as in `edge.benchmark`. Defaults to `"xnnpack"`.
-        threads: Number of CPU threads, as in `edge.benchmark`. Defaults to None: one.
+            `milliseconds`. Defaults to None.
+        milliseconds: The median time for one sample, above 0. Give this or `most`. Defaults to
+            None.
+        delegate: What runs the ops: `"xnnpack"`, `"reference"` or `"gpu"`. Defaults to `"xnnpack"`.
+        threads: Number of CPU threads. Defaults to None: one.
 
     Raises:
         TypeError: If `most` or `milliseconds` is no number.

@@ -55,6 +55,13 @@ class LayerSummary:
 class Summary:
     """The costs of a model. Printing it gives a table.
 
+    >>> import keras
+    >>> from tfcompress import summary
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="head")])
+    >>> head = summary(model).layers[-1]
+    >>> head.path, head.parameters, head.macs
+    ('head', 36, 32)
+
     Attributes:
         name: Name of the model.
         layers: One `LayerSummary` for each layer, however deep, in the order of the model.

@@ -1,4 +1,4 @@
-"""Checks of what a `Distiller` is made from, before anything is changed."""
+"""Checks of the arguments of a `Distiller`, before anything is changed."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Candidate:
 
     @property
     def layer(self) -> Any:
-        """The layer itself."""
+        """Return the layer itself."""
         return self.lineage[-1]
 
 
@@ -74,7 +74,8 @@ def candidates(
     Args:
         model: From `factorable`.
         macs: Multiply-accumulates of each layer.
-        filters: Which layers may be factorized; see `tfcompress.model.filters.matches`.
+        filters: Layers that may be factorized: a regular expression searched in the layer's path, a
+            list of layers or names, or a function of the layer. None allows all.
         round_to: Ranks are multiples of this, or full.
         by_macs: Whether multiply-accumulates are to be saved. An `Embedding` has none, so that it
             is then left as it is.
@@ -102,7 +103,7 @@ def candidates(
 
 
 def _with_kernels(model: keras.Model) -> list[Candidate]:
-    """Find the layers with kernels; give a reason to those that cannot be factorized."""
+    """Find the layers with kernels; say why, where one cannot be factorized."""
     found: dict[int, Candidate] = {}
     holders: dict[int, str] = {}
     for lineage, shape in calls(model):

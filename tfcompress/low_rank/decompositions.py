@@ -16,7 +16,7 @@ def svd(matrix: Array, rank: int) -> tuple[Array, Array]:
     """Return the best approximation of a matrix by a product of two thin ones.
 
     The smallest singular values are lost (Eckart & Young 1936). Each factor gets the square root of
-    those that stay, so that both have values of one size.
+    the others, so that both have values of one size.
 
     >>> left, right = svd(np.outer([1.0, 2.0, 3.0], [4.0, 5.0]), rank=1)
     >>> left.shape, right.shape

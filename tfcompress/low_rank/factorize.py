@@ -53,11 +53,11 @@ def factorize(
             its `call` where that is sound, and becomes a functional one.
         amount: The share of each full rank to cut, from 0 to below 1; or what is to be left of the
             model: `budgets.Macs`, `budgets.Parameters` or `budgets.Latency`; or a plan that
-            `low_rank_plan` made for this model, which holds all other arguments.
+            `low_rank_plan` made for this model, which holds all other arguments. Defaults to None.
         energy: Share of the squared singular values that each kernel keeps at least, above 0 to 1.
-            Give this or `amount`.
-        filters: Which layers may be factorized; see `tfcompress.model.filters.matches`. Defaults
-            to all.
+            Give this or `amount`. Defaults to None.
+        filters: Layers that may be factorized: a regular expression searched in the layer's path, a
+            list of layers or names, or a function of the layer. Defaults to all.
         round_to: Ranks are multiples of this, rounded up. Defaults to 1.
         refine: Sweeps of HOOI over what Tucker-2 begins with. Defaults to 0.
 

@@ -250,7 +250,7 @@ class _Equation:
         first: Equation from the inputs to the rank.
         last: Equation from the rank to the outputs.
         middle_shape: Output shape of the first layer, as Keras takes it, without the rank.
-        axes: Axes of the kernel, those that are summed over in front.
+        axes: Axes of the kernel, with the summed axes in front.
         summed: Number of axes that are summed over.
     """
 

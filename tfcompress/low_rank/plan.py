@@ -59,7 +59,12 @@ class LowRankLayer:
 
 @dataclass(frozen=True)
 class LowRankPlan:
-    """What `factorize` does to each layer. Printing it gives a table.
+    """The plan of `factorize` for each layer. Printing it gives a table.
+
+    >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32, name="head")])
+    >>> plan = low_rank_plan(model, 0.75)
+    >>> [(layer.path, layer.rank) for layer in plan.factorized], plan.left_alone
+    ([('head', (8,))], ())
 
     Attributes:
         model: Name of the model.
@@ -108,7 +113,7 @@ class LowRankPlan:
         return {**asdict(self), **after}
 
     def tables(self) -> list[Table]:
-        """Return a table of the layers to replace, and one of those that are left alone."""
+        """Return a table of the layers to replace, and one of the layers left alone."""
         total = f"{self.model}: {_arrow(self.parameters, self.parameters_after)} parameters, "
         numbers = ("Energy", "Parameters", "MACs")
         replaced = new_table(
@@ -169,12 +174,12 @@ def low_rank_plan(
     Args:
         model: A built model; it is only read.
         amount: The share of each full rank to cut, from 0 to below 1; or what is to be left of the
-            model: `budgets.Macs`, `budgets.Parameters` or `budgets.Latency`.
+            model: `budgets.Macs`, `budgets.Parameters` or `budgets.Latency`. Defaults to None.
         energy: Share of the squared singular values that each kernel keeps at least, above 0 to 1.
             The ranks are the cheapest that do. 1 drops no more than the rounding of float32 hides.
-            Give this or `amount`.
-        filters: Which layers may be factorized; see `tfcompress.model.filters.matches`. Defaults
-            to all.
+            Give this or `amount`. Defaults to None.
+        filters: Layers that may be factorized: a regular expression searched in the layer's path, a
+            list of layers or names, or a function of the layer. Defaults to all.
         round_to: Ranks are multiples of this, rounded up. Defaults to 1.
         refine: Sweeps of HOOI over what Tucker-2 begins with. Defaults to 0.
 

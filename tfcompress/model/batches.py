@@ -24,7 +24,7 @@ def batches(model: keras.Model, x: Any, y: Any, batch_size: int) -> Iterator[Bat
     Args:
         model: A functional or sequential model.
         x: Inputs: an array, or a list or dictionary of arrays, with the samples first. Or a
-            `tf.data.Dataset` or `keras.utils.PyDataset` as for `fit`, of batches.
+            `tf.data.Dataset` or `keras.utils.PyDataset` that yields batches.
         y: Targets: an array, or a list or dictionary of arrays, with the samples first. None if
             there are none, or if `x` is a data set.
         batch_size: Samples in a batch; used for arrays only.

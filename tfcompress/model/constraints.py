@@ -46,7 +46,7 @@ class FitConstraint:
         return self._apply(weights if self.inner is None else self.inner(weights))
 
     def _apply(self, weights: Any) -> Any:
-        """Return the constrained weights, given those that the inner constraint returned."""
+        """Return the constrained weights, given the result of the inner constraint."""
         raise NotImplementedError
 
 

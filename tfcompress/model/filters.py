@@ -40,11 +40,13 @@ def select_layers(
 
     Args:
         model: A built model.
-        filters: Which layers; see `matches`.
+        filters: Layers to select: a regular expression searched in the layer's path, a list of
+            layers or names, a function of the layer, or None for all.
         candidates: Path and lineage of each layer that may be selected, as `walk` yields them.
             Defaults to every layer of the model, however deep.
         kind: What the candidates are, for the error. Defaults to `"layer"`.
         hint: A sentence that the error ends with: how other layers become candidates.
+            Defaults to none.
         argument: Name of the argument, for the error. Defaults to `"filters"`.
 
     Returns:
@@ -118,7 +120,8 @@ def matches(filters: Filters, path: str, lineage: Iterable[keras.layers.Layer]) 
     (True, False)
 
     Args:
-        filters: A regular expression, a list, a function or None, as above.
+        filters: A regular expression, a list of layers or names, a function of the layer, or None
+            for all.
         path: Names from the model down to the layer, joined by slashes.
         lineage: The layer and those around it, outermost first, without the model itself.
 

@@ -133,8 +133,8 @@ def select(model: keras.Model, filters: Filters = None, depthwise: bool = False)
 
     Args:
         model: A built model.
-        filters: Which layers; see `tfcompress.model.filters.matches`. Defaults to all with
-            trainable kernels.
+        filters: Which layers: a regular expression searched in the layer's path, a list of layers
+            or names, or a function of the layer. Defaults to all with trainable kernels.
         depthwise: Whether depthwise kernels count. Defaults to False.
 
     Returns:

@@ -33,6 +33,12 @@ class Registry(Generic[Function]):
     def register(self, name: str, needs: str | None = None) -> Callable[[Function], Function]:
         """Return a decorator that adds a function under a name.
 
+        >>> sizes = Registry("size")
+        >>> @sizes.register("one")
+        ... def one(): return 1
+        >>> sizes.names()
+        ['one']
+
         Args:
             name: Name of the function. A module that is run again may replace its own function.
             needs: What the function needs. Defaults to the first of the kinds that there are.
@@ -62,7 +68,7 @@ class Registry(Generic[Function]):
         return add
 
     def names(self, *needs: str) -> list[str]:
-        """Return the names of all functions, or of those that need one of `needs`, sorted."""
+        """Return the sorted names of all functions, or of all that need one of `needs`."""
         return sorted(name for name, (_, need) in self._found.items() if not needs or need in needs)
 
     def get(self, name: str) -> Function:

@@ -72,7 +72,8 @@ def make_masks(
     Args:
         kernels: The kernels.
         weights: Their weights, float arrays.
-        sparsity: Share of zeros, as in `masks.compute`.
+        sparsity: Share of the weights that are removed, in [0, 1]; with a `Block`, share of the
+            blocks.
         structure: The pattern of the zeros, or None.
         scope: `"layer"` or `"global"`.
         importance: Function from weights to scores.

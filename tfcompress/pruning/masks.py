@@ -1,8 +1,8 @@
 """Masks from scores: which weights stay. Pure functions on NumPy arrays.
 
 A mask is a boolean array, True where the weight stays. The weights with the lowest scores are
-removed; among equal scores, those that come first in memory. So the number of zeros is exact, and
-equal scores always give equal masks.
+removed; among equal scores, the weights that come first in memory. So the number of zeros is exact,
+and equal scores always give equal masks.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def compute(
         structure: The pattern of the zeros, or `None` (the default) for any.
         scope: `"layer"` (the default) removes that share of each kernel; `"global"` removes it of
             all kernels together.
-        axes: Output and input axes of each kernel. Needed with a structure only.
+        axes: Output and input axes of each kernel. Needed with a structure only. Defaults to None.
 
     Returns:
         A boolean array for each kernel, of its shape.

@@ -16,7 +16,6 @@ class NofM:
     `m` does not divide the inputs, the last group is shorter and may still hold `n` non-zeros. The
     highest possible sparsity is `1 - n / m`, and a schedule for this pattern ends there.
 
-    Example:
     >>> NofM(2, 4).sparsity
     0.5
 
@@ -54,7 +53,6 @@ class Block:
     the blocks at the edge are smaller. The score of a block is the mean over its weights. The
     sparsity is the share of blocks that are zero.
 
-    Example:
     >>> Block(4, 1)
     Block(rows=4, columns=1)
 

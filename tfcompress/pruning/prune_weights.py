@@ -39,7 +39,7 @@ def prune_weights(
     Args:
         model: A built model.
         sparsity: Share of the weights that become zero, in [0, 1). With `masks.NofM` it may be left
-            out, and the full pattern is made.
+            out, and the full pattern is made. Defaults to None.
         threshold: Instead of `sparsity`: every weight that scores at most this becomes zero; with
             the default importance, every weight with `|w| <= threshold`.
         filters: Which layers: a regular expression searched in the layer's path, a list of layers

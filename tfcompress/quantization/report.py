@@ -26,7 +26,8 @@ class QatLayer:
 
     Attributes:
         path: Names of the nested models around it and its own, joined by slashes.
-        type: Class of the layer, and of those that TFLite computes in the same op.
+        type: Class of the layer, then the classes of the layers that TFLite computes in the same
+            op.
         kernel: Type of the weights: "int8 per channel", "float", or "" without any.
         output: How the output is quantized, in words.
         range: Lowest and highest value of the output, or None if they are not known.
@@ -43,7 +44,13 @@ class QatLayer:
 
 @dataclass(frozen=True)
 class QatReport:
-    """What `qat_report` found; it prints as a table.
+    """The report of a quantization-aware model. Printing it gives a table.
+
+    >>> from tfcompress import quantize_aware
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
+    >>> report = qat_report(quantize_aware(model))
+    >>> [layer.kernel for layer in report.layers if layer.path == "head"], report.floating
+    (['int8 per channel'], ())
 
     Attributes:
         model: Name of the model.
@@ -55,7 +62,7 @@ class QatReport:
 
     @property
     def floating(self) -> tuple[QatLayer, ...]:
-        """The layers that are computed in float."""
+        """Return the layers that are computed in float."""
         return tuple(layer for layer in self.layers if layer.floating)
 
     def to_dict(self) -> dict[str, Any]:

@@ -65,5 +65,5 @@ class Int8Scheme:
 
     @property
     def activations(self) -> TensorScheme:
-        """How activations are quantized."""
+        """Return how activations are quantized."""
         return TensorScheme(8, self.symmetric_activations, "per_tensor")

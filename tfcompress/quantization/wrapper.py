@@ -51,8 +51,8 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
             none.
         activation: Activation that was taken out of the layer, a name or a function. Defaults to
             none.
-        ranges: Name of the observer of inner tensors, as in `Int8Scheme`. Defaults to
-            "moving_average".
+        ranges: Name of the observer of inner tensors: "moving_average", "learned", "minmax" or one
+            of your own. Defaults to "moving_average".
         momentum: Share of the old range that a training step keeps. Defaults to 0.99.
         symmetric: Whether the zero points of inner tensors are 0. Defaults to False.
         in_float: Whether to compute in float instead, in the file too. Defaults to False.
@@ -265,7 +265,7 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
             kwargs: Keyword arguments that the layer is called with, without steps.
 
         Returns:
-            The wrapped layer and those that follow in the same op, with the weights as trained.
+            The wrapped layer and the layers that follow in its op, with the weights as trained.
         """
         config = self.layer.get_config()
         if self.activation is not None:

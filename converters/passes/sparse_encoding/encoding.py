@@ -95,7 +95,6 @@ def candidates(array: Array) -> Iterator[tuple[Plan, int]]:
     whole axes (for channels that are all zero), or a block of 2, 4, 8 or 16 elements along an axis
     whose length the block divides.
 
-    Example:
     >>> kernel = np.zeros((8, 64), np.int8)
     >>> kernel[:, 5] = 1
     >>> for plan, size in candidates(kernel):
@@ -167,7 +166,6 @@ def encode(array: Array, plan: Plan | None = None) -> Encoding:
 
     Of an array of zeros one zero is stored: for the runtime, a tensor without data is no constant.
 
-    Example:
     >>> found = encode(np.array([[0, 0, 7, 0], [0, 0, 0, 0], [5, 0, 0, 6]], np.int8))
     >>> print(found, found.values, [level.indices for level in found.levels])
     axis 1, uint8 indices [7 5 6] [None, array([2, 0, 3], dtype=uint8)]

@@ -67,7 +67,6 @@ def kernel_shape(outputs: int, inputs: int) -> tuple[int, int, int, int]:
     It is a row of pixels with at most 256 channels if the inputs divide into such: an index then
     takes one byte.
 
-    Example:
     >>> kernel_shape(10, 96), kernel_shape(10, 784), kernel_shape(10, 509)
     ((10, 1, 1, 96), (10, 1, 4, 196), (10, 1, 1, 509))
     """

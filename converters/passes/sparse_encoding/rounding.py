@@ -30,7 +30,6 @@ class Grid:
     def of(cls, weights: Array, axis: int) -> Grid:
         """Round weights to the nearest grid points; zeros stay zeros.
 
-        Example:
         >>> import numpy as np
         >>> grid = Grid.of(np.array([[0.5, -0.25, 0.0], [0.0, 0.0, 0.0]], np.float32), axis=0)
         >>> grid.values.tolist(), grid.scale[1].item()

@@ -1,1 +1,1 @@
-"""Find which channels of which weights must be pruned together, in the graph of a model."""
+"""Find the channels of the weights in a model that must be pruned together."""

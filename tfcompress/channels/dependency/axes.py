@@ -137,7 +137,7 @@ def reshape(coupling: Coupling, x: Labels, shape: Sequence[int | None]) -> Label
     """Return the labels of a reshape, which merges and splits axes.
 
     A merged axis has the units of all axes that went into it. Where an axis is split, its longest
-    part has units, each the union of those that share a place: four after `(12,) -> (3, 4)`.
+    part has units, each the union of the units that share a place: four after `(12,) -> (3, 4)`.
     """
     result: list[Ids | None] = []
     for before, after in _blocks([None if ids is None else len(ids) for ids in x], shape):

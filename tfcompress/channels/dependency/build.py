@@ -47,8 +47,8 @@ def channel_groups(
 
     Args:
         model: A built model; subclassed, if its `call` can be traced.
-        filters: Which layers may lose outputs; see `tfcompress.model.filters.matches`. Defaults to
-            all.
+        filters: Layers that may lose outputs: a regular expression searched in the layer's path, a
+            list of layers or names, or a function of the layer. Defaults to all.
         attention: Whether attention loses whole heads (`"heads"`, the default), or width of each
             head (`"width"`).
 
