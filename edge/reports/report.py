@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..results import BenchmarkResult
 from ..system.files import write_whole
-from . import html as page
 from .columns import columns, notes, one_line
+from .html import html_page
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -182,7 +182,7 @@ class Report:
         Raises:
             ImportError: matplotlib is not installed.
         """
-        return page.html_page(self.title, self.results)
+        return html_page(self.title, self.results)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the report to a file, whole or not at all.

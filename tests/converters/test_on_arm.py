@@ -24,7 +24,7 @@ from tests.zoo.sparse_nets import (
     read,
 )
 from tfcompress import converters, prune_weights, separable_net
-from tfcompress.converters.passes import flatbuffer as packing
+from tfcompress.converters.passes.flatbuffer import pack, unpack
 from tfcompress.converters.passes.sparse_encoding import rewriting
 
 ROOT = Path(__file__).parents[2]
@@ -56,9 +56,9 @@ pytestmark = pytest.mark.slow("runs under emulation")
 
 def stored_sparse(content):
     """All weights sparse, also of graphs that `sparsify` leaves dense."""
-    model = packing.unpack(content)
+    model = unpack(content)
     rewriting.rewrite_weights(model, {}, unsafe="")
-    return packing.pack(model)
+    return pack(model)
 
 
 def overflowing():

@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 import tfcompress
-from tfcompress.model import keras_private as private
+from tfcompress.model import keras_private
 
 ROOT = Path(tfcompress.__file__).parent
 
@@ -26,7 +26,7 @@ def two_branches():
 def test_checked_with_is_a_version_not_above_the_installed_one():
     checked, installed = (
         tuple(map(int, version.split(".")[:2]))
-        for version in (private.CHECKED_WITH, keras.__version__.partition("rc")[0])
+        for version in (keras_private.CHECKED_WITH, keras.__version__.partition("rc")[0])
     )
     assert checked <= installed
 
@@ -35,23 +35,23 @@ def test_layers_are_found_below_layers_that_are_no_models():
     inner = layers.Dense(2, name="inner")
     outer = layers.TimeDistributed(layers.TimeDistributed(inner, name="middle"), name="outer")
     outer.build((None, 3, 5, 4))
-    names = [layer.name for layer in private.flat_layers(outer)]
+    names = [layer.name for layer in keras_private.flat_layers(outer)]
     assert sorted(names) == ["inner", "middle", "outer"]
-    assert [layer.name for layer in private.child_layers(outer)] == ["middle"]
+    assert [layer.name for layer in keras_private.child_layers(outer)] == ["middle"]
 
 
 def test_only_functional_models_have_a_graph():
     sequential = keras.Sequential([layers.Dense(2)])
-    assert private.functional_of(sequential) is None
+    assert keras_private.functional_of(sequential) is None
     sequential.build((None, 3))
-    assert private.has_graph(private.functional_of(sequential))
-    assert private.has_graph(two_branches())
-    assert not private.has_graph(sequential)
+    assert keras_private.has_graph(keras_private.functional_of(sequential))
+    assert keras_private.has_graph(two_branches())
+    assert not keras_private.has_graph(sequential)
 
 
 def test_call_nodes_come_in_an_order_that_can_be_computed():
     model = two_branches()
-    calls = private.call_nodes(model)
+    calls = keras_private.call_nodes(model)
     assert [call.operation.name for call in calls] == ["x", "dense", "dense", "add"]
     assert [call.is_input for call in calls] == [True, False, False, False]
     made = set()
@@ -64,26 +64,26 @@ def test_call_nodes_come_in_an_order_that_can_be_computed():
 
 def test_producer_is_the_layer_that_a_tensor_comes_from():
     model = two_branches()
-    assert private.producer(model.outputs[0]) is model.get_layer("add")
-    assert private.producer(keras.KerasTensor((None, 2))) is None
+    assert keras_private.producer(model.outputs[0]) is model.get_layer("add")
+    assert keras_private.producer(keras.KerasTensor((None, 2))) is None
 
 
 def test_mask_of_is_the_mask_that_a_layer_hands_on():
     masked = layers.Masking()(np.float32([[[1.0], [0.0]]]))
-    np.testing.assert_array_equal(private.mask_of(masked), [[True, False]])
-    assert private.mask_of(np.float32([1.0])) is None
+    np.testing.assert_array_equal(keras_private.mask_of(masked), [[True, False]])
+    assert keras_private.mask_of(np.float32([1.0])) is None
 
 
 def test_calls_are_counted_numbered_and_forgotten():
     model = two_branches()
     dense = model.get_layer("dense")
-    calls = [call for call in private.call_nodes(model) if call.operation is dense]
-    assert [private.call_index(dense, call) for call in calls] == [0, 1]
+    calls = [call for call in keras_private.call_nodes(model) if call.operation is dense]
+    assert [keras_private.call_index(dense, call) for call in calls] == [0, 1]
     dense(keras.KerasTensor((None, 4)))
-    assert private.number_of_calls(dense) == 3
-    private.forget_calls(dense, keep=2)
-    assert private.number_of_calls(dense) == 2
-    assert private.call_index(dense, calls[1]) == 1
+    assert keras_private.number_of_calls(dense) == 3
+    keras_private.forget_calls(dense, keep=2)
+    assert keras_private.number_of_calls(dense) == 2
+    assert keras_private.call_index(dense, calls[1]) == 1
 
 
 @pytest.mark.parametrize(
@@ -96,13 +96,13 @@ def test_calls_are_counted_numbered_and_forgotten():
 )
 def test_attention_gives_its_projections_dropout_and_regularizer(layer):
     layer.build((None, 5, 8), (None, 5, 8))
-    projections = private.attention_projections(layer)
+    projections = keras_private.attention_projections(layer)
     kernels = {id(part.kernel) for part in projections}
     assert kernels == {id(v) for v in layer.trainable_variables if v.name == "kernel"}
     assert projections.query.kernel.shape == (8, 2, 3)
     assert projections.output.kernel.shape == (2, 3, 8)
-    assert private.attention_dropout(layer).rate == 0.25
-    private.set_attention_regularizer(layer, keras.regularizers.L1(0.5))
+    assert keras_private.attention_dropout(layer).rate == 0.25
+    keras_private.set_attention_regularizer(layer, keras.regularizers.L1(0.5))
     assert layer.get_config()["kernel_regularizer"]["config"] == {"l1": 0.5}
 
 
@@ -120,7 +120,7 @@ def test_set_call_signature_hands_masks_on():
             super().__init__()
             self.layer = layer
             self.supports_masking = True
-            private.set_call_signature(self, inspect.signature(layer.call))
+            keras_private.set_call_signature(self, inspect.signature(layer.call))
 
         def call(self, *args, **kwargs):
             return self.layer(*args, **kwargs)
@@ -135,10 +135,10 @@ def test_compiled_loss_is_that_of_the_labels_alone():
     )
     model.compile("sgd")
     y, predictions = np.float32([[1.0], [1.0]]), np.float32([[0.0], [2.0]])
-    assert private.compiled_loss(model, y, predictions, None) is None
+    assert keras_private.compiled_loss(model, y, predictions, None) is None
     model.compile("sgd", "mse")
-    assert float(private.compiled_loss(model, y, predictions, None)) == 1.0
-    assert float(private.compiled_loss(model, y, predictions, np.float32([3.0, 0.0]))) == 1.5
+    assert float(keras_private.compiled_loss(model, y, predictions, None)) == 1.0
+    assert float(keras_private.compiled_loss(model, y, predictions, np.float32([3.0, 0.0]))) == 1.5
 
 
 def test_layers_in_scope_are_those_that_run_innermost_first():
@@ -146,12 +146,12 @@ def test_layers_in_scope_are_those_that_run_innermost_first():
 
     class Probe(layers.Layer):
         def call(self, x):
-            seen.append([layer.name for layer in private.layers_in_scope()])
+            seen.append([layer.name for layer in keras_private.layers_in_scope()])
             return x
 
     keras.Sequential([layers.Input((2,)), Probe(name="probe")], name="around")
     assert seen and seen[-1][0] == "probe"
-    assert list(private.layers_in_scope()) == []
+    assert list(keras_private.layers_in_scope()) == []
 
 
 def test_traced_function_is_the_body_of_a_call():
@@ -159,12 +159,12 @@ def test_traced_function_is_the_body_of_a_call():
     outer = tf.function(lambda x: inner(x), autograph=False)
     graph = outer.get_concrete_function(tf.TensorSpec((2,))).graph
     [call] = [op for op in graph.get_operations() if op.type.endswith("PartitionedCall")]
-    body = private.traced_function(graph, call.get_attr("f").name)
+    body = keras_private.traced_function(graph, call.get_attr("f").name)
     assert "Mul" in {op.type for op in body.get_operations()}
 
 
 def test_layer_scale_is_the_layer_that_convnext_uses():
-    layer = private.LayerScale(0.5, 3)
+    layer = keras_private.LayerScale(0.5, 3)
     layer.build((None, 3))
     np.testing.assert_array_equal(layer(np.ones((1, 3))), [[0.5, 0.5, 0.5]])
 
@@ -233,7 +233,7 @@ def sources():
 
 def test_private_names_are_used_in_keras_private_alone():
     forbidden = private_names()
-    own = Path(private.__file__)
+    own = Path(keras_private.__file__)
     assert uses(own.read_text(), forbidden)  # so the search finds what there is
     found = [
         f"{path}:{line}: {name}"

@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras import layers
 
 from tfcompress.converters import Inspection, SparseCheck, check_sparse_kernels
-from tfcompress.converters.jobs import read as flatbuffer
+from tfcompress.converters.jobs.read import describe
 
 PIXELS = 16
 
@@ -181,7 +181,7 @@ def convert_here(model: keras.Model) -> bytes:
 
 def read(content: bytes) -> dict[str, Any]:
     """What `inspect` reads of a file, without the child process."""
-    return {**flatbuffer.describe(content), "load_error": None}
+    return {**describe(content), "load_error": None}
 
 
 def check(content: bytes) -> SparseCheck:

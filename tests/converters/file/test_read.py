@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tfcompress import converters
 from tfcompress.converters import ModelFileError
-from tfcompress.converters.jobs import read as flatbuffer
+from tfcompress.converters.jobs import read
 
 
 def test_inspect_reads_ops_tensors_and_signatures(files):
@@ -82,20 +82,16 @@ def test_inspect_reports_a_file_that_the_runtime_does_not_load(files, tmp_path):
 def test_sparsity_is_the_share_of_zeros(kind, values, data):
     stored = data.view("u1")
     expected = float(np.mean(np.array(values) == 0))
-    assert flatbuffer._sparsity(stored, kind, [2, 2], [], None, False) == expected
-    assert flatbuffer._bytes(kind, [2, 2]) == len(stored)
+    assert read._sparsity(stored, kind, [2, 2], [], None, False) == expected
+    assert read._bytes(kind, [2, 2]) == len(stored)
 
 
 def test_sparsity_counts_elements_at_the_zero_point():
     data = np.array([[3, 3, 0], [0, 7, 7]], "i1")
-    assert (
-        flatbuffer._sparsity(data.reshape(-1).view("u1"), "INT8", [2, 3], [3, 7], 0, False) == 4 / 6
-    )
-    assert (
-        flatbuffer._sparsity(data.reshape(-1).view("u1"), "INT8", [2, 3], [3], None, False) == 2 / 6
-    )
+    assert read._sparsity(data.reshape(-1).view("u1"), "INT8", [2, 3], [3, 7], 0, False) == 4 / 6
+    assert read._sparsity(data.reshape(-1).view("u1"), "INT8", [2, 3], [3], None, False) == 2 / 6
     odd = np.array([0x10, 0x00], "u1")  # three int4 values, and half a byte of padding
-    assert flatbuffer._sparsity(odd, "INT4", [3], [], None, False) == 2 / 3
+    assert read._sparsity(odd, "INT4", [3], [], None, False) == 2 / 3
 
 
 def keras_file(path):

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from tests.support.helpers import need
 from tfcompress import edge
-from tfcompress.edge.reports import html as page
+from tfcompress.edge.reports import html
 from tfcompress.edge.reports.columns import milliseconds
 from tfcompress.edge.system.machine import Machine
 
@@ -196,7 +196,7 @@ def test_report_save_writes_a_file_whole_or_not_at_all(report, tmp_path, monkeyp
     def fails(*args, **kwargs):
         raise OSError("disk full")
 
-    monkeypatch.setattr(page, "accuracy_svg", fails)
+    monkeypatch.setattr(html, "accuracy_svg", fails)
     with pytest.raises(OSError, match="disk full"):
         report.save(path)
     monkeypatch.undo()
