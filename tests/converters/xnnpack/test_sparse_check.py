@@ -62,7 +62,7 @@ def test_weights_that_xnnpack_would_misread_are_unsafe(change):
 
 
 @pytest.mark.slow("converts a deep net")
-def test_separable_net_has_the_form_in_float(tmp_path, images):
+def test_separable_net_runs_sparse_kernels_in_float_only(tmp_path, images):
     model = separable_net((32, 32, 3), 10, stem=16, blocks=((32, 1), (48, 2)))
     prune_weights(model, 0.75)
     calibration = images.repeat(3, axis=1).repeat(3, axis=2)[:, :32, :32]
