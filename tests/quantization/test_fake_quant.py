@@ -7,7 +7,7 @@ from keras import layers
 from tfcompress import FakeQuant
 from tfcompress.converters import ConversionError
 from tfcompress.converters.export.scope import exporting
-from tfcompress.quantization import numerics as quantizers
+from tfcompress.quantization import numerics
 from tfcompress.quantization.fake_quant import fake_quants
 
 # Ranges are sums of a few float32 products.
@@ -50,7 +50,7 @@ def test_first_batch_sets_and_the_others_move_the_range(momentum):
         high = now[1] if high is None else momentum * high + (1 - momentum) * now[1]
         np.testing.assert_allclose(bounds(layer), (low, high), rtol=CLOSE, atol=CLOSE)
         # The batch itself is rounded to the range that it has moved.
-        np.testing.assert_allclose(y, quantizers.fake_quant(x, low, high), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(y, numerics.fake_quant(x, low, high), rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(layer(x), y)
     assert len(np.unique(layer(np.linspace(-9, 9, 5000, dtype=np.float32)))) <= 256
 

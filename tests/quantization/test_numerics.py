@@ -6,7 +6,7 @@ import tensorflow as tf
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tfcompress.quantization import numerics as quantizers
+from tfcompress.quantization import numerics
 
 # float32 computes a step's number, at most 255, to 255 * 2^-23 = 3e-5 steps and some more: closer
 # than this to the middle between two steps, either is right.
@@ -71,7 +71,7 @@ def gradients(function, *values):
 
 @given(ranges())
 @settings(max_examples=150, deadline=None)
-@pytest.mark.parametrize("function", [quantizers.fake_quant, quantizers.fake_quant_learned])
+@pytest.mark.parametrize("function", [numerics.fake_quant, numerics.fake_quant_learned])
 def test_activations_equal_the_reference(function, bounds):
     step, zero_point = step_and_zero_point(*bounds)
     x = points_within(*bounds)
@@ -83,7 +83,7 @@ def test_activations_equal_the_reference(function, bounds):
         assert np.abs(y).max() <= 1e-12
         return
     # Below 1e-12, a learned range is one of that size: no activation is so small.
-    assume(function is quantizers.fake_quant or 255 * step > 1e-12)
+    assume(function is numerics.fake_quant or 255 * step > 1e-12)
     assume(decided(max(-bounds[0], 0.0) / step))
     steps = np.float64(x) / step + zero_point
     expected = (np.clip(np.round(steps), 0, 255) - zero_point) * step
@@ -92,7 +92,7 @@ def test_activations_equal_the_reference(function, bounds):
     np.testing.assert_array_less(np.abs(y - expected), 1.001 * step)
 
 
-@pytest.mark.parametrize("function", [quantizers.fake_quant, quantizers.fake_quant_learned])
+@pytest.mark.parametrize("function", [numerics.fake_quant, numerics.fake_quant_learned])
 @pytest.mark.parametrize("bounds", [(0.0, 2.55), (-1.0, 0.55), (-2.0, 0.0), (0.5, 3.0)])
 def test_activations_take_256_values_at_most(function, bounds):
     x = np.linspace(-5, 5, 100_001, dtype=np.float32)
@@ -110,7 +110,7 @@ def test_gradient_passes_inside_and_stops_outside(bounds):
     lowest, highest = -zero_point * step, (255 - zero_point) * step
     x = points_within(*bounds)[:-3]
     inside = (x >= lowest) & (x <= highest)
-    (dx, low, high), weights = gradients(quantizers.fake_quant, x, *bounds)
+    (dx, low, high), weights = gradients(numerics.fake_quant, x, *bounds)
     np.testing.assert_allclose(dx, weights * inside, rtol=CLOSE)
     # What falls outside moves the bound that it was clipped to, unless zero holds that one.
     sums = weights[x < lowest].sum(), weights[x > highest].sum()
@@ -134,7 +134,7 @@ def test_learned_range_has_the_gradient_of_lsq(low, high, exponent):
     steps = np.float64(x) / step + zero_point
     x = x[decided(steps) & (np.abs(steps) > UNDECIDED) & (np.abs(steps - 255) > UNDECIDED)]
     steps = np.float64(x) / step + zero_point
-    (dx, d_low, d_high), weights = gradients(quantizers.fake_quant_learned, x, low, high)
+    (dx, d_low, d_high), weights = gradients(numerics.fake_quant_learned, x, low, high)
     below, above = steps < 0, steps > 255
     inside = ~(below | above)
     by_step = np.where(inside, np.round(steps) - steps, np.where(below, 0, 255) - zero_point)
@@ -154,7 +154,7 @@ def test_learned_range_that_clips_grows_and_one_too_wide_shrinks():
     x = np.random.default_rng(0).normal(size=1000).astype(np.float32)
 
     def loss(high):
-        return tf.reduce_sum((quantizers.fake_quant_learned(x, -high, high) - x) ** 2)
+        return tf.reduce_sum((numerics.fake_quant_learned(x, -high, high) - x) ** 2)
 
     for start in (0.2, 30.0):
         high = tf.Variable(start)
@@ -170,10 +170,10 @@ def test_learned_range_that_clips_grows_and_one_too_wide_shrinks():
 def test_nudged_is_the_range_of_fake_quant(bounds):
     """Also where zero lies midway between two steps, as in -1 to 1."""
     for low, high in (bounds, (-bounds[1], bounds[1])):
-        ends = quantizers.fake_quant(tf.constant([-1e30, 1e30]), np.float32(low), np.float32(high))
-        found = quantizers.nudged(low, high)
+        ends = numerics.fake_quant(tf.constant([-1e30, 1e30]), np.float32(low), np.float32(high))
+        found = numerics.nudged(low, high)
         np.testing.assert_allclose(found, ends, rtol=CLOSE, atol=1e-4 * max(high - low, 0) / 255)
-        again = quantizers.nudged(*found)
+        again = numerics.nudged(*found)
         np.testing.assert_allclose(again, found, rtol=CLOSE)
         step, _ = step_and_zero_point(*found)
         if step > 1e-30:
@@ -186,11 +186,11 @@ def test_nudged_is_the_range_of_fake_quant(bounds):
 
 
 def test_one_zero_point_with_and_without_xla():
-    compiled = tf.function(quantizers.fake_quant, jit_compile=True)
+    compiled = tf.function(numerics.fake_quant, jit_compile=True)
     for high in np.random.default_rng(0).uniform(0.1, 10, 30).astype(np.float32):
         x = tf.constant([-1e9, 0.0, 1e9])
         found = compiled(x, tf.constant(-high), tf.constant(high))
-        expected = quantizers.fake_quant(x, -high, high)
+        expected = numerics.fake_quant(x, -high, high)
         # XLA leaves the last bit of the largest value at zero.
         np.testing.assert_allclose(found, expected, rtol=CLOSE, atol=CLOSE * high)
 
@@ -198,14 +198,14 @@ def test_one_zero_point_with_and_without_xla():
 @given(ranges())
 @settings(max_examples=100, deadline=None)
 def test_symmetric_range(bounds):
-    low, high = (float(b) for b in quantizers.symmetric_range(*map(np.float32, bounds)))
+    low, high = (float(b) for b in numerics.symmetric_range(*map(np.float32, bounds)))
     largest = max(-bounds[0], bounds[1], 0.0)
     np.testing.assert_allclose(high, largest, rtol=CLOSE)
     np.testing.assert_allclose(low, -largest * 128 / 127, rtol=CLOSE)
     if largest > 1e-30:
         # int8's 0, which is 128 counted from the lowest.
         assert step_and_zero_point(low, high)[1] == 128
-        np.testing.assert_allclose(quantizers.nudged(low, high), (low, high), rtol=CLOSE)
+        np.testing.assert_allclose(numerics.nudged(low, high), (low, high), rtol=CLOSE)
 
 
 KERNELS = [
@@ -233,7 +233,7 @@ def test_kernels_equal_the_reference(shape, axes, exponent):
     weights = np.random.default_rng(0).normal(size=shape).astype(np.float32) * 10.0**exponent
     weights = weights.astype(np.float32)
     expected, steps, step = kernel_reference(weights, axes)
-    found = quantizers.fake_quant_kernel(tf.constant(weights), axes).numpy()
+    found = numerics.fake_quant_kernel(tf.constant(weights), axes).numpy()
     sure = decided(steps)
     assert sure.mean() > 0.9
     np.testing.assert_allclose(found[sure], expected[sure], rtol=CLOSE)
@@ -251,7 +251,7 @@ def test_zeros_stay_and_a_channel_of_zeros_is_no_error():
         tensor = tf.constant(weights)
         with tf.GradientTape() as tape:
             tape.watch(tensor)
-            found = quantizers.fake_quant_kernel(tensor, (1,), largest)
+            found = numerics.fake_quant_kernel(tensor, (1,), largest)
         weights_gradient = tape.gradient(found, tensor).numpy()
         assert not np.any(found.numpy()[weights == 0.0])
         assert np.isfinite(found.numpy()).all()
@@ -261,7 +261,7 @@ def test_zeros_stay_and_a_channel_of_zeros_is_no_error():
 @pytest.mark.parametrize(("shape", "axes"), KERNELS, ids=str)
 def test_kernels_pass_their_gradient_whole(shape, axes):
     weights = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    (found,), upstream = gradients(lambda w: quantizers.fake_quant_kernel(w, axes), weights)
+    (found,), upstream = gradients(lambda w: numerics.fake_quant_kernel(w, axes), weights)
     np.testing.assert_array_equal(found, upstream.astype(np.float32))
 
 
@@ -277,7 +277,7 @@ def test_learned_limits_are_lsqs(shape, axes):
     limit.flat[-1] = 2 * most.flat[-1]
 
     def function(weights, limit):
-        return quantizers.fake_quant_kernel(weights, axes, limit)
+        return numerics.fake_quant_kernel(weights, axes, limit)
 
     expected, steps, _ = kernel_reference(weights, axes, limit)
     assert (np.abs(steps) > 127).any() or limit.size == 1
@@ -302,10 +302,10 @@ def test_half_precision_is_float32_rounded_last(dtype):
     x = tf.cast(np.linspace(-3, 3, 500), dtype)
     wide = tf.cast(x, tf.float32)
     for function in (
-        lambda x: quantizers.fake_quant(x, -1.0, 2.0),
-        lambda x: quantizers.fake_quant_learned(x, -1.0, 2.0),
-        lambda x: quantizers.fake_quant_kernel(tf.reshape(x, (50, 10)), (1,)),
-        lambda x: quantizers.fake_quant_kernel(tf.reshape(x, (50, 10)), (1,), tf.ones((1, 10))),
+        lambda x: numerics.fake_quant(x, -1.0, 2.0),
+        lambda x: numerics.fake_quant_learned(x, -1.0, 2.0),
+        lambda x: numerics.fake_quant_kernel(tf.reshape(x, (50, 10)), (1,)),
+        lambda x: numerics.fake_quant_kernel(tf.reshape(x, (50, 10)), (1,), tf.ones((1, 10))),
     ):
         found = function(x)
         assert found.dtype == dtype
@@ -314,7 +314,7 @@ def test_half_precision_is_float32_rounded_last(dtype):
 
 def test_kernels_are_whole_steps_the_largest_of_127():
     weights = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
-    found = quantizers.fake_quant_kernel(tf.constant(weights), (1,)).numpy()
+    found = numerics.fake_quant_kernel(tf.constant(weights), (1,)).numpy()
     numbers = found / (np.abs(weights).max(axis=0) / 127)
     np.testing.assert_allclose(numbers, np.round(numbers), atol=1e-4)
     np.testing.assert_array_equal(np.abs(np.round(numbers)).max(axis=0), 127)
@@ -330,12 +330,12 @@ def test_biases_are_whole_products_of_steps():
     scale = 0.02 * np.float64(largest) / 127
     used = scale > 0
     expected[used] = np.round(expected[used] / scale[used]) * scale[used]
-    found = quantizers.round_bias(tf.constant(bias), 0.02, tf.constant(largest)).numpy()
+    found = numerics.round_bias(tf.constant(bias), 0.02, tf.constant(largest)).numpy()
     # The numbers reach 1e4 or so, where float32 is good to 1e-3 of a step.
     np.testing.assert_allclose(found, expected, atol=1e-3 * scale.max())
-    np.testing.assert_array_equal(quantizers.round_bias(bias, None, largest), bias)
+    np.testing.assert_array_equal(numerics.round_bias(bias, None, largest), bias)
     (d_bias, d_largest), upstream = gradients(
-        lambda b, w: quantizers.round_bias(b, 0.02, w), bias, largest
+        lambda b, w: numerics.round_bias(b, 0.02, w), bias, largest
     )
     np.testing.assert_allclose(d_bias, upstream, rtol=CLOSE)
     assert np.isfinite(d_largest).all()
@@ -348,7 +348,7 @@ def test_other_bit_widths_follow_the_same_formulas(bits):
     step = (high - low) / count
     zero = np.floor(-low / step + 0.5)
     expected = step * (np.clip(np.floor(x.astype("float64") / step + zero + 0.5), 0, count) - zero)
-    for function in (quantizers.fake_quant, quantizers.fake_quant_learned):
+    for function in (numerics.fake_quant, numerics.fake_quant_learned):
         found = function(tf.constant(x), low, high, bits).numpy()
         off = np.abs(found - expected)
         # One step where float32 rounds a value in the middle of two the other way.
@@ -356,6 +356,6 @@ def test_other_bit_widths_follow_the_same_formulas(bits):
 
     largest, count = np.abs(x).max(axis=0), 2 ** (bits - 1) - 1
     expected = np.round(x / (largest / count)) * (largest / count)
-    found = quantizers.fake_quant_kernel(tf.constant(x), (1,), bits=bits).numpy()
+    found = numerics.fake_quant_kernel(tf.constant(x), (1,), bits=bits).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert len(np.unique(np.round(found[:, 0] * count / largest[0]))) <= 2 * count + 1

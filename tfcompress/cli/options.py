@@ -68,7 +68,7 @@ class Registered(click.ParamType):  # type: ignore[type-arg]  # generic in newer
         return f"[{'|'.join(self._names())}]" if self._listed else None
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name, or fail with those that there are."""
+        """Return the name, or fail and list the names."""
         names = list(self._names())
         if value not in names:
             self.fail(f"{value!r} is none of {', '.join(names)}.", param, ctx)

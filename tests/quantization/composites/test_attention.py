@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from tfcompress import converters
-from tfcompress.quantization import numerics as quantizers
+from tfcompress.quantization import numerics
 from tfcompress.quantization.composites import attention
 from tfcompress.quantization.quantize import quantize_aware
 from tfcompress.quantization.strip import strip
@@ -82,9 +82,9 @@ def test_without_rounding_it_is_keras_own(model, arrays, monkeypatch):
     qat = quantize_aware(model)
     for place, name in [
         (attention, "fake_quant"),
-        (quantizers, "fake_quant"),
-        (quantizers, "fake_quant_kernel"),
-        (quantizers, "round_bias"),
+        (numerics, "fake_quant"),
+        (numerics, "fake_quant_kernel"),
+        (numerics, "round_bias"),
     ]:
         monkeypatch.setattr(place, name, lambda x, *args, **kwargs: x)
     for expected, found in zip(_numpy(model(arrays)), _numpy(qat(arrays)), strict=True):

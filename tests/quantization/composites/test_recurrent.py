@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from tfcompress import converters
-from tfcompress.quantization import numerics as quantizers
+from tfcompress.quantization import numerics
 from tfcompress.quantization.composites import cells
 from tfcompress.quantization.layer_table import why_float
 from tfcompress.quantization.quantize import quantize_aware
@@ -50,9 +50,9 @@ def unrounded(monkeypatch):
     """Nothing is rounded: what is left is the arithmetic."""
     for place, name in [
         (cells, "fake_quant"),
-        (quantizers, "fake_quant"),
-        (quantizers, "fake_quant_kernel"),
-        (quantizers, "round_bias"),
+        (numerics, "fake_quant"),
+        (numerics, "fake_quant_kernel"),
+        (numerics, "round_bias"),
     ]:
         monkeypatch.setattr(place, name, lambda x, *args, **kwargs: x)
 
