@@ -34,7 +34,7 @@ ROUNDING = 1e-5
 PROGRAM = """
 import sys
 import numpy as np
-from tfcompress.edge import Runner
+from edge import Runner  # the folder alone, as on a device
 
 results = {}
 for path in sys.argv[2:]:
