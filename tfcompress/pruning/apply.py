@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tfcompress.model.checks import check_finite_array
 from tfcompress.model.kernels import Kernel
 
-from . import masks as _masks
+from . import masks
 from .importance import Importance
 from .patterns import Block, NofM, Structure
 
@@ -92,7 +92,7 @@ def make_masks(
         lowest = min(np.nextafter(array.min(), -np.inf, dtype=array.dtype) for array in scores)
         scores = [np.where(v == 0, lowest, s) for v, s in zip(weights, scores, strict=True)]
     axes = [(kernel.output_axes, kernel.input_axes) for kernel in kernels]
-    return _masks.compute(scores, sparsity, structure, scope, axes)
+    return masks.compute(scores, sparsity, structure, scope, axes)
 
 
 def score(kernel: Kernel, weights: Array, importance: Importance) -> Array:
