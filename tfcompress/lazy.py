@@ -4,17 +4,18 @@ Keras finds a class in a saved file by its registered name, so our classes must 
 Keras is there: `register_with_keras` sees to it, whichever of the two is imported first.
 """
 
+import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
 import lazy_loader
 
-__all__ = ["REGISTERING", "attach", "register_with_keras"]
+__all__ = ["REGISTERING", "attach", "greeting_silenced", "register_with_keras"]
 
 REGISTERING = (
     "distill.distiller",
@@ -27,6 +28,19 @@ REGISTERING = (
     "regularizers.smooth_l0",
 )
 """Modules that register classes with Keras."""
+
+
+@contextlib.contextmanager
+def greeting_silenced() -> Iterator[None]:
+    """Keep TensorFlow's greeting off the console while Keras is imported.
+
+    It stays if Keras is imported already, or if the environment sets TF_CPP_MIN_LOG_LEVEL.
+    """
+    from .edge.system.console import captured
+
+    greets = "keras" not in sys.modules and "TF_CPP_MIN_LOG_LEVEL" not in os.environ
+    with captured(enabled=greets):
+        yield
 
 
 def attach(
@@ -49,11 +63,8 @@ def attach(
     def get(name: str) -> Any:
         if name not in public:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        from .edge.system.console import captured
-
-        greets = "keras" not in sys.modules and "TF_CPP_MIN_LOG_LEVEL" not in os.environ
         try:
-            with captured(enabled=greets):
+            with greeting_silenced():
                 return load(name)
         except ModuleNotFoundError as error:
             if error.name not in ("keras", "tensorflow"):

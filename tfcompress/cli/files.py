@@ -87,7 +87,10 @@ def demo(out: Path, seed: int) -> None:
     from rich.console import Console
 
     from tfcompress import converters
-    from tfcompress.demo import demo as run
+    from tfcompress.lazy import greeting_silenced
+
+    with greeting_silenced():
+        from tfcompress.demo import demo as run
 
     console = Console()
     try:

@@ -155,8 +155,11 @@ def loading(command: Command) -> Command:
 
 def load(path: Path, unsafe: bool) -> keras.Model:
     """Return the model in a .keras file."""
+    from tfcompress.lazy import greeting_silenced
+
     try:
-        import keras
+        with greeting_silenced():
+            import keras
     except ModuleNotFoundError as error:
         raise ImportError(
             "This command needs Keras and TensorFlow. "
