@@ -45,10 +45,11 @@ def moving_average(x, epochs=1, momentum=0.99):
 
 def fit(model, data, epochs=2, **options):
     """Eight batches an epoch, in order."""
-    before = [variable.numpy() for variable in model.trainable_variables]
+    trained = list(model.trainable_variables)  # ranges that are frozen leave the model's own list
+    before = [variable.numpy() for variable in trained]
     options = {"epochs": epochs, "batch_size": BATCH, "shuffle": False, "verbose": 0, **options}
     history = model.fit(*data, **options)
-    for variable, old in zip(model.trainable_variables, before, strict=True):
+    for variable, old in zip(trained, before, strict=True):
         new = variable.numpy()
         assert np.isfinite(new).all(), variable.path
         # Nothing is below zero after a ReLU: that end of the range has nothing to learn.
