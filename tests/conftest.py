@@ -11,12 +11,21 @@ collect_ignore = ["support/preloaded.py"]
 SAMPLES, FEATURES = 64, 12
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption("--one-case", action="store_true", help="one case of each parametrized test")
+
+
+def pytest_collection_modifyitems(config, items):
     """A slow test says what takes long in it."""
     for item in items:
         mark = item.get_closest_marker("slow")
         if mark is not None and not mark.args:
             raise pytest.UsageError(f'{item.nodeid}: write @pytest.mark.slow("what takes long")')
+    if config.getoption("one_case"):
+        # The first that is quick, as a case may be marked slow.
+        quick = [item for item in items if not item.get_closest_marker("slow")]
+        first = {item.nodeid.partition("[")[0]: item for item in reversed(quick)}
+        items[:] = reversed(first.values())
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,8 +1,8 @@
 import importlib
 import importlib.util
 import json
-import subprocess
-import sys
+import runpy
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -26,22 +26,40 @@ def random_images(
     np.savez(path, **splits)
 
 
+@pytest.fixture
+def run(monkeypatch, tmp_path) -> Callable[..., int]:
+    """Run a script as `python benchmarks/NAME ...` does, in an empty folder; its exit status.
+
+    In this process, whose converters start at once.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+    def status(name: str, *arguments: str) -> int:
+        monkeypatch.setattr("sys.argv", [name, *arguments])
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(str(BENCHMARKS / name), run_name="__main__")
+        return stop.value.code
+
+    return status
+
+
+def written(folder: Path, pattern: str) -> dict[str, int]:
+    """When each of the files was written."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.rglob(pattern)}
+
+
 @pytest.mark.slow("runs a benchmark's smoke test")
-def test_qat_cifar10_makes_and_tests_every_file_once(tmp_path):
+def test_qat_cifar10_makes_and_tests_every_file_once(run, tmp_path):
     random_images(tmp_path / "data.npz")
-    command = [sys.executable, BENCHMARKS / "qat_cifar10.py", "--smoke", "--seeds", "1", "--longer"]
-    command += ["--nets", "wide", "--data", "data.npz", "--cache", "cache", "--json", "out.json"]
-
-    def run() -> dict[str, int]:
-        subprocess.run([str(part) for part in command], cwd=tmp_path, check=True)
-        files = (tmp_path / "cache").rglob("*.tflite")
-        return {path.stem: path.stat().st_mtime_ns for path in files}
-
-    made = run()
+    command = ["qat_cifar10.py", "--smoke", "--seeds", "1", "--longer", "--nets", "wide"]
+    command += ["--data", "data.npz", "--cache", "cache", "--json", "out.json"]
+    assert run(*command) == 0
+    made = written(tmp_path / "cache", "*.tflite")
     stages = ["float32", "post-training", "QAT", "float32_longer"]
     if importlib.util.find_spec("tensorflow_model_optimization"):
         stages.append("tfmot_QAT")
-    assert sorted(made) == sorted(stages)
+    assert sorted(made) == sorted(f"{stage}.tflite" for stage in stages)
     results = json.loads((tmp_path / "out.json").read_text())["results"]
     by_stage = {r["stage"].replace(" ", "_"): r for r in results}
     assert sorted(by_stage) == sorted(stages)
@@ -49,21 +67,17 @@ def test_qat_cifar10_makes_and_tests_every_file_once(tmp_path):
     # Kernels are most of the file, and are a quarter of the size.
     assert by_stage["QAT"]["bytes"] < by_stage["float32"]["bytes"] / 2
     assert by_stage["QAT"]["lsb"] <= 2
-    assert run() == made
+    assert run(*command) == 0
+    assert written(tmp_path / "cache", "*.tflite") == made
 
 
 @pytest.mark.slow("runs a benchmark's smoke test")
-def test_recipe_cifar10_makes_and_measures_every_stage_once(tmp_path):
+def test_recipe_cifar10_makes_and_measures_every_stage_once(run, tmp_path):
     random_images(tmp_path / "data.npz")
-    command = [sys.executable, BENCHMARKS / "recipe_cifar10.py", "--smoke", "--seeds", "1"]
-    command += ["--nets", "mobilenet", "--control", "--data", "data.npz", "--cache", "cache"]
-
-    def run(*more: str) -> dict[str, int]:
-        subprocess.run([str(part) for part in (*command, *more)], cwd=tmp_path, check=True)
-        made = (tmp_path / "cache").rglob("*.*")
-        return {path.name: path.stat().st_mtime_ns for path in made}
-
-    made = run("--importances", "taylor", "random", "--json", "out.json")
+    command = ["recipe_cifar10.py", "--smoke", "--seeds", "1", "--nets", "mobilenet", "--control"]
+    command += ["--data", "data.npz", "--cache", "cache"]
+    assert run(*command, "--importances", "taylor", "random", "--json", "out.json") == 0
+    made = written(tmp_path / "cache", "*.*")
     report = json.loads((tmp_path / "out.json").read_text())
     original, post_training, cut, cut_again, zeros, int8, control = report["results"]
     assert [r["stage"] for r in (original, int8)] == ["float32", "zeros, int8"]
@@ -83,7 +97,8 @@ def test_recipe_cifar10_makes_and_measures_every_stage_once(tmp_path):
     assert [c["importance"] for c in report["importances"]] == ["taylor", "random"]
     for comparison in report["importances"]:
         assert 0.4 < comparison["macs"] <= 0.5
-    assert run() == made
+    assert run(*command) == 0
+    assert written(tmp_path / "cache", "*.*") == made
 
 
 @pytest.mark.parametrize(
@@ -121,11 +136,10 @@ def test_every_importance_scores_a_net(monkeypatch):
 
 
 @pytest.mark.slow("runs a benchmark's smoke test")
-def test_sparse_files_are_smaller_by_what_is_zero(tmp_path):
+def test_sparse_files_are_smaller_by_what_is_zero(run, tmp_path):
     random_images(tmp_path / "data.npz", shape=(28, 28), label=())
-    command = [sys.executable, BENCHMARKS / "sparse_files.py", "--smoke", "--nets", "cnn"]
-    command += ["--mnist", "data.npz", "--cache", "cache", "--json", "out.json"]
-    subprocess.run([str(part) for part in command], cwd=tmp_path, check=True)
+    command = ["sparse_files.py", "--smoke", "--nets", "cnn", "--mnist", "data.npz"]
+    assert run(*command, "--cache", "cache", "--json", "out.json") == 0
     report = json.loads((tmp_path / "out.json").read_text())
     found = {(r["stage"], r["form"]): r for r in report["results"]}
     assert len(found) == 5 * 4
@@ -144,11 +158,9 @@ def test_sparse_files_are_smaller_by_what_is_zero(tmp_path):
 
 @pytest.mark.slow("runs a benchmark's smoke test")
 @pytest.mark.parametrize("script", ["pruning_overhead.py", "qat_overhead.py"])
-def test_overhead_measures_every_variant(script, tmp_path):
-    command = [sys.executable, BENCHMARKS / script, "--json", tmp_path / "out.json"]
-    command += ["--rounds", "1", "--steps", "2", "--batch", "4"]
-    done = subprocess.run([str(part) for part in command], check=False)
-    assert done.returncode in (0, 1)  # Times of two steps meet a target by chance.
+def test_overhead_measures_every_variant(script, run, tmp_path):
+    command = [script, "--json", "out.json", "--rounds", "1", "--steps", "2", "--batch", "4"]
+    assert run(*command) in (0, 1)  # Times of two steps meet a target by chance.
     results = json.loads((tmp_path / "out.json").read_text())["results"]
     variants = results.get("Keras 3", results)
     assert len(variants) in (3, 4)

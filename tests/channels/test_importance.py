@@ -356,6 +356,7 @@ def largest_weight(model, groups):
 '''
 
 
+@pytest.mark.slow("starts processes that import TensorFlow")
 def test_an_importance_of_a_users_module_is_used_through_the_command_line(tmp_path):
     """The example of docs/extending.md, run as its reader runs it."""
     (tmp_path / "my_importance.py").write_text(OWN)

@@ -35,6 +35,7 @@ def tfcompress(folder, *arguments):
     )  # fmt: skip
 
 
+@pytest.mark.slow("starts processes that import TensorFlow")
 def test_a_precision_of_one_file_works_on_the_command_line(folder):
     command = ["convert", "model.keras", "own.tflite", "-p", "int16x8"]
     done = tfcompress(
@@ -53,6 +54,7 @@ def test_a_precision_of_one_file_works_on_the_command_line(folder):
     verified.raise_if_above(snr_below=40)
 
 
+@pytest.mark.slow("starts processes that import TensorFlow")
 def test_options_of_the_precision_are_checked_on_the_command_line(folder):
     command = ["convert", "model.keras", "never.tflite", "--import", "int16x8", "-p", "int16x8"]
     done = tfcompress(folder, *command, "--io", "int8")
