@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from rich.console import Console
 from rich.progress import Progress
 
+from tfcompress.model.layers import all_layers
 from tfcompress.model.samples import load_samples
 from tfcompress.model.signature import signature
 
@@ -48,7 +52,11 @@ def calibrate(
     Raises:
         TypeError: If it is not a Keras model.
         ValueError: If the model does not come from `quantize_aware`, or there are no samples, or
-            they have a wrong shape or hold NaN.
+            they have a wrong shape or hold NaN, or a tensor becomes infinite or NaN. The ranges stay
+            as they were.
+
+    Warns:
+        UserWarning: If batch normalization has no statistics yet.
     """
     layers = _fake_quants(model)
     call = signature(model, batch_size)
@@ -62,6 +70,7 @@ def calibrate(
 
     # Progress is for a terminal, not for a log or a notebook.
     console = Console(stderr=True)
+    before = [variable.numpy() for layer in layers for variable in layer.variables]
     for layer in layers:
         layer.forget()
         layer.observing = True
@@ -74,7 +83,39 @@ def calibrate(
     finally:
         for layer in layers:
             layer.observing = False
+            layer.begin()
+    bounds = {layer.name: (float(layer.low), float(layer.high)) for layer in layers}
+    bad = next((name for name, pair in bounds.items() if not all(map(math.isfinite, pair))), None)
+    if bad is not None:
+        variables = [variable for layer in layers for variable in layer.variables]
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+        raise ValueError(
+            f"The tensor of '{bad}' in model {model.name!r} is not finite on these samples: its "
+            f"values are from {bounds[bad][0]} to {bounds[bad][1]}. The weights have diverged or "
+            "the samples are not what the model expects. The ranges stay as they were."
+        )
+    _warn_of_fresh_statistics(model)
     return model
+
+
+def _warn_of_fresh_statistics(model: keras.Model) -> None:
+    """Warn if ranges were set with batch normalization that has its initial statistics."""
+    fresh = [
+        layer.name
+        for layer in all_layers(model)
+        if isinstance(layer, keras.layers.BatchNormalization)
+        and not np.any(layer.moving_mean)
+        and np.all(np.asarray(layer.moving_variance) == 1.0)
+    ]
+    if fresh:
+        warnings.warn(
+            f"{len(fresh)} BatchNormalization layers, the first of them '{fresh[0]}', have their "
+            "initial statistics, mean 0 and variance 1. The ranges are right for those only, and "
+            "the first batches of training will set them anew where they are off by far. Calibrate "
+            "a trained model, or leave the ranges to training.",
+            stacklevel=3,
+        )
 
 
 def _fake_quants(model: keras.Model) -> list[FakeQuant]:

@@ -194,7 +194,7 @@ class Executor:
             factor, offset = affine.factors(layer, x.shape[-1])
             step = self.input_step()
             offset = numerics.round_bias(offset, step, ops.abs(factor), self.weight_bits)
-            factor, offset = constant(factor), constant(offset)
+            factor, offset = constant(factor), _unequal(constant(offset))
         return affine.compute(x, factor, offset, activation)
 
     def round_bias(self, bias: Any, step: Any, kernel: Any) -> Any:
@@ -245,12 +245,24 @@ class Executor:
             shared = [axis for axis in range(len(weights.shape)) if axis not in kernel.output_axes]
             largest = ops.reshape(ops.max(ops.abs(weights), axis=shared), (-1,))
             bias = numerics.round_bias(bias, step, largest, self.weight_bits)
-            return constant(weights), constant(bias)
+            return constant(weights), _unequal(constant(bias))
 
 
 def limit_key(kernel: Kernel) -> str:
     """Return the key of a kernel in `Executor.limits`."""
     return str(id(kernel.variable))
+
+
+def _unequal(bias: Any) -> Any:
+    """Return an exported bias whose values are not all equal, moved by the last bit of the first.
+
+    The converter stores equal values as one, and rounds all of them by the scale of the first
+    channel.
+    """
+    if isinstance(bias, np.ndarray) and bias.size > 1 and bias[0] and (bias == bias[0]).all():
+        bias = np.array(bias)
+        bias[0] = np.nextafter(bias[0], np.zeros_like(bias[0]))
+    return bias
 
 
 @contextlib.contextmanager

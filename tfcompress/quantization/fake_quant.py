@@ -15,7 +15,7 @@ from tfcompress.model.layers import all_layers
 from tfcompress.model.quantized import TensorQuantizer
 
 from . import numerics
-from .observers.base import Observer, observer
+from .observers.base import Observer, observer, off_by_far
 
 __all__ = ["FakeQuant", "fake_quants"]
 
@@ -166,17 +166,39 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
         """Let the range follow a batch."""
         old_low, old_high = tf.convert_to_tensor(self.low), tf.convert_to_tensor(self.high)
         seen = tf.convert_to_tensor(self.seen)
-        low, high = follower.update(old_low, old_high, inputs, seen < float(self.calls))
+        first, again = seen < float(self.calls), tf.constant(False)
+        if not self.observing:
+            again = ~first & (seen < float(self.calls * (1 + _EARLY)))
+            again = tf.cond(
+                again, lambda: off_by_far(old_low, old_high, inputs), lambda: tf.constant(False)
+            )
+        start_low, start_high = (tf.where(again, 0.0, old) for old in (old_low, old_high))
+        low, high = follower.update(start_low, start_high, inputs, first | again)
         if self.calls > 1:
             low, high = tf.minimum(low, old_low), tf.maximum(high, old_high)
+        if not self.observing:
+            low, high = (
+                tf.debugging.check_numerics(bound, self._diverged) for bound in (low, high)
+            )
         self.low.assign(low)
         self.high.assign(high)
         self.seen.assign(tf.minimum(seen + 1.0, _MANY))
+
+    @property
+    def _diverged(self) -> str:
+        return (
+            f"The values that '{self.name}' rounds are not finite: training has diverged, or the "
+            "data hold NaN. Go back to an earlier checkpoint, and lower the learning rate"
+        )
 
     def forget(self) -> None:
         """Make the range unknown again."""
         for variable in (self.low, self.high, self.seen):
             variable.assign(0.0)
+
+    def begin(self) -> None:
+        """Take the range as where training begins, however many batches it comes from."""
+        self.seen.assign(tf.minimum(tf.convert_to_tensor(self.seen), float(self.calls)))
 
     def range(self) -> tuple[float, float]:
         """Return the lowest and the highest value, as they are now.
@@ -233,6 +255,7 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
         }
 
 
+_EARLY = 10  # Batches of training in which a range that is off by far is set anew.
 _MANY = 1e6  # Counted no further, far from where float32 stops counting.
 
 

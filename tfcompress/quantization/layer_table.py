@@ -37,65 +37,124 @@ class Rule(Enum):
     NONE = "no float"
 
 
-_SAME_LAYERS = (
-    layers.ActivityRegularization,
-    layers.AlphaDropout,
-    layers.Cropping1D,
-    layers.Cropping2D,
-    layers.Cropping3D,
-    layers.Dropout,
-    layers.Flatten,
-    layers.GaussianDropout,
-    layers.GaussianNoise,
-    layers.GlobalMaxPooling1D,
-    layers.GlobalMaxPooling2D,
-    layers.Identity,
-    layers.Masking,
-    layers.MaxPooling1D,
-    layers.MaxPooling2D,
-    layers.Permute,
-    layers.RepeatVector,
-    layers.Reshape,
-    layers.SpatialDropout1D,
-    layers.SpatialDropout2D,
-    layers.SpatialDropout3D,
-    layers.UpSampling1D,
-    layers.ZeroPadding1D,
-    layers.ZeroPadding2D,
-    layers.ZeroPadding3D,
-    # These do nothing at inference.
-    layers.RandomBrightness,
-    layers.RandomContrast,
-    layers.RandomCrop,
-    layers.RandomFlip,
-    layers.RandomRotation,
-    layers.RandomTranslation,
-    layers.RandomZoom,
-)
-_SAME_OPERATIONS = {
-    "BroadcastTo",
-    "ExpandDims",
-    "Flip",
-    "GetItem",
-    "Identity",
-    "Max",
-    "Moveaxis",
-    "Ravel",
-    "Repeat",
-    "Reshape",
-    "Roll",
-    "Slice",
-    "Split",
-    "Squeeze",
-    "StopGradient",
-    "Swapaxes",
-    "Take",
-    "Tile",
-    "Transpose",
+_RULES: dict[type | str, Rule] = {
+    **dict.fromkeys(
+        (
+            layers.ActivityRegularization,
+            layers.AdaptiveMaxPooling1D,
+            layers.AdaptiveMaxPooling2D,
+            layers.AlphaDropout,
+            layers.CenterCrop,
+            layers.Cropping1D,
+            layers.Cropping2D,
+            layers.Cropping3D,
+            layers.Dropout,
+            layers.Flatten,
+            layers.GaussianDropout,
+            layers.GaussianNoise,
+            layers.GlobalMaxPooling1D,
+            layers.GlobalMaxPooling2D,
+            layers.Identity,
+            layers.Masking,
+            layers.MaxPooling1D,
+            layers.MaxPooling2D,
+            layers.Permute,
+            layers.RepeatVector,
+            layers.Reshape,
+            layers.SpatialDropout1D,
+            layers.SpatialDropout2D,
+            layers.SpatialDropout3D,
+            layers.UpSampling1D,
+            layers.ZeroPadding1D,
+            layers.ZeroPadding2D,
+            layers.ZeroPadding3D,
+            # These do nothing at inference.
+            layers.RandomBrightness,
+            layers.RandomContrast,
+            layers.RandomCrop,
+            layers.RandomFlip,
+            layers.RandomRotation,
+            layers.RandomTranslation,
+            layers.RandomZoom,
+            "AdaptiveMaxPool",
+            "Amax",
+            "Amin",
+            "ArraySplit",
+            "BroadcastTo",
+            "CropImages",
+            "DepthToSpace",
+            "Dsplit",
+            "ExpandDims",
+            "Flip",
+            "Fliplr",
+            "Flipud",
+            "GetItem",
+            "Hsplit",
+            "Identity",
+            "Max",
+            "MaxPool",
+            "Min",
+            "Moveaxis",
+            "PadImages",
+            "Ravel",
+            "Repeat",
+            "Reshape",
+            "Roll",
+            "Rot90",
+            "Slice",
+            "SpaceToDepth",
+            "Split",
+            "Squeeze",
+            "StopGradient",
+            "Swapaxes",
+            "Take",
+            "TakeAlongAxis",
+            "Tile",
+            "Transpose",
+            "Unstack",
+            "Vsplit",
+        ),
+        Rule.SAME,
+    ),
+    **dict.fromkeys(
+        (
+            layers.AdaptiveAveragePooling1D,
+            layers.AdaptiveAveragePooling2D,
+            layers.AveragePooling1D,
+            layers.AveragePooling2D,
+            "AdaptiveAveragePool",
+            "AveragePool",
+            "Clip",
+            "Pad",
+        ),
+        Rule.SHARED,
+    ),
+    **dict.fromkeys(
+        (
+            layers.Concatenate,
+            layers.Maximum,
+            layers.Minimum,
+            "Append",
+            "Concatenate",
+            "Dstack",
+            "Hstack",
+            "Maximum",
+            "Minimum",
+            "Stack",
+            "Vstack",
+        ),
+        Rule.JOINED,
+    ),
 }
-_SHARED_LAYERS = (layers.AveragePooling1D, layers.AveragePooling2D)
-_JOINED_LAYERS = (layers.Concatenate, layers.Maximum, layers.Minimum)
-_JOINED_OPERATIONS = {"Concatenate", "Maximum", "Minimum", "Stack"}
+"""Layers by class and operations by name whose TFLite op has one scale for inputs and output.
+
+The converter gives the range of the output to the inputs too, if both differ, or the other way
+round, so that such an op must never be given a range of its own. Everything else has one. Source:
+the TFLite quantization specification, https://ai.google.dev/edge/litert/models/quantization_spec,
+where "all inputs and outputs must have the same scale", and `SameScalesOpInterface` in the op
+definitions of the converter. A test compares each with its file.
+"""
+_INTERPOLATING = (layers.UpSampling2D, layers.Resizing)
 _FIXED_OPERATIONS = {
     "Sigmoid": activations.sigmoid,
     "Softmax": activations.softmax,
@@ -126,20 +185,12 @@ def rule_of(operation: Any) -> Rule:
     if type(operation) is layers.TimeDistributed:
         rule = rule_of(operation.layer)
         return rule if rule not in (Rule.JOINED, Rule.NONE) else Rule.OWN
-    if not isinstance(operation, keras.layers.Layer):
-        if name in _SAME_OPERATIONS:
-            return Rule.SAME
-        if name in _JOINED_OPERATIONS:
-            return Rule.JOINED
-        return Rule.FIXED if name in _FIXED_OPERATIONS else Rule.OWN
-    if type(operation) in _SAME_LAYERS:
-        return Rule.SAME
-    if isinstance(operation, layers.UpSampling2D):
+    if isinstance(operation, _INTERPOLATING) or name == "Resize":
         return Rule.SAME if operation.interpolation == "nearest" else Rule.SHARED
-    if type(operation) in _SHARED_LAYERS:
-        return Rule.SHARED
-    if type(operation) in _JOINED_LAYERS:
-        return Rule.JOINED
+    if not isinstance(operation, keras.layers.Layer):
+        return _RULES.get(name, Rule.FIXED if name in _FIXED_OPERATIONS else Rule.OWN)
+    if type(operation) in _RULES:
+        return _RULES[type(operation)]
     composite = composite_of(operation)
     if composite is not None and composite.output_step is not None:
         return Rule.ROUNDED
@@ -168,6 +219,9 @@ def is_relu(operation: Any) -> bool:
         return plain and operation.max_value in (None, 6.0)
     if isinstance(operation, layers.Activation):
         return is_fused(operation.activation)
+    if type(operation).__name__ == "Clip":
+        bounds = (operation.x_min, operation.x_max)
+        return all(isinstance(bound, int | float) for bound in bounds) and bounds == (0, 6)
     return type(operation).__name__ in ("Relu", "Relu6")
 
 

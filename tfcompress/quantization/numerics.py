@@ -129,7 +129,7 @@ def fake_quant_learned(x: Any, low: Any, high: Any, bits: int = 8) -> Any:
     damping = tf.math.rsqrt(count * tf.maximum(size, 1.0))
     low = _scale_gradient(tf.minimum(low, 0.0), damping)
     high = _scale_gradient(tf.maximum(high, 0.0), damping)
-    scale = tf.maximum(step_size(low, high, bits), _TINY / count)
+    scale = step_size(low, high, bits)
     # The zero point is rounded, and its gradient passes too: low acts through it.
     offset = tf.clip_by_value(-low / scale, 0.0, float(count))
     zero_point = tf.stop_gradient(tf.floor(offset + 0.5)) + _gradient_of(offset)
@@ -186,6 +186,7 @@ def symmetric_range(low: Any, high: Any, bits: int = 8) -> tuple[Any, Any]:
     [-1.008, 1.0]
     """
     largest = tf.maximum(tf.maximum(-low, high), 0.0)
+    largest = tf.where(largest > _TINY, largest, 1.0)
     return -largest * (weight_steps(bits) + 1) / weight_steps(bits), largest
 
 
@@ -235,7 +236,8 @@ def round_bias(bias: Any, step: Any, largest: Any, bits: int = 8) -> Any:
 def step_size(low: Any, high: Any, bits: int = 8) -> Any:
     """Return the distance between neighbouring values that `fake_quant` gives.
 
-    It is (high - low) / (2^bits - 1). Only in a range like -1 to 1, where zero would lie midway
+    It is (high - low) / (2^bits - 1). A range without width, of a tensor that was zero throughout,
+    counts as 0 to 1: no file can hold a step of zero. Only in a range like -1 to 1, where zero would lie midway
     between two steps, it is a 2048th more. Otherwise all pixels that are scaled to that range would
     lie midway too, and runtimes round such values one way or the other.
 
@@ -251,7 +253,8 @@ def step_size(low: Any, high: Any, bits: int = 8) -> Any:
         A float scalar.
     """
     low, high = tf.minimum(low, 0.0), tf.maximum(high, 0.0)
-    scale = (high - low) / activation_steps(bits)
+    width = high - low
+    scale = tf.where(width > _TINY, width, 1.0) / activation_steps(bits)
     steps = tf.math.divide_no_nan(-low, scale)
     midway = tf.abs(steps - tf.floor(steps) - 0.5) < _MIDWAY
     return tf.where(midway, scale * (1.0 + 2.0**-11), scale)

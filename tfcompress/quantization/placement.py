@@ -149,6 +149,7 @@ class _Assignment:
             for node in graph
             if (chain := placement.wrapped.get(id(node.operation)))
         }
+        self.float_nodes = self._float_nodes()
 
     def run(self) -> None:
         """Fill in the placement."""
@@ -192,7 +193,7 @@ class _Assignment:
     def _range(self, node: Node, index: int, tensor: Any) -> str | None:
         head, key = self._head(node), node.outputs[index]
         rule = rule_of(head)
-        if not keras.backend.is_float_dtype(tensor.dtype) or self._is_float(node):
+        if not keras.backend.is_float_dtype(tensor.dtype) or id(node) in self.float_nodes:
             return None
         if node.call.is_input:
             return None if self.nested else self._own(node, index)
@@ -201,9 +202,10 @@ class _Assignment:
         before = [self.range_of[other] for other in node.inputs]
         if rule is Rule.SAME:
             return before[0] if before else None
-        if rule is Rule.JOINED and before and all(name in self.owned for name in before):
+        if rule is Rule.JOINED and len(before) > 1 and all(name in self.owned for name in before):
             return self._join([str(name) for name in before])
-        if rule is Rule.SHARED and before[0] is not None:
+        # A constant beside the only tensor is rounded to its range.
+        if (rule is Rule.SHARED or rule is Rule.JOINED and len(before) == 1) and before[0]:
             self.placement.shared.add(key)
             self.rounded.append((key, node, before[0]))
             return before[0]
@@ -235,14 +237,31 @@ class _Assignment:
         """Return the operation whose wrapper computes the node."""
         return self.heads.get(id(node.call), node.operation)
 
-    def _is_float(self, node: Node) -> bool:
-        """Return whether the output goes from float to float, so that rounding it only costs."""
-        if not (node.call.is_input or id(self._head(node)) in self.in_float):
-            return False
-        return all(
-            not node.call.is_input if reader is None else id(reader.operation) in self.in_float
-            for reader in node.consumers
-        )
+    def _float_nodes(self) -> set[int]:
+        """Return the ids of nodes whose outputs go from float to float: rounding them only costs.
+
+        They come from inputs of the model or from layers in float, and go to layers in float, past
+        operations that move values about.
+        """
+        sources: set[int] = set()
+        for node in self.graph:
+            if (
+                node.call.is_input
+                or id(self._head(node)) in self.in_float
+                or (_moves(node) and sources.issuperset(node.inputs))
+            ):
+                sources.update(node.outputs)
+        found: set[int] = set()
+        for node in reversed(self.graph):
+            ends = (
+                not node.call.is_input
+                if reader is None
+                else id(reader.operation) in self.in_float or id(reader) in found
+                for reader in node.consumers
+            )
+            if sources.issuperset(node.outputs) and all(ends):
+                found.add(id(node))
+        return found
 
     def _waits(self, node: Node) -> bool:
         """Return whether the next node belongs to the same op: there is no tensor in between."""
@@ -250,8 +269,23 @@ class _Assignment:
         if follower is None:
             return False
         sums = type(node.operation).__name__ in ("Add", "Subtract", "Multiply")
-        fused = sums and len(node.inputs) == 2 and is_relu(follower.operation)
-        return fused or self.placement.absorbs(follower)
+        fused = (sums and len(node.inputs) == 2) or self._is_product(node)
+        return (fused and is_relu(follower.operation)) or self.placement.absorbs(follower)
+
+    def _is_product(self, node: Node) -> bool:
+        """Return whether the output comes from a linear op without an activation."""
+        head = self._head(node)
+        activation = getattr(head, "activation", keras.activations.linear)
+        if is_relu(node.operation) or id(head) in self.in_float:
+            return False
+        return activation is keras.activations.linear and (
+            linear.is_linear(head) or affine.is_affine(head)
+        )
+
+
+def _moves(node: Node) -> bool:
+    """Return whether the node moves the values of its inputs about."""
+    return bool(node.inputs) and rule_of(node.operation) in (Rule.SAME, Rule.JOINED)
 
 
 def _names_output(node: Node) -> bool:

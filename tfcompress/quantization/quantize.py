@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +26,7 @@ from .ops.linear import is_linear
 from .placement import place
 from .scheme import Int8Scheme
 from .steps import step_input, unknown_step
+from .uneven import uneven_first_layers
 from .wrapper import QuantizeWrapper
 
 __all__ = ["quantize_aware"]
@@ -55,7 +57,8 @@ def quantize_aware(
         model: A built model; nested ones are quantized inside. It stays as it is. A subclassed one
             is read off its `call` where that is sound, and becomes a functional one.
         filters: Layers to quantize: a regular expression for their paths, a list of layers or
-            names, or a function of a layer. Defaults to all.
+            names, or a function of a layer. Defaults to all, but for a first layer that normalizes
+            features of very different sizes: one int8 range would lose the small ones.
         exclude: Layers to keep in float all the same, in the same forms. Defaults to none.
         scheme: Bits, symmetry and ranges. Defaults to `Int8Scheme()`.
         float_first: Whether the first layers with kernels stay in float. Defaults to False.
@@ -70,6 +73,9 @@ def quantize_aware(
         ValueError: If the model is not built, quantized already, has string inputs or nothing to
             quantize; if it is subclassed and cannot be read off its `call`; if a weight is NaN; or
             if `filters` or `exclude` selects nothing.
+
+    Warns:
+        UserWarning: If a first layer stays in float because of its features.
 
     Reference:
         Jacob et al. 2018, https://arxiv.org/abs/1712.05877
@@ -90,7 +96,23 @@ def quantize_aware(
     if exclude is not None:
         in_float |= select_layers(model, exclude, layers, argument="exclude")
     in_float |= ends(model, float_first, float_last)
+    if filters is None:
+        in_float |= _keep_uneven(model, in_float)
     return _Graph(_Shared(scheme, in_float), model).build()
+
+
+def _keep_uneven(model: keras.Model, in_float: set[int]) -> set[int]:
+    """Return the ids of first layers that stay in float because of their features, and say so."""
+    found = [layer for layer in uneven_first_layers(model) if id(layer) not in in_float]
+    for layer in found:
+        warnings.warn(
+            f"Layer '{layer.name}' stays in float: its features differ so much that one int8 range "
+            "would lose the small ones. The file takes float input. To have int8 throughout, scale "
+            "the features before the model, or select all layers with filters='.*'. "
+            f"exclude=['{layer.name}'] does the same as now without a warning.",
+            stacklevel=3,
+        )
+    return {id(layer) for layer in found}
 
 
 def _check(model: keras.Model) -> None:

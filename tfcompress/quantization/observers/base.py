@@ -8,7 +8,15 @@ from typing import Any, ClassVar, TypeVar
 
 import tensorflow as tf
 
-__all__ = ["Observer", "check_observer", "extremes", "observer", "observers", "register_observer"]
+__all__ = [
+    "Observer",
+    "check_observer",
+    "extremes",
+    "observer",
+    "observers",
+    "off_by_far",
+    "register_observer",
+]
 
 
 @dataclass(frozen=True)
@@ -48,11 +56,12 @@ class Observer:
         """Return the range after a batch.
 
         Args:
-            low: Lower bound so far, a float32 scalar; 0 before the first batch.
-            high: Upper bound so far, a float32 scalar; 0 before the first batch.
+            low: Lower bound so far, a float32 scalar; 0 for the first batch.
+            high: Upper bound so far, a float32 scalar; 0 for the first batch.
             values: Values of the tensor in this batch, a float tensor of any shape, perhaps in half
                 precision.
-            first: Whether this is the first batch, a boolean scalar.
+            first: Whether this is the first batch, a boolean scalar. A batch of early training whose
+                values are of another order than the range counts as the first again.
 
         Returns:
             The lower and the upper bound, float32 scalars.
@@ -134,3 +143,26 @@ def extremes(values: Any) -> tuple[Any, Any]:
     low = tf.minimum(tf.cast(tf.reduce_min(values), tf.float32), 0.0)
     high = tf.maximum(tf.cast(tf.reduce_max(values), tf.float32), 0.0)
     return tf.stop_gradient(low), tf.stop_gradient(high)
+
+
+def off_by_far(low: Any, high: Any, values: Any) -> Any:
+    """Return whether a range is of another order than a batch, a boolean scalar.
+
+    It is if it is more than ten times too narrow, so that most of a batch is clipped and passes no
+    gradient, or more than a hundred times too wide, so that two or three steps are left. Ranges of
+    `calibrate` are, where batch normalization had no statistics yet: training normalizes by the
+    batch. A batch of zeros says nothing.
+
+    >>> bool(off_by_far(-0.001, 0.002, tf.constant([-1.0, 3.0])))
+    True
+    >>> bool(off_by_far(-2.0, 9.0, tf.constant([-1.0, 3.0])))
+    False
+
+    Args:
+        low: Lower bound of the range, a float32 scalar.
+        high: Upper bound of the range, a float32 scalar.
+        values: Values of the tensor in this batch, a float tensor of any shape.
+    """
+    lowest, highest = extremes(values)
+    width, now = high - low, highest - lowest
+    return (now > 10.0 * width) | ((now > 0.0) & (100.0 * now < width))
