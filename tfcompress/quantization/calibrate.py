@@ -52,8 +52,8 @@ def calibrate(
     Raises:
         TypeError: If it is not a Keras model.
         ValueError: If the model does not come from `quantize_aware`, or there are no samples, or
-            they have a wrong shape or hold NaN, or a tensor becomes infinite or NaN. The ranges stay
-            as they were.
+            they have a wrong shape or hold NaN, or a tensor becomes infinite or NaN. The ranges
+            stay as they were.
 
     Warns:
         UserWarning: If batch normalization has no statistics yet.

@@ -102,6 +102,9 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
         training: bool | None = None,
         observe: bool = True,
         only_step: bool = False,
+        joint: Any = None,
+        only_range: bool = False,
+        entering: bool = False,
     ) -> Any:
         """Round the inputs to the range, after the range has followed them.
 
@@ -112,15 +115,26 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
                 of another one. Defaults to True.
             only_step: Whether to return the distance between neighbouring values instead, which a
                 layer that reads the rounded tensor needs to round its bias. Defaults to False.
+            joint: Range (2,) of an operation that reads the tensor together with others and has one
+                range for all. It is taken if it is at most twice as wide. Defaults to None.
+            entering: Whether the inputs are rounded to another range already, and enter an operation
+                that has this one. The converter puts an op there by itself. Defaults to False.
+            only_range: Whether to return the lowest and the highest value instead, for another
+                layer's `joint`. Defaults to False.
 
         Returns:
-            Tensor of the shape and dtype of `inputs`, or, with `only_step`, a float32 scalar.
+            Tensor of the shape and dtype of `inputs`; with `only_step` a float32 scalar, with
+            `only_range` two of them (2,).
         """
         if only_step:
-            return self.step()
+            return self.step(None if is_exporting() else joint)
+        if only_range:
+            return tf.constant(self.range()) if is_exporting() else tf.stack(self._bounds())
         if is_exporting():
             self._check_bits()
-            low, high = numerics.nudged(*self.range())
+            if entering:
+                return inputs
+            low, high = numerics.nudged(*_joined(*self.range(), joint))
             return tf.quantization.fake_quant_with_min_max_args(inputs, low, high)
         if self.fixed is not None:
             return numerics.fake_quant(inputs, *self.fixed, self.bits)
@@ -133,7 +147,7 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
         following = training and observe and not self.frozen
         if following:
             self._follow(inputs, self.observer)
-        low, high = self._bounds()
+        low, high = _joined(*self._bounds(), joint)
         learning = training and self.observer.trainable and not self.frozen
         quantize = numerics.fake_quant_learned if learning else numerics.fake_quant
         quantized = quantize(inputs, low, high, self.bits)
@@ -148,14 +162,14 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
         for variable in (self.low, self.high):
             variable.trainable = moves and self.trainable
 
-    def step(self) -> Any:
-        """Return the distance between neighbouring values, a float32 scalar.
+    def step(self, joint: Any = None) -> Any:
+        """Return the distance between neighbouring values, a float32 scalar; `joint` as in `call`.
 
         It is 0 while values are not rounded: until the range is known, and in `calibrate`.
         """
         if self.observing:
             return tf.zeros(())
-        low, high = self._bounds() if self.fixed is None else self.fixed
+        low, high = self.fixed or _joined(*self._bounds(), joint)
         return tf.cast(numerics.step_size(low, high, self.bits), tf.float32)
 
     def _bounds(self) -> tuple[Any, Any]:
@@ -235,6 +249,8 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
         """Return the shape and dtype of what `call` returns."""
         if kwargs.get("only_step"):
             return keras.KerasTensor((), "float32")
+        if kwargs.get("only_range"):
+            return keras.KerasTensor((2,), "float32")
         return keras.KerasTensor(inputs.shape, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -253,6 +269,23 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
             "frozen": self.frozen,
             "bits": self.bits,
         }
+
+
+def _joined(low: Any, high: Any, joint: Any) -> tuple[Any, Any]:
+    """Return the joint range if it is known and about as wide, else the own one."""
+    if joint is None:
+        return low, high
+    if is_exporting():
+        joint_low, joint_high = (float(bound) for bound in tf.get_static_value(joint))
+        close = _close(high - low, joint_high - joint_low)
+        return (joint_low, joint_high) if close else (low, high)
+    joint_low, joint_high = (tf.cast(bound, tf.float32) for bound in tf.unstack(joint))
+    close = _close(high - low, joint_high - joint_low)
+    return tf.where(close, joint_low, low), tf.where(close, joint_high, high)
+
+
+def _close(width: Any, joint: Any) -> Any:
+    return (joint <= 2.0 * width) & (width <= 2.0 * joint)
 
 
 _EARLY = 10  # Batches of training in which a range that is off by far is set anew.

@@ -237,9 +237,9 @@ def step_size(low: Any, high: Any, bits: int = 8) -> Any:
     """Return the distance between neighbouring values that `fake_quant` gives.
 
     It is (high - low) / (2^bits - 1). A range without width, of a tensor that was zero throughout,
-    counts as 0 to 1: no file can hold a step of zero. Only in a range like -1 to 1, where zero would lie midway
-    between two steps, it is a 2048th more. Otherwise all pixels that are scaled to that range would
-    lie midway too, and runtimes round such values one way or the other.
+    counts as 0 to 1: no file can hold a step of zero. Only in a range like -1 to 1,
+    where zero would lie midway between two steps, it is a 2048th more. Otherwise all pixels that
+    are scaled to that range would lie midway too, and runtimes round them one way or the other.
 
     >>> round(float(step_size(0.0, 2.55)), 4), round(float(step_size(-127.5, 127.5)), 4)
     (0.01, 1.0005)

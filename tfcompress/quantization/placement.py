@@ -28,6 +28,10 @@ class Placement:
         ranges: Tensor -> the name of the range that it is rounded to where it is computed.
         shared: Tensors that share a range and do not shape it.
         calls: Range -> how many tensors shape it.
+        entrances: Tensor that an operation with one range for all inputs reads -> the range that it
+            is rounded to there, where it has another one for its other readers.
+        joint: Range of such a tensor -> that range. Where both are about as fine, it is taken for
+            both, and the file needs no op between them.
         fixed: Range -> its bounds, where TFLite prescribes them.
         names: Range -> the name of its layer. At an output of the model it is the name of the layer
             that stood there, since losses and metrics go by it.
@@ -43,6 +47,8 @@ class Placement:
     ranges: dict[int, str] = field(default_factory=dict)
     shared: set[int] = field(default_factory=set)
     calls: dict[str, int] = field(default_factory=dict)
+    entrances: dict[int, str] = field(default_factory=dict)
+    joint: dict[str, str] = field(default_factory=dict)
     fixed: dict[str, tuple[float, float]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     ends: dict[int, str] = field(default_factory=dict)
@@ -141,7 +147,9 @@ class _Assignment:
         # Tensor -> range; None where it is rounded outside this graph, or not at all.
         self.range_of: dict[int, str | None] = {}
         self.owned: set[str] = set()
+        self.makers: dict[str, Node] = {}
         self.joined: dict[str, str] = {}
+        self.groups: set[str] = set()
         # What to round, in order: the tensor, its node, its range before joining.
         self.rounded: list[tuple[int, Node, str]] = []
         self.heads = {
@@ -167,6 +175,10 @@ class _Assignment:
             if _names_output(node):
                 placement.names[root] = node.name
                 placement.wrapped.setdefault(id(self._head(node)), [])
+        placement.joint = {name: self._root(other) for name, other in placement.joint.items()}
+        for key, name in placement.entrances.items():
+            root = placement.entrances[key] = self._root(name)
+            placement.calls[root] = placement.calls.get(root, 0) + 1
         for node in self.graph:
             if _names_output(node) and node.outputs[0] not in placement.ranges:
                 placement.ends[id(self._head(node))] = node.name
@@ -203,9 +215,9 @@ class _Assignment:
         if rule is Rule.SAME:
             return before[0] if before else None
         if rule is Rule.JOINED and len(before) > 1 and all(name in self.owned for name in before):
-            return self._join([str(name) for name in before])
+            return self._join(node, [str(name) for name in before])
         # A constant beside the only tensor is rounded to its range.
-        if (rule is Rule.SHARED or rule is Rule.JOINED and len(before) == 1) and before[0]:
+        if (rule is Rule.SHARED or (rule is Rule.JOINED and len(before) == 1)) and before[0]:
             self.placement.shared.add(key)
             self.rounded.append((key, node, before[0]))
             return before[0]
@@ -217,15 +229,34 @@ class _Assignment:
         return name
 
     def _own(self, node: Node, index: int) -> str:
-        number = keras_private.call_index(node.operation, node.call) if node.calls > 1 else 0
-        name = "_".join([node.name, *(str(n) for n in (number, index) if n)])
-        self.owned.add(name)
+        name = self._name(node, index)
         self.rounded.append((node.outputs[index], node, name))
         return name
 
-    def _join(self, names: list[str]) -> str:
-        first, *others = dict.fromkeys(self._root(name) for name in names)
+    def _name(self, node: Node, index: int) -> str:
+        number = keras_private.call_index(node.operation, node.call) if node.calls > 1 else 0
+        name = "_".join([node.name, *(str(n) for n in (number, index) if n)])
+        self.owned.add(name)
+        self.makers[name] = node
+        return name
+
+    def _join(self, node: Node, names: list[str]) -> str:
+        """Return the one range of the inputs of a node, which have the ranges `names` so far.
+
+        An input that others read keeps its range for them, and enters here by the one range.
+        """
+        apart = {n for n in names if n not in self.groups and _read_elsewhere(self.makers[n])}
+        whole = [self._root(n) for n in names if n not in apart] or [self._name(node, 0)]
+        first, *others = dict.fromkeys(whole)
         self.joined.update(dict.fromkeys(others, first))
+        self.groups.update(whole)
+        if apart:
+            for key, name in zip(node.inputs, names, strict=True):
+                if name in apart:
+                    self.placement.entrances[key] = first
+                    self.placement.joint.setdefault(name, first)
+            self.placement.shared.add(node.outputs[0])
+            self.rounded.append((node.outputs[0], node, first))
         return first
 
     def _root(self, name: str) -> str:
@@ -286,6 +317,19 @@ class _Assignment:
 def _moves(node: Node) -> bool:
     """Return whether the node moves the values of its inputs about."""
     return bool(node.inputs) and rule_of(node.operation) in (Rule.SAME, Rule.JOINED)
+
+
+def _read_elsewhere(node: Node) -> bool:
+    """Return whether anything but an operation that joins ranges reads the output, moved or not."""
+    for reader in node.consumers:
+        if reader is None or reader.call.is_input:
+            return True
+        rule = rule_of(reader.operation)
+        if rule is Rule.SAME and len(reader.outputs) == 1 and not _read_elsewhere(reader):
+            continue
+        if rule is not Rule.JOINED or len(reader.inputs) < 2:
+            return True
+    return False
 
 
 def _names_output(node: Node) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +21,7 @@ from tfcompress.model.quantized import is_quantized
 from tfcompress.model.rebuild import copy_layer, rebuild
 
 from .fake_quant import FakeQuant
+from .layer_table import Rule, rule_of
 from .ops.linear import is_linear
 from .placement import place
 from .scheme import Int8Scheme
@@ -97,22 +97,8 @@ def quantize_aware(
         in_float |= select_layers(model, exclude, layers, argument="exclude")
     in_float |= ends(model, float_first, float_last)
     if filters is None:
-        in_float |= _keep_uneven(model, in_float)
+        in_float |= uneven_first_layers(model, in_float)
     return _Graph(_Shared(scheme, in_float), model).build()
-
-
-def _keep_uneven(model: keras.Model, in_float: set[int]) -> set[int]:
-    """Return the ids of first layers that stay in float because of their features, and say so."""
-    found = [layer for layer in uneven_first_layers(model) if id(layer) not in in_float]
-    for layer in found:
-        warnings.warn(
-            f"Layer '{layer.name}' stays in float: its features differ so much that one int8 range "
-            "would lose the small ones. The file takes float input. To have int8 throughout, scale "
-            "the features before the model, or select all layers with filters='.*'. "
-            f"exclude=['{layer.name}'] does the same as now without a warning.",
-            stacklevel=3,
-        )
-    return {id(layer) for layer in found}
 
 
 def _check(model: keras.Model) -> None:
@@ -177,6 +163,8 @@ class _Graph:
         self.steps_of = steps_of or set()
         self.placement = place(model, shared.in_float, nested=steps_of is not None)
         self.ranges: dict[str, FakeQuant] = {}
+        # Tensor of the original graph -> what it is where it enters a range of others.
+        self.entered: dict[int, Any] = {}
         # By the range, or by the tensor where another graph or a composite rounds it.
         self.steps: dict[int | str, Any] = {}
         self.makers: dict[int | str, Callable[[], Any]] = {}
@@ -187,18 +175,42 @@ class _Graph:
         return rebuild(self.model, self._node, self.model.name, finish=self._finish)
 
     def _node(self, node: Node, args: Any, kwargs: Any) -> list[Any]:
+        args, kwargs = self._enter(node, args, kwargs)
         outputs: list[Any] = keras.tree.flatten(self._call(node, args, kwargs))
         for index, key in enumerate(node.outputs):
             name = self.placement.ranges.get(key)
             if name is None:
                 continue
-            if name not in self.ranges:
-                self.ranges[name] = self._fake_quant(name)
-            layer: Any = self.ranges[name]
-            options = {"observe": False} if key in self.placement.shared else {}
-            outputs[index] = rounded = layer(outputs[index], **options)
-            self.makers.setdefault(name, partial(layer, rounded, only_step=True))
+            layer, value = self._layer(name), outputs[index]
+            options: dict[str, Any] = {"observe": False} if key in self.placement.shared else {}
+            joint = self.placement.joint.get(name)
+            if joint is not None:
+                options["joint"] = self._layer(joint)(value, only_range=True)
+            outputs[index] = rounded = layer(value, **options)
+            self.makers.setdefault(name, partial(layer, rounded, **options, only_step=True))
         return outputs
+
+    def _enter(self, node: Node, args: Any, kwargs: Any) -> Any:
+        """Round inputs to the one range that an operation has for all, where they have others."""
+        if rule_of(node.operation) is not Rule.JOINED:
+            return args, kwargs
+
+        def enter(old: Any, new: Any) -> Any:
+            name = self.placement.entrances.get(id(old))
+            if name is None:
+                return new
+            if id(old) not in self.entered:
+                self.entered[id(old)] = self._layer(name)(new, entering=True)
+            return self.entered[id(old)]
+
+        given = node.call.arguments
+        return keras.tree.map_structure(enter, (given.args, given.kwargs), (args, kwargs))
+
+    def _layer(self, name: str) -> Any:
+        """Return the layer that rounds to a range."""
+        if name not in self.ranges:
+            self.ranges[name] = self._fake_quant(name)
+        return self.ranges[name]
 
     def _call(self, node: Node, args: Any, kwargs: Any) -> Any:
         operation = node.operation

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Collection
 from typing import Any
 
 import keras
@@ -18,19 +20,20 @@ _SIGMAS = 3.0  # Features lie within so many standard deviations of their mean, 
 _STEPS = 8.0  # Steps to a standard deviation: a signal-to-noise ratio of 29 dB.
 
 
-def uneven_first_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """Return the layers that normalize uneven features as they come in.
+def uneven_first_layers(model: keras.Model, in_float: Collection[int] = ()) -> set[int]:
+    """Return the layers that normalize uneven features as they come in, and warn that they do.
 
     >>> inputs = keras.Input((2,))
-    >>> norm = layers.Normalization(mean=[0.5, 40000.0], variance=[0.1, 1e8], name="norm")
-    >>> [layer.name for layer in uneven_first_layers(keras.Model(inputs, norm(inputs)))]
-    ['norm']
+    >>> norm = layers.Normalization(mean=[120.0, 110.0], variance=[3400.0, 3200.0])
+    >>> uneven_first_layers(keras.Model(inputs, norm(inputs)))
+    set()
 
     Args:
         model: A functional or sequential model.
+        in_float: Ids of layers that stay in float anyway. Defaults to none.
 
     Returns:
-        Layers that read inputs of the model, which other operations may have moved about.
+        Ids of layers that read inputs of the model, which other operations may have moved about.
     """
     raw: set[int] = set()
     found: dict[int, keras.layers.Layer] = {}
@@ -40,7 +43,16 @@ def uneven_first_layers(model: keras.Model) -> list[keras.layers.Layer]:
             raw.update(node.outputs)
         elif node.inputs and raw.issuperset(node.inputs) and is_uneven(node.operation):
             found[id(node.operation)] = node.operation
-    return list(found.values())
+    found = {key: layer for key, layer in found.items() if key not in in_float}
+    for layer in found.values():
+        warnings.warn(
+            f"Layer '{layer.name}' stays in float: its features differ so much that one int8 range "
+            "would lose the small ones. The file takes float input. To have int8 throughout, scale "
+            "the features before the model, or select all layers with filters='.*'. "
+            f"exclude=['{layer.name}'] does the same as now without a warning.",
+            stacklevel=3,
+        )
+    return set(found)
 
 
 def is_uneven(operation: Any) -> bool:

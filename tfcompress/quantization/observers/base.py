@@ -60,8 +60,8 @@ class Observer:
             high: Upper bound so far, a float32 scalar; 0 for the first batch.
             values: Values of the tensor in this batch, a float tensor of any shape, perhaps in half
                 precision.
-            first: Whether this is the first batch, a boolean scalar. A batch of early training whose
-                values are of another order than the range counts as the first again.
+            first: Whether this is the first batch, a boolean scalar. A batch of early training
+                whose values are of another order than the range counts as the first again.
 
         Returns:
             The lower and the upper bound, float32 scalars.
