@@ -1,3 +1,5 @@
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -158,3 +160,59 @@ def test_calibrate_wants_a_quantization_aware_model(mlp, data):
         tfc.calibrate(mlp, data[0])
     with pytest.raises(TypeError, match=r"keras\.Model"):
         tfc.calibrate("model.keras", data[0])
+
+
+# Ranges that do not fit what training sees.
+
+
+def normalized(depth=8):
+    """Convolution, batch normalization without statistics and swish, again and again."""
+    keras.utils.set_random_seed(0)
+    x = image = keras.Input((4, 4, 4))
+    for _ in range(depth):
+        x = layers.Conv2D(4, 3, padding="same", use_bias=False)(x)
+        x = layers.Activation("swish")(layers.BatchNormalization()(x))
+    return keras.Model(image, layers.Dense(2)(layers.Flatten()(x)))
+
+
+def test_training_after_calibration_without_statistics_does_not_explode():
+    x = np.random.default_rng(0).normal(size=(32, 4, 4, 4)).astype("float32")
+    qat = tfc.quantize_aware(normalized())
+    with pytest.warns(UserWarning, match=r"8 BatchNormalization layers.*'batch_norm.*initial"):
+        tfc.calibrate(qat, x)
+    before = ranges(qat)
+    qat.compile(keras.optimizers.SGD(1e-2), "mse", jit_compile=False)
+    qat.fit(x, np.zeros((32, 2)), batch_size=8, verbose=0)
+    assert max(np.abs(v.numpy()).max() for v in qat.trainable_variables) < 5.0
+    # Swish of a normalized tensor, not of one that has shrunk to nothing.
+    (last,) = (f.name for f in list(fake_quants(qat))[-2:-1])
+    assert before[last][1] < 0.1 < 1.0 < ranges(qat)[last][1]
+
+
+def test_calibrate_says_nothing_of_statistics_that_are_known():
+    x = np.random.default_rng(0).normal(size=(8, 4, 4, 4)).astype("float32")
+    model = normalized(depth=1)
+    model.layers[2].moving_mean.assign(np.ones(4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        tfc.calibrate(tfc.quantize_aware(model), x)
+
+
+def test_calibrate_refuses_a_model_that_overflows(qat, data):
+    tfc.calibrate(qat, data[0])
+    before = ranges(qat)
+    layer = qat.layers[2].layer
+    layer.kernel.assign(np.full(layer.kernel.shape, 3e38))
+    with pytest.raises(ValueError, match=r"'fake_quant_hidden'.*inf.*stay as they were"):
+        tfc.calibrate(qat, data[0])
+    assert ranges(qat) == before
+
+
+def test_training_stops_where_values_are_not_finite(qat, data):
+    x, y = data
+    tfc.calibrate(qat, x)
+    x = x.copy()
+    x[40:] = np.nan
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"'fake_quant_input.*diverged"):
+        qat.fit(x, y, batch_size=32, shuffle=False, verbose=0)
+    assert all(np.isfinite(bound).all() for bound in ranges(qat).values())

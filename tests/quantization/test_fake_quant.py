@@ -220,3 +220,42 @@ def test_masks_pass_through():
 def test_bad_argument():
     with pytest.raises(ValueError, match="ranges='fixed'"):
         FakeQuant("fixed")
+
+
+@pytest.mark.parametrize("ranges", ["moving_average", "learned", "minmax"])
+@pytest.mark.parametrize(("before", "now"), [(1e-3, 1.0), (1e4, 1.0)])
+def test_a_range_that_is_off_by_far_is_set_anew_in_early_training(ranges, before, now):
+    layer = FakeQuant(ranges)
+    layer(np.float32([-before, before]), training=True)
+    layer(np.zeros(2, "float32"), training=True)  # Zeros say nothing.
+    y = layer(np.float32([-now, now]), training=True)
+    np.testing.assert_allclose(bounds(layer), (-now, now), rtol=1e-5)
+    np.testing.assert_allclose(y, (-now, now), rtol=0.01)
+
+
+def test_a_range_is_not_set_anew_late_in_training_or_if_it_is_shared():
+    late, shared = FakeQuant(), FakeQuant(calls=2)
+    for _ in range(12):
+        late(np.float32([-1.0, 1.0]), training=True)
+    late(np.float32([-100.0, 100.0]), training=True)
+    np.testing.assert_allclose(bounds(late), (-1.99, 1.99), rtol=1e-4)
+    shared(np.float32([-1e4, 1e4]), training=True)
+    shared(np.float32([-1.0, 1.0]), training=True)
+    shared(np.float32([-1.0, 1.0]), training=True)
+    assert bounds(shared) == (-1e4, 1e4)
+
+
+def test_the_joint_range_is_taken_if_it_is_at_most_twice_as_wide():
+    layer = FakeQuant()
+    x = np.float32([-1.0, 0.013, 1.55])
+    layer(x, training=True)
+    for joint, expected in (
+        ((-1.0, 4.1), numerics.fake_quant(x, -1.0, 4.1)),
+        ((-1.0, 99.0), numerics.fake_quant(x, -1.0, 1.55)),
+        ((0.0, 0.0), numerics.fake_quant(x, -1.0, 1.55)),  # not known yet
+    ):
+        np.testing.assert_array_equal(layer(x, joint=np.float32(joint)), expected)
+    whole = FakeQuant()
+    whole(np.float32([-1.0, 4.1]), training=True)
+    np.testing.assert_allclose(whole(x, only_range=True), (-1.0, 4.1))
+    assert layer(x, joint=whole(x, only_range=True), only_step=True) == whole.step()

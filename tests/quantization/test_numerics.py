@@ -359,3 +359,14 @@ def test_other_bit_widths_follow_the_same_formulas(bits):
     found = numerics.fake_quant_kernel(tf.constant(x), (1,), bits=bits).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert len(np.unique(np.round(found[:, 0] * count / largest[0]))) <= 2 * count + 1
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_range_without_width_counts_as_zero_to_one(bits):
+    low, high = numerics.nudged(0.0, 0.0, bits)
+    assert (low, round(high, 6)) == (0.0, 1.0)
+    np.testing.assert_allclose(numerics.step_size(0.0, 0.0, bits), 1.0 / (2**bits - 1))
+    low, high = (float(bound) for bound in numerics.symmetric_range(0.0, 0.0, bits))
+    assert high == 1.0
+    assert low < -1.0
+    np.testing.assert_array_equal(numerics.fake_quant(np.zeros(3, "float32"), 0.0, 0.0, bits), 0.0)

@@ -421,6 +421,31 @@ def test_export_says_that_nothing_is_known(tmp_path):
     assert not path.exists()
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_tensors_that_are_zero_throughout_have_a_file(tmp_path, symmetric):
+    image = keras.Input((8, 8, 3), name="image")
+    y = layers.Conv2D(4, 3, padding="same")(image)
+    below = keras.initializers.Constant(-100.0)
+    dead = layers.Conv2D(4, 3, activation="relu", bias_initializer=below)
+    zero = layers.BatchNormalization(gamma_initializer="zeros", moving_mean_initializer="ones")
+    model = keras.Model(
+        image,
+        {
+            "kernel": layers.Conv2D(2, 1)(layers.Conv2D(4, 3, kernel_initializer="zeros")(image)),
+            "relu": layers.Dense(2, bias_initializer="ones")(layers.Flatten()(dead(image))),
+            "gamma": layers.Add()([y, zero(y)]),
+            "factor": layers.Conv2D(2, 1)(0.0 * y),
+            "depthwise": layers.SeparableConv2D(2, 3, depthwise_initializer="zeros")(y),
+        },
+    )
+    scheme = tfc.Int8Scheme(symmetric_activations=symmetric)
+    x = images(8)
+    qat = tfc.calibrate(tfc.quantize_aware(model, scheme=scheme), x)
+    file = converters.convert(qat, tmp_path / "model.tflite", converters.Int8(), batch_size=1)
+    for delegate in ("xnnpack", "reference"):
+        converters.verify(qat, file, x, delegate=delegate).raise_if_above(lsb=1.01)
+
+
 @pytest.mark.parametrize("function", [tfc.strip, tfc.qat_report])
 def test_what_is_not_quantization_aware(function):
     with pytest.raises(ValueError, match="'m'"):

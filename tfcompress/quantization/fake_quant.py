@@ -117,8 +117,8 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
                 layer that reads the rounded tensor needs to round its bias. Defaults to False.
             joint: Range (2,) of an operation that reads the tensor together with others and has one
                 range for all. It is taken if it is at most twice as wide. Defaults to None.
-            entering: Whether the inputs are rounded to another range already, and enter an operation
-                that has this one. The converter puts an op there by itself. Defaults to False.
+            entering: Whether the inputs are rounded to another range already and enter an operation
+                that has this one. The converter adds an op there by itself. Defaults to False.
             only_range: Whether to return the lowest and the highest value instead, for another
                 layer's `joint`. Defaults to False.
 
