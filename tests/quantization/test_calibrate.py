@@ -181,7 +181,7 @@ def test_training_after_calibration_without_statistics_does_not_explode():
     with pytest.warns(UserWarning, match=r"8 BatchNormalization layers.*'batch_norm.*initial"):
         tfc.calibrate(qat, x)
     before = ranges(qat)
-    qat.compile(keras.optimizers.SGD(1e-2), "mse", jit_compile=False)
+    qat.compile(keras.optimizers.SGD(1e-2), "mse", run_eagerly=True)
     qat.fit(x, np.zeros((32, 2)), batch_size=8, verbose=0)
     assert max(np.abs(v.numpy()).max() for v in qat.trainable_variables) < 5.0
     # Swish of a normalized tensor, not of one that has shrunk to nothing.

@@ -56,10 +56,8 @@ EXAMPLES = {
     "Clip": (IMAGE, lambda x: ops.clip(x, -0.2, 0.3)),
     "CropImages": (IMAGE, lambda x: ops.image.crop_images(x, 1, 1, None, None, 4, 4)),
     "DepthToSpace": (IMAGE, lambda x: ops.depth_to_space(x, 2)),
-    "Dsplit": (IMAGE, lambda x: ops.dsplit(x, 2)[1]),
     "ExpandDims": (IMAGE, lambda x: ops.expand_dims(x, 1)),
     "GetItem": (IMAGE, lambda x: x[:, 1:5, ::2]),
-    "Hsplit": (IMAGE, lambda x: ops.hsplit(x, 2)[1]),
     "Max": (IMAGE, lambda x: ops.max(x, axis=(1, 2))),
     "MaxPool": (IMAGE, lambda x: ops.max_pool(x, 2)),
     "Min": (IMAGE, lambda x: ops.min(x, axis=(1, 2))),
@@ -70,7 +68,6 @@ EXAMPLES = {
     "Reshape": (IMAGE, lambda x: ops.reshape(x, (-1, 16, 16))),
     "Roll": (IMAGE, lambda x: ops.roll(x, 1, axis=1)),
     "SpaceToDepth": (IMAGE, lambda x: ops.space_to_depth(x, 2)),
-    "Split": (IMAGE, lambda x: ops.split(x, 2, axis=2)[1]),
     "Squeeze": (IMAGE, lambda x: ops.squeeze(x[:, :1], 1)),
     "StopGradient": (IMAGE, lambda x: ops.stop_gradient(x)),
     "Swapaxes": (IMAGE, lambda x: ops.swapaxes(x, 1, 2)),
@@ -96,7 +93,8 @@ ELSEWHERE = {key for key in _RULES if not isinstance(key, str) and "Random" in k
 ELSEWHERE |= {key for key, rule in _RULES.items() if rule is Rule.JOINED}
 # These act on the batch, or are others by another name.
 ELSEWHERE |= {"BroadcastTo", "Ravel", "Slice", "Vsplit", layers.Masking, "Identity"}
-ELSEWHERE |= {"Flip", "Fliplr", "Flipud", "Rot90"}  # The file computes them in float.
+# The file computes these in float.
+ELSEWHERE |= {"Dsplit", "Flip", "Fliplr", "Flipud", "Hsplit", "Rot90", "Split"}
 
 
 def test_every_entry_of_the_table_has_an_example():
@@ -129,12 +127,13 @@ def name_of(key):
     return key if isinstance(key, str) else f"layer_{key.__name__}"
 
 
+@pytest.mark.slow("one file with an output for each op of the table")
 @pytest.mark.parametrize("name", map(name_of, EXAMPLES))
 def test_output_has_the_scale_of_the_input_and_the_values_of_the_model(outputs, name):
     error, scale = outputs[name]
     assert scale == outputs["all"][1]
-    # Averages and interpolations often lie midway between two steps; some average twice.
-    assert error <= (2.01 if "Adaptive" in name else 1.01)
+    # Averages and interpolations often lie midway between two steps.
+    assert error <= 1.01
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,8 @@ def _statistics(layer: Any) -> tuple[Any, Any] | None:
         if not scale.all():
             return None
         # What comes out is of order one.
-        return np.broadcast_arrays(-offset / scale, 1.0 / np.abs(scale))
+        mean, deviation = np.broadcast_arrays(-offset / scale, 1.0 / np.abs(scale))
+        return mean, deviation
     return None
 
 
