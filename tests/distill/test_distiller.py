@@ -229,6 +229,7 @@ def test_soft_targets_read_a_quantized_student_before_it_is_rounded():
     teacher = net(name="teacher")
     head = teacher.get_layer("head")
     head.kernel.assign(400 * head.kernel)
+    teacher.get_layer("bn").moving_mean.assign(np.full(4, 0.01))
     student = tfc.calibrate(tfc.quantize_aware(teacher), X)
     made = tfc.Distiller(teacher, student, SoftTargets(1.0), student_loss_weight=0.0)
     made.compile("sgd", jit_compile=False)

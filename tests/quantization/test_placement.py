@@ -36,6 +36,7 @@ def joins():
             "concatenated": layers.Dense(2, bias_initializer="ones")(ops.hstack([moved, large])),
             "maximum": layers.Maximum()([near, layers.Dense(8)(a)]),
             "near": layers.Dense(2, name="head_near")(near),
+            "again": layers.Dense(2)(layers.Concatenate()([small, 40.0 * near])),
             "stacked": ops.stack([alone, layers.Dense(8)(a)], axis=1),
         },
     )
@@ -61,8 +62,8 @@ def test_an_input_that_others_read_keeps_its_range_if_that_is_finer(joined):
         assert output.snr_db > 30.0, output.name
     for delegate in ("xnnpack", "reference"):
         converters.verify(qat, file, data, delegate=delegate).raise_if_above(lsb=1.01)
-    # `small` before `hstack`; `near`, which is of the size of the maximum, enters as it is.
-    assert requantized(file) == 1
+    # `small` before each of two; `near`, which is of the size of the maximum, enters as it is.
+    assert requantized(file) == 2
 
 
 def test_joined_ranges_survive_saving_and_stripping(joined, tmp_path):

@@ -20,11 +20,16 @@ def images(count=4):
     return RNG.normal(size=(count, 8, 8, 3)).astype(np.float32)
 
 
+def normalization(name):
+    """Batch normalization that has seen data."""
+    return layers.BatchNormalization(name=name, moving_mean_initializer="random_normal")
+
+
 def residual():
     """Convolution, normalization and ReLU, twice, with a sum around the second."""
     x = image = keras.Input((8, 8, 3), name="image")
     x = layers.Conv2D(4, 3, padding="same", use_bias=False, name="conv_1")(x)
-    x = layers.ReLU(6.0, name="relu_1")(layers.BatchNormalization(name="bn_1")(x))
+    x = layers.ReLU(6.0, name="relu_1")(normalization("bn_1")(x))
     y = layers.Conv2D(4, 3, padding="same", activation="swish", name="conv_2")(x)
     x = layers.ReLU(name="relu_2")(layers.Add(name="sum")([x, y]))
     x = layers.MaxPooling2D(name="pool")(x)

@@ -15,7 +15,7 @@ def qat():
     keras.utils.set_random_seed(0)
     x = keras.Input((6, 6, 3), name="image")
     y = layers.Conv2D(3, 3, padding="same", use_bias=False, name="conv")(x)
-    y = layers.BatchNormalization(name="norm")(y)
+    y = layers.BatchNormalization(name="norm", moving_mean_initializer="random_normal")(y)
     y = layers.ReLU(name="relu")(y)
     y = layers.ReLU(name="both")(layers.Add(name="sum")([x, y]))
     y = layers.LayerNormalization(name="float")(y)

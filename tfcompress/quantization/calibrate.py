@@ -105,8 +105,9 @@ def _warn_of_fresh_statistics(model: keras.Model) -> None:
         layer.name
         for layer in all_layers(model)
         if isinstance(layer, keras.layers.BatchNormalization)
-        and not np.any(layer.moving_mean)
-        and np.all(np.asarray(layer.moving_variance) == 1.0)
+        and layer.trainable
+        and not np.any(keras.ops.convert_to_numpy(layer.moving_mean))
+        and np.all(keras.ops.convert_to_numpy(layer.moving_variance) == 1.0)
     ]
     if fresh:
         warnings.warn(

@@ -28,8 +28,8 @@ class Placement:
         ranges: Tensor -> the name of the range that it is rounded to where it is computed.
         shared: Tensors that share a range and do not shape it.
         calls: Range -> how many tensors shape it.
-        entrances: Tensor that an operation with one range for all inputs reads -> the range that it
-            is rounded to there, where it has another one for its other readers.
+        entrances: Call of an operation with one range for all inputs, and a tensor that it reads ->
+            the range that the tensor is rounded to there, as it has another for its other readers.
         joint: Range of such a tensor -> that range. Where both are about as fine, it is taken for
             both, and the file needs no op between them.
         fixed: Range -> its bounds, where TFLite prescribes them.
@@ -47,7 +47,7 @@ class Placement:
     ranges: dict[int, str] = field(default_factory=dict)
     shared: set[int] = field(default_factory=set)
     calls: dict[str, int] = field(default_factory=dict)
-    entrances: dict[int, str] = field(default_factory=dict)
+    entrances: dict[tuple[int, int], str] = field(default_factory=dict)
     joint: dict[str, str] = field(default_factory=dict)
     fixed: dict[str, tuple[float, float]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
@@ -176,8 +176,8 @@ class _Assignment:
                 placement.names[root] = node.name
                 placement.wrapped.setdefault(id(self._head(node)), [])
         placement.joint = {name: self._root(other) for name, other in placement.joint.items()}
-        for key, name in placement.entrances.items():
-            root = placement.entrances[key] = self._root(name)
+        placement.entrances = {k: self._root(name) for k, name in placement.entrances.items()}
+        for _, root in {(key, root) for (_, key), root in placement.entrances.items()}:
             placement.calls[root] = placement.calls.get(root, 0) + 1
         for node in self.graph:
             if _names_output(node) and node.outputs[0] not in placement.ranges:
@@ -253,7 +253,7 @@ class _Assignment:
         if apart:
             for key, name in zip(node.inputs, names, strict=True):
                 if name in apart:
-                    self.placement.entrances[key] = first
+                    self.placement.entrances[id(node.call), key] = first
                     self.placement.joint.setdefault(name, first)
             self.placement.shared.add(node.outputs[0])
             self.rounded.append((node.outputs[0], node, first))

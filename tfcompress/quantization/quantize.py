@@ -163,8 +163,8 @@ class _Graph:
         self.steps_of = steps_of or set()
         self.placement = place(model, shared.in_float, nested=steps_of is not None)
         self.ranges: dict[str, FakeQuant] = {}
-        # Tensor of the original graph -> what it is where it enters a range of others.
-        self.entered: dict[int, Any] = {}
+        # Range and tensor of the original graph -> what that is where it enters the range.
+        self.entered: dict[tuple[str, int], Any] = {}
         # By the range, or by the tensor where another graph or a composite rounds it.
         self.steps: dict[int | str, Any] = {}
         self.makers: dict[int | str, Callable[[], Any]] = {}
@@ -196,12 +196,12 @@ class _Graph:
             return args, kwargs
 
         def enter(old: Any, new: Any) -> Any:
-            name = self.placement.entrances.get(id(old))
+            name = self.placement.entrances.get((id(node.call), id(old)))
             if name is None:
                 return new
-            if id(old) not in self.entered:
-                self.entered[id(old)] = self._layer(name)(new, entering=True)
-            return self.entered[id(old)]
+            if (name, id(old)) not in self.entered:
+                self.entered[name, id(old)] = self._layer(name)(new, entering=True)
+            return self.entered[name, id(old)]
 
         given = node.call.arguments
         return keras.tree.map_structure(enter, (given.args, given.kwargs), (args, kwargs))
