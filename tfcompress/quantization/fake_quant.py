@@ -170,7 +170,8 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
         if self.observing:
             return tf.zeros(())
         low, high = self.fixed or _joined(*self._bounds(), joint)
-        return tf.cast(numerics.step_size(low, high, self.bits), tf.float32)
+        step = tf.cast(numerics.step_size(low, high, self.bits), tf.float32)
+        return step if self.fixed else tf.where(tf.convert_to_tensor(self.seen) > 0.0, step, 0.0)
 
     def _bounds(self) -> tuple[Any, Any]:
         low, high = tf.convert_to_tensor(self.low), tf.convert_to_tensor(self.high)
