@@ -174,17 +174,32 @@ def convert(
 
 @click.command(epilog="Example: tfcompress inspect model.tflite")
 @click.argument("path", type=FILE)
+@click.option("--gzip", is_flag=True, help="Also compress it: how large is it in a download?")
+@click.option("--load", "loads", is_flag=True, help="Also load it: does the runtime know its ops?")
 @as_json
-def inspect(path: Path, as_json: bool) -> None:
-    """Show the ops, tensors, types, scales, zeros and bytes of the .tflite file PATH."""
+def inspect(path: Path, gzip: bool, loads: bool, as_json: bool) -> None:
+    """Show the ops, tensors, types, scales, zeros and bytes of the .tflite file PATH.
+
+    It is read, not run. A file with custom ops is loaded too, since only the runtime knows those.
+    """
     from tfcompress import converters
+    from tfcompress.model.tables import printable
 
     found = converters.inspect(path)
     kind = converters.check_sparse_kernels(found).kind
+    more: dict[str, Any] = {"gzip_bytes": found.gzip_bytes} if gzip else {}
+    if loads or found.custom_ops:
+        more["load_error"] = found.load_error
     if as_json:
-        print_json({**found.to_dict(), "sparse_kernels": kind})
+        print_json({**found.to_dict(), **more, "sparse_kernels": kind})
         return
     show(found, as_json)
+    if gzip:
+        click.echo(f"{found.gzip_bytes:,} bytes after gzip.")
+    if more.get("load_error"):
+        click.echo(f"The runtime does not load it: {printable(found.load_error or '')}")
+    elif "load_error" in more:
+        click.echo("The runtime loads it.")
     if kind != "safe":
         click.echo(f"With sparse weights on Arm: {kind} (tfcompress check-sparse explains).")
 

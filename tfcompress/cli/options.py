@@ -197,13 +197,13 @@ def show(found: Any, as_json: bool) -> None:
     """Print a result: a table, or JSON for a machine."""
     if as_json:
         print_json(found.to_dict())
-    elif hasattr(found, "__rich__"):
-        from rich.console import Console
+        return
+    from tfcompress.model.tables import new_console, printable
 
-        # As wide as the terminal; names are shown as they are, square brackets and colons too.
-        Console(markup=False, emoji=False, highlight=False).print(found)
+    if hasattr(found, "__rich__"):
+        new_console().print(found)  # as wide as the terminal
     else:
-        click.echo(found)
+        click.echo(printable(str(found)))
 
 
 def print_json(data: object) -> None:
