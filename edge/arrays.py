@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,7 @@ def save_arrays(path: str | os.PathLike[str], arrays: Sequence[Any]) -> None:
             parts[f"shape_{index}"] = np.array(array.shape, np.int64)
             array = np.frombuffer(b"".join(strings), np.uint8)
         parts[f"arr_{index}"] = array
-    with open(path, "wb") as stream:
+    with Path(path).open("wb") as stream:
         np.savez(stream, **parts)  # type: ignore[arg-type]
 
 
@@ -53,7 +55,7 @@ def load_arrays(path: str | os.PathLike[str]) -> list[Array]:
                 joined, stops = array.tobytes(), [0, *stored[ends]]
                 shape = stored[f"shape_{len(arrays)}"]
                 array = np.empty(len(stops) - 1, object)
-                array[:] = [joined[a:b] for a, b in zip(stops, stops[1:], strict=False)]
+                array[:] = [joined[a:b] for a, b in pairwise(stops)]
                 array = array.reshape(shape)
             arrays.append(array)
     return arrays

@@ -2,7 +2,8 @@
 
 The parent writes one request a line, `{"command": name, "arguments": {...}}`. The child answers
 each with one line, `{"ok": true, "result": {...}}`, or `{"ok": false, "status": "refused" or
-"error", "kind": exception class, "message": text, "numbers": {...}}`. It ends when its requests end.
+"error", "kind": exception class, "message": text, "numbers": {...}}`. It ends when its requests
+end.
 """
 
 import contextlib

@@ -137,7 +137,7 @@ def leave_current_folder() -> None:
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     unwanted = {""}
     if len(entries) > 1 and "" in entries:
-        unwanted.add(os.getcwd())
+        unwanted.add(str(Path.cwd()))
     named = {entry for entry in entries if entry}
     sys.path[:] = [path for path in sys.path if path not in unwanted - named]
 
