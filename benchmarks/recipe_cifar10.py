@@ -173,7 +173,7 @@ class Result:
         parameters: Of the model.
         zeros: Share of them that is zero.
         bytes: Of the file.
-        gzip_bytes: Of the file after `gzip -9`.
+        gzip_bytes: Of the file after gzip.
         latency: By number of threads: milliseconds (the median), and speed-up over the float32
             original (median of rounds, and its 10th and 90th percentile).
     """

@@ -39,7 +39,7 @@ class Converted(os.PathLike[str]):
     Attributes:
         path: The file.
         bytes: Size of the file, as it ships.
-        gzip_bytes: Size of the file after `gzip -9`.
+        gzip_bytes: Size of the file after gzip.
         precision: The precision that was asked for.
         float_macs: For an integer precision such as `Int8`: the multiplying ops that stayed in
             float, with their layers.

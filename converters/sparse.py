@@ -107,8 +107,8 @@ class Sparsified(os.PathLike[str]):
         path: The file.
         bytes: Size of the file, as it ships.
         bytes_before: Size of the file that it was made from.
-        gzip_bytes: Size of the file after `gzip -9`, as in an app package.
-        gzip_bytes_before: Size of the file that it was made from, after `gzip -9`.
+        gzip_bytes: Size of the file after gzip, as in an app package.
+        gzip_bytes_before: Size of the file that it was made from, after gzip.
         weights: How each weight is stored.
     """
 
@@ -253,18 +253,15 @@ def sparsified(
         if config.int8_weights and not unsafe and _why_unsafe(small):
             # Rounding makes zeros, and with more of them XNNPACK may choose other kernels.
             small, weights = rewrite(_why_unsafe(small))
-        content = small.path.read_bytes()
-    return (
-        Sparsified(
+        report = Sparsified(
             path=target,
             bytes=small.bytes,
             bytes_before=found.bytes,
             gzip_bytes=small.gzip_bytes,
             gzip_bytes_before=found.gzip_bytes,
             weights=tuple(SparseWeight(**{**w, "shape": tuple(w["shape"])}) for w in weights),
-        ),
-        content,
-    )
+        )
+        return report, small.path.read_bytes()
 
 
 def _why_unsafe(found: Inspection) -> str:

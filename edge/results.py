@@ -33,7 +33,7 @@ class BenchmarkResult:
         reason: Why the status is not `"ok"`; empty if it is.
         threads: Number of CPU threads that was asked for; None is the runtime's default, one.
         bytes: Size of the file as it ships.
-        gzip_bytes: Size of the file after `gzip -9`.
+        gzip_bytes: Size of the file after gzip.
         placement: Which ops ran where.
         load_ms: Milliseconds to construct the interpreter and allocate its tensors.
         min_ms: Fastest run, in milliseconds.

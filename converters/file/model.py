@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tfcompress.model.tables import as_text, new_table
+
+from .on_demand import gzip_bytes, load_error
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,12 @@ class Subgraph:
     Attributes:
         inputs: Indices into `Inspection.tensors`.
         outputs: Indices into `Inspection.tensors`.
+        name: Name in the file; often empty. Defaults to none.
     """
 
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,22 +126,22 @@ class GraphOp:
 class Inspection:
     """The content of a .tflite file, without the values of its weights.
 
-    >>> import keras, tempfile
+    `gzip_bytes` and `load_error` take longer than all the rest together, so they are found out from
+    the file when they are first asked for: it must still be there.
+
     >>> from tfcompress import converters
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = converters.convert(model, f"{folder}/tiny.tflite")
-    ...     inspection = converters.inspect(file)
-    >>> inspection.ops, inspection.load_error
-    ({'FULLY_CONNECTED': 1}, None)
+    >>> from tfcompress.edge.system.tflite import PROBE  # adds 1 to rows of four numbers
+    >>> found = converters.inspect(PROBE)
+    >>> found.ops, found.bytes, found.gzip_bytes < found.bytes, found.load_error
+    ({'ADD': 1}, 516, True, None)
 
     Attributes:
         path: The file.
         bytes: Size of the whole file, as it ships.
-        gzip_bytes: Size of the file after `gzip -9`, as a download or an app package holds it.
         version: Version of the schema.
         description: Name of the program that wrote the file.
         ops: Op name -> how many ops, the most frequent first, over all subgraphs.
+        custom_ops: Names of those ops that are not TFLite's own.
         nodes: The ops in the order of execution.
         tensors: All tensors of all subgraphs.
         subgraphs: The main graph, then the bodies of loops and branches.
@@ -144,15 +149,15 @@ class Inspection:
         constant_bytes: Size of all buffers, each counted once.
         buffers: Number of buffers.
         metadata: Name of each metadata entry -> its size in bytes.
-        load_error: Why the runtime does not load the file, such as an unknown op; None if it does.
+        timeout: Seconds that the runtime gets to load the file; None for no limit.
     """
 
     path: Path
     bytes: int
-    gzip_bytes: int
     version: int
     description: str
     ops: dict[str, int]
+    custom_ops: tuple[str, ...]
     nodes: tuple[Node, ...]
     tensors: tuple[Tensor, ...]
     subgraphs: tuple[Subgraph, ...]
@@ -160,20 +165,24 @@ class Inspection:
     constant_bytes: int
     buffers: int
     metadata: dict[str, int]
-    load_error: str | None
+    timeout: float | None = field(default=60.0, repr=False, compare=False)
 
     @classmethod
-    def from_description(cls, path: Path, read: Mapping[str, Any]) -> Inspection:
-        """Build an inspection from what the child process read.
+    def from_description(
+        cls, path: Path, read: Mapping[str, Any], timeout: float | None = 60.0
+    ) -> Inspection:
+        """Build an inspection from what was read.
 
         Args:
             path: The file.
-            read: The reply of `jobs.read`.
+            read: What `jobs.read.describe` returned; with "load_error" if that is known already.
+            timeout: Seconds that the runtime gets to load the file; None for no limit. Defaults to
+                60.
 
         Returns:
             The inspection.
         """
-        parts = dict(read)
+        parts = {key: value for key, value in read.items() if key != "load_error"}
         parts["nodes"] = tuple(
             Node(**{key: _frozen(value) for key, value in n.items()}) for n in read["nodes"]
         )
@@ -181,10 +190,27 @@ class Inspection:
             Tensor(**{key: _frozen(value) for key, value in t.items()}) for t in read["tensors"]
         )
         parts["subgraphs"] = tuple(
-            Subgraph(tuple(s["inputs"]), tuple(s["outputs"])) for s in read["subgraphs"]
+            Subgraph(tuple(s["inputs"]), tuple(s["outputs"]), s["name"]) for s in read["subgraphs"]
         )
         parts["signatures"] = tuple(FileSignature(**s) for s in read["signatures"])
-        return cls(path=path, **parts)
+        parts["custom_ops"] = tuple(read["custom_ops"])
+        found = cls(path=path, **parts, timeout=timeout)
+        if "load_error" in read:
+            vars(found)["load_error"] = read["load_error"]  # where the cached property keeps it
+        return found
+
+    @functools.cached_property
+    def gzip_bytes(self) -> int:
+        """Return the size of the file after gzip, as a download or an app package holds it."""
+        return gzip_bytes(self.path, self.bytes)
+
+    @functools.cached_property
+    def load_error(self) -> str | None:
+        """Return why the runtime does not load the file, such as an unknown op; None if it does.
+
+        A child process loads it. If that dies or takes longer than `timeout`, this is the reason.
+        """
+        return load_error(self.path, self.timeout)
 
     @property
     def constants(self) -> tuple[Tensor, ...]:
@@ -202,57 +228,101 @@ class Inspection:
         return zeros / sum(counts) if weights else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for `json.dumps`."""
-        return {**asdict(self), "path": str(self.path)}
+        """Return plain values, ready for `json.dumps`; without `gzip_bytes` and `load_error`."""
+        plain = {**asdict(self), "path": str(self.path)}
+        del plain["timeout"]
+        return plain
 
     def __str__(self) -> str:
-        head = [
-            f"{self.path.name}: {self.bytes:,} bytes ({self.gzip_bytes:,} after gzip), "
-            f"{self.constant_bytes:,} of them constants, "
+        head = (
+            f"{self.path.name}: {self.bytes:,} bytes, {self.constant_bytes:,} of them constants, "
             f"{len(self.nodes)} ops, schema version {self.version}"
-        ]
-        if self.load_error:
-            head.append(f"The runtime does not load it: {self.load_error}")
-        return as_text(*head, *self._tables(), width=120)
-
-    def _tables(self) -> list[Any]:
-        border = new_table(
-            ["", "Name", "Dtype", "Shape", "Scale", "Zero point"],
-            numbers=["Scale", "Zero point"],
-            title="Signatures",
         )
-        for signature in self.signatures:
-            for side, names in (("in", signature.inputs), ("out", signature.outputs)):
-                for name, place in names.items():
-                    tensor = self.tensors[place]
-                    border.add_row(
-                        side, name, tensor.dtype, _shape(tensor.shape), *_quantization(tensor)
-                    )
-        ops = new_table(["Op", "Count"], numbers=["Count"], title="Ops")
-        for op, count in self.ops.items():
-            ops.add_row(op, str(count))
-        stored = new_table(
-            ["Constant", "Dtype", "Shape", "Scales", "Zeros", "Bytes"],
-            numbers=["Scales", "Zeros", "Bytes"],
-            title="Constants",
-        )
-        stored.columns[0].overflow = "ellipsis"
-        stored.columns[0].no_wrap = True
-        stored.columns[0].max_width = 60
-        for tensor in self.constants:
-            stored.add_row(
-                tensor.name,
-                tensor.dtype,
-                _shape(tensor.shape),
-                str(len(tensor.scales) or ""),
-                "" if tensor.sparsity is None else f"{tensor.sparsity:.1%}",
-                f"{tensor.bytes:,}",
-            )
-        return [border, ops, stored]
+        return as_text(head, *_tables(self), width=120)
 
 
 def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _tables(found: Inspection) -> Iterator[Any]:
+    """Yield a table for each kind of content that the file has."""
+    yield _signatures(found)
+    if len(found.subgraphs) > 1:
+        yield _subgraphs(found)
+    ops = new_table(["Op", "Count"], numbers=["Count"], title="Ops")
+    for op, count in found.ops.items():
+        ops.add_row(f"{op} (custom)" if op in found.custom_ops else op, str(count))
+    yield ops
+    if found.metadata:
+        metadata = new_table(["Name", "Bytes"], numbers=["Bytes"], title="Metadata")
+        for name, size in found.metadata.items():
+            metadata.add_row(name, f"{size:,}")
+        yield metadata
+    yield _constants(found)
+
+
+def _signatures(found: Inspection) -> Any:
+    table = new_table(
+        ["Signature", "", "Name", "Dtype", "Shape", "Scale", "Zero point"],
+        numbers=["Scale", "Zero point"],
+        title="Signatures",
+    )
+    for signature in found.signatures:
+        for side, names in (("in", signature.inputs), ("out", signature.outputs)):
+            for name, place in names.items():
+                tensor = found.tensors[place]
+                table.add_row(
+                    signature.key,
+                    side,
+                    name,
+                    tensor.dtype,
+                    _shape(tensor.shape),
+                    *_quantization(tensor),
+                )
+    if not found.signatures:
+        for graph in found.subgraphs[:1]:
+            for side, places in (("in", graph.inputs), ("out", graph.outputs)):
+                for tensor in (found.tensors[place] for place in places):
+                    shape, steps = _shape(tensor.shape), _quantization(tensor)
+                    table.add_row("none", side, tensor.name, tensor.dtype, shape, *steps)
+    return table
+
+
+def _subgraphs(found: Inspection) -> Any:
+    numbers = ["Number", "Ops", "Tensors", "Inputs", "Outputs"]
+    table = new_table(["Number", "Name", *numbers[1:]], numbers=numbers, title="Subgraphs")
+    for index, graph in enumerate(found.subgraphs):
+        table.add_row(
+            str(index),
+            graph.name,
+            str(sum(node.subgraph == index for node in found.nodes)),
+            str(sum(tensor.subgraph == index for tensor in found.tensors)),
+            str(len(graph.inputs)),
+            str(len(graph.outputs)),
+        )
+    return table
+
+
+def _constants(found: Inspection) -> Any:
+    table = new_table(
+        ["Constant", "Dtype", "Shape", "Scales", "Zeros", "Bytes"],
+        numbers=["Scales", "Zeros", "Bytes"],
+        title="Constants",
+    )
+    table.columns[0].overflow = "ellipsis"
+    table.columns[0].no_wrap = True
+    table.columns[0].max_width = 60
+    for tensor in found.constants:
+        table.add_row(
+            tensor.name,
+            tensor.dtype,
+            _shape(tensor.shape),
+            str(len(tensor.scales) or ""),
+            "" if tensor.sparsity is None else f"{tensor.sparsity:.1%}",
+            f"{tensor.bytes:,}",
+        )
+    return table
 
 
 def _shape(shape: tuple[int | None, ...]) -> str:

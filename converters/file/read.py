@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from pathlib import Path
 
 from tfcompress.converters.errors import ModelFileError
-from tfcompress.converters.jobs.run import ChildError, run
+from tfcompress.converters.jobs.bounded import Damaged
 from tfcompress.edge.system.tflite import check
 
 from .model import Inspection
@@ -16,8 +14,9 @@ from .model import Inspection
 def inspect(path: str | os.PathLike[str], timeout: float | None = 60.0) -> Inspection:
     """Read what is in a .tflite file: ops, tensors, types, scales, zeros, bytes.
 
-    A child process reads the file and loads it into the runtime, so that a corrupt file is an
-    error and never ends your process. TensorFlow is not imported.
+    The file is read here, in milliseconds, within the bounds of its bytes: whatever is damaged in
+    it is an error. Nothing is run; `Inspection.load_error` starts the runtime, in a child process,
+    when it is asked for. TensorFlow is not imported.
 
     >>> import keras, tempfile
     >>> from tfcompress import converters
@@ -31,8 +30,8 @@ def inspect(path: str | os.PathLike[str], timeout: float | None = 60.0) -> Inspe
 
     Args:
         path: The file.
-        timeout: Seconds after which reading stops with an error; None for no limit. Defaults to
-            60.
+        timeout: Seconds that the runtime gets to load the file, if `load_error` is asked for; None
+            for no limit. Defaults to 60.
 
     Returns:
         The content of the file.
@@ -42,23 +41,20 @@ def inspect(path: str | os.PathLike[str], timeout: float | None = 60.0) -> Inspe
         ImportError: The runtime, ai-edge-litert, is not installed.
     """
     file = check(path)
-    with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder:
-        request = {"path": str(file.resolve())}
-        try:
-            read = run("jobs.read", request, Path(folder), timeout)
-        except ChildError as error:
-            if "No module named" in error.log:
-                raise ImportError(
-                    "Reading .tflite files needs ai-edge-litert. "
-                    "Install it with: pip install 'tfcompress[tensorflow]'"
-                ) from error
-            raise ModelFileError(
-                f"{file}: starts like a .tflite file but cannot be read, so it is probably "
-                f"truncated or corrupt. Reading it {error}"
-            ) from error
-    if "invalid" in read:
+    try:
+        from tfcompress.converters.jobs.read import describe
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "Reading .tflite files needs ai-edge-litert. "
+            "Install it with: pip install 'tfcompress[tensorflow]'"
+        ) from error
+    try:
+        read = describe(file.read_bytes())
+    except OSError as error:
+        raise ModelFileError(f"{file}: cannot be read: {error.strerror}") from error
+    except Damaged as error:
         raise ModelFileError(
             f"{file}: starts like a .tflite file, but its content does not fit together: it is "
-            f"truncated or corrupt. Reason: {read['invalid']}."
-        )
-    return Inspection.from_description(file, read)
+            f"truncated or corrupt. Reason: {error}."
+        ) from error
+    return Inspection.from_description(file, read, timeout)

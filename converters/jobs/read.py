@@ -1,19 +1,24 @@
-"""The bytes of a .tflite file -> plain Python values. Runs in child processes, without TensorFlow.
+"""The bytes of a .tflite file -> plain Python values, without TensorFlow and without the runtime.
 
+Imports its siblings only, since child processes use it, too.
 Schema: https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs
 """
 
 from __future__ import annotations
 
-import gzip
+import functools
 import math
 import re
+import struct
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+
+from .bounded import Bounded, Damaged
+from .soundness import check
 
 Json = dict[str, Any]
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
@@ -37,19 +42,12 @@ _NUMPY = {
 
 
 def job(request: Json) -> Json:
-    """Describe the file at `request["path"]`, or say in "invalid" why it cannot be read."""
-    path = Path(request["path"])
-    error = load_error(path)
-    if error is not None and ("flatbuffer" in error.lower() or "identifier" in error.lower()):
-        return {"invalid": error}
-    try:
-        return {**describe(path.read_bytes()), "load_error": error}
-    except IndexError as damage:
-        return {"invalid": str(damage)}
+    """Load the file at `request["path"]`; say in "load_error" why the runtime does not."""
+    return {"load_error": load_error(Path(request["path"]))}
 
 
 def load_error(path: Path) -> str | None:
-    """Return why the runtime, which checks every offset, does not load a file; None if it does."""
+    """Return why the runtime, which may crash, does not load a file; None if it does."""
     from ai_edge_litert.interpreter import Interpreter
 
     try:
@@ -62,82 +60,109 @@ def load_error(path: Path) -> str | None:
 def describe(content: bytes) -> Json:
     """Describe a file: everything except the values of its weights.
 
+    What is returned holds together: every index names something, ops have the inputs, outputs and
+    options that they need, and scales are finite.
+
     Args:
         content: The whole file.
 
     Returns:
-        The fields of `Inspection`, except `path` and `load_error`.
+        The fields of `Inspection`, except `path`.
 
     Raises:
-        IndexError: The file names a tensor, a buffer or an op that it does not hold.
+        Damaged: The content does not fit together.
     """
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    buffers = [_data(buffer, content) for buffer in _each(model.buffers)]
-    names = _names(schema.BuiltinOperator)
-    codes = [_op_name(code, names) for code in _each(model.operatorCodes)]
+    try:
+        found = _describe(content)
+    except Damaged:
+        raise
+    except (struct.error, ValueError, TypeError, IndexError, OverflowError, MemoryError) as error:
+        # What reading raises where an offset or a length leads out of the file.
+        raise Damaged(f"an offset or a length in it is wrong ({error})") from error
+    check(found)
+    return found
+
+
+def _describe(content: bytes) -> Json:
+    model = schema.Model.GetRootAs(content, 0)
+    read = Bounded(content)
+    buffers = [_data(read, buffer, content) for buffer in read.tables(model, "Buffers")]
+    codes = [_op_name(code) for code in read.tables(model, "OperatorCodes")]
     tensors: list[Json] = []
     nodes: list[Json] = []
     graphs: list[range] = []
     borders: list[Json] = []
-    for index, graph in enumerate(_each(model.subgraphs)):
-        own = range(len(tensors), len(tensors) + len(_each(graph.tensors)))
+    for index, graph in enumerate(read.tables(model, "Subgraphs")):
+        described = [_tensor(read, t, buffers, index) for t in read.tables(graph, "Tensors")]
+        own = range(len(tensors), len(tensors) + len(described))
         graphs.append(own)
-        tensors += [_tensor(tensor, buffers, index) for tensor in _each(graph.tensors)]
+        tensors += described
         borders.append(
             {
-                "inputs": [_place(own, i) for i in _each(graph.inputs)],
-                "outputs": [_place(own, i) for i in _each(graph.outputs)],
+                "name": text(graph.Name()),
+                "inputs": [_place(own, i) for i in read.integers(graph, "Inputs")],
+                "outputs": [_place(own, i) for i in read.integers(graph, "Outputs")],
             }
         )
-        nodes += [
-            {
-                "op": codes[node.opcodeIndex],
-                "inputs": [_place(own, i) for i in _each(node.inputs) if i >= 0],
-                "outputs": [_place(own, i) for i in _each(node.outputs)],
-                "subgraph": index,
-                "options": _options(node.builtinOptions),
-            }
-            for node in _each(graph.operators)
-        ]
+        nodes += [_node(read, node, codes, own, index) for node in read.tables(graph, "Operators")]
+    own_ops = set(_names(schema.BuiltinOperator).values())
     return {
         "bytes": len(content),
-        "gzip_bytes": len(gzip.compress(content, 9, mtime=0)),
-        "version": int(model.version),
-        "description": _text(model.description),
+        "version": int(model.Version()),
+        "description": text(model.Description()),
         "ops": dict(Counter(node["op"] for node in nodes).most_common()),
+        "custom_ops": sorted({node["op"] for node in nodes} - own_ops),
         "nodes": nodes,
         "tensors": tensors,
         "subgraphs": borders,
-        "signatures": [_signature(s, graphs) for s in _each(model.signatureDefs)],
+        "signatures": [_signature(read, s, graphs) for s in read.tables(model, "SignatureDefs")],
         "constant_bytes": sum(len(data) for data in buffers),
         "buffers": len(buffers),
-        "metadata": {_text(m.name): len(buffers[m.buffer]) for m in _each(model.metadata)},
+        "metadata": {
+            text(entry.Name()): len(buffers[entry.Buffer()])
+            for entry in read.tables(model, "Metadata")
+        },
     }
 
 
-def _each(values: Any) -> Any:
-    return () if values is None else values
+def text(value: bytes | None) -> str:
+    """Return a text of the file; characters that a terminal would obey become their escapes."""
+    decoded = (value or b"").decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in decoded)
 
 
-def _text(value: bytes | str | None) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
-
-
-def _data(buffer: Any, content: bytes) -> Bytes:
-    if buffer.data is not None and len(buffer.data):
-        return np.asarray(buffer.data, np.uint8)
+def _data(read: Bounded, buffer: Any, content: bytes) -> Bytes:
+    data = read.numbers(buffer, "Data")
+    if data is not None and len(data):
+        return data
     # A file over 2 GB keeps its buffers after the flatbuffer. Offsets 0 and 1 mean no data.
-    start = buffer.offset if buffer.offset > 1 else 0
-    size = buffer.size if start else 0
-    return np.frombuffer(content[start : start + size], np.uint8)
+    start = buffer.Offset()
+    if start <= 1:
+        return np.zeros(0, np.uint8)
+    return np.frombuffer(content, np.uint8, buffer.Size(), start)
 
 
-def _op_name(code: Any, names: dict[int, str]) -> str:
-    if code.customCode:
-        return _text(code.customCode)
+def _op_name(code: Any) -> str:
+    custom = code.CustomCode()
+    if custom:
+        return text(custom)
     # Files from the time of fewer than 128 ops use the older, one-byte field.
-    number = max(code.builtinCode, code.deprecatedBuiltinCode)
-    return names.get(number, f"UNKNOWN_{number}")
+    number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+    return _names(schema.BuiltinOperator).get(number, f"UNKNOWN_{number}")
+
+
+def _node(read: Bounded, node: Any, codes: list[str], own: range, subgraph: int) -> Json:
+    # -1 stands for an optional input that is left out.
+    inputs = read.integers(node, "Inputs")
+    return {
+        "op": codes[node.OpcodeIndex()],
+        "inputs": [_place(own, i) for i in inputs if i >= 0],
+        "outputs": [_place(own, i) for i in read.integers(node, "Outputs")],
+        "subgraph": subgraph,
+        "options": _options(
+            schema.BuiltinOptionsCreator(node.BuiltinOptionsType(), node.BuiltinOptions())
+        ),
+    }
 
 
 def _options(options: Any) -> Json:
@@ -149,41 +174,65 @@ def _options(options: Any) -> Json:
         if name in words:
             found[snake] = _names(words[name]).get(value, str(value))
         elif isinstance(value, bool | int | float):
-            found[snake] = value
+            found[snake] = value if math.isfinite(value) else str(value)
     return found
 
 
-def _type_name(number: int) -> str:
-    return _names(schema.TensorType).get(number, f"UNKNOWN_{number}")
-
-
+@functools.cache
 def _names(enumeration: type) -> dict[int, str]:
     return {v: k for k, v in vars(enumeration).items() if isinstance(v, int)}
 
 
-def _tensor(tensor: Any, buffers: list[Bytes], subgraph: int) -> Json:
-    kind = _type_name(tensor.type)
-    signature = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
-    shape = [int(d) for d in _each(tensor.shape)]
-    quantization = tensor.quantization
-    scales = [float(s) for s in _each(quantization and quantization.scale)]
-    zeros = [int(z) for z in _each(quantization and quantization.zeroPoint)]
-    axis = int(quantization.quantizedDimension) if len(scales) > 1 else None
-    data = buffers[tensor.buffer]
+def _tensor(read: Bounded, tensor: Any, buffers: list[Bytes], subgraph: int) -> Json:
+    kind = _names(schema.TensorType).get(tensor.Type(), f"UNKNOWN_{tensor.Type()}")
+    name = text(tensor.Name())
+    shape = read.integers(tensor, "Shape")
+    signature = read.integers(tensor, "ShapeSignature")
+    if any(size < 0 for size in shape):
+        raise Damaged(f"tensor '{name}' has the shape {shape}")
+    scales, zeros, axis = _quantization(read, tensor.Quantization(), name, len(shape))
+    data = buffers[tensor.Buffer()]
+    # Many tensors may name one buffer, and its zeros are counted for each, many at a time.
+    read.count(len(data) // 16)
     return {
-        "name": _text(tensor.name),
+        "name": name,
         "subgraph": subgraph,
         "dtype": kind.lower(),
-        "shape": [None if int(d) < 0 else int(d) for d in _each(signature)],
+        # The runtime, too, takes the shape where the signature has another rank.
+        "shape": [None if size < 0 else size for size in signature]
+        if len(signature) == len(shape)
+        else shape,
         "scales": scales,
         "zero_points": zeros,
         "axis": axis,
         "constant": bool(len(data)),
-        "buffer": int(tensor.buffer),
+        "buffer": int(tensor.Buffer()),
         "bytes": len(data) or _bytes(kind, shape),
-        "sparsity": _sparsity(data, kind, shape, zeros, axis, tensor.sparsity is not None),
+        "sparsity": _sparsity(data, kind, shape, zeros, axis, tensor.Sparsity() is not None),
         "values": _small(data, kind),
     }
+
+
+def _quantization(
+    read: Bounded, quantization: Any, name: str, rank: int
+) -> tuple[list[float], list[int], int | None]:
+    """Return the scales, as many zero points, and the axis of several scales."""
+    scales = read.numbers(quantization, "Scale")
+    if scales is None or not len(scales):
+        return [], [], None
+    read.count(len(scales))
+    if not np.isfinite(scales).all():
+        raise Damaged(f"tensor '{name}' has a scale that is no finite number")
+    zeros = read.integers(quantization, "ZeroPoint")
+    # Some programs write one zero point for all scales, or none where it is 0.
+    zeros = zeros * len(scales) if len(zeros) == 1 else zeros or [0] * len(scales)
+    axis = int(quantization.QuantizedDimension()) if len(scales) > 1 else None
+    if len(zeros) != len(scales) or (axis is not None and not 0 <= axis < rank):
+        raise Damaged(
+            f"tensor '{name}' has {rank} dimension(s), {len(scales)} scale(s) along dimension "
+            f"{axis} and {len(zeros)} zero point(s)"
+        )
+    return [float(scale) for scale in scales], zeros, axis
 
 
 def _small(data: Bytes, kind: str) -> list[int] | None:
@@ -207,15 +256,13 @@ def _sparsity(
     if values is None or not size or not len(data):
         return None
     if sparse:
-        return 1 - float(np.count_nonzero(values)) / size
+        return max(0.0, 1 - float(np.count_nonzero(values)) / size)
     if len(values) < size:
         return None
     values = values[:size].reshape(shape)
-    zero_point = np.array(zeros or [0])
-    if axis is not None and len(zero_point) == shape[axis]:
-        zero_point = zero_point.reshape([-1 if i == axis else 1 for i in range(len(shape))])
-    else:
-        zero_point = zero_point[0]
+    zero_point: Any = zeros[0] if zeros else 0
+    if axis is not None and len(zeros) == shape[axis]:
+        zero_point = np.array(zeros).reshape([-1 if i == axis else 1 for i in range(len(shape))])
     return float(np.mean(values == zero_point))
 
 
@@ -236,17 +283,20 @@ def _values(data: Bytes, kind: str) -> Any:
     return data.view(_NUMPY[kind])
 
 
-def _place(tensors: range, index: Any) -> int:
+def _place(tensors: range, index: int) -> int:
     """Return the place among all tensors of a tensor of one graph, by its index there."""
     if not 0 <= index < len(tensors):
-        raise IndexError(f"a graph of {len(tensors)} tensors names tensor {int(index)}")
-    return tensors[int(index)]
+        raise Damaged(f"a graph of {len(tensors)} tensors names tensor {index}")
+    return tensors[index]
 
 
-def _signature(signature: Any, graphs: list[range]) -> Json:
-    own = graphs[signature.subgraphIndex]
-    return {
-        "key": _text(signature.signatureKey),
-        "inputs": {_text(m.name): _place(own, m.tensorIndex) for m in _each(signature.inputs)},
-        "outputs": {_text(m.name): _place(own, m.tensorIndex) for m in _each(signature.outputs)},
+def _signature(read: Bounded, signature: Any, graphs: list[range]) -> Json:
+    own = graphs[signature.SubgraphIndex()]
+    sides = {
+        side: {
+            text(entry.Name()): _place(own, entry.TensorIndex())
+            for entry in read.tables(signature, side.capitalize())
+        }
+        for side in ("inputs", "outputs")
     }
+    return {"key": text(signature.SignatureKey()), **sides}

@@ -70,7 +70,7 @@ def _feeds(path: Path, spreads: tuple[float, ...]) -> Iterator[Feed]:
     rows = [
         graph[int(node.inputs[_ROWS[graph.op(node)]])].shape[0]
         for graph in graphs(model)
-        for node in graph.tables.operators or ()
+        for node in graph.tables.operators
         if graph.op(node) in _ROWS and graph.constant(int(node.inputs[_ROWS[graph.op(node)]]))
     ]
     limit = int(min(rows, default=2))

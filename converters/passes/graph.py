@@ -35,7 +35,10 @@ class Graph:
     def __init__(self, model: Any, number: int) -> None:
         self.model = model
         self.tables = model.subgraphs[number]
-        for owner in (self.tables, *self.tables.tensors):
+        # An absent vector and an empty one mean the same.
+        for field in ("tensors", "operators"):
+            setattr(self.tables, field, getattr(self.tables, field) or [])
+        for owner in (self.tables, *self.tables.tensors, *self.tables.operators):
             for field in ("inputs", "outputs", "shape"):
                 if getattr(owner, field, 0) is None:
                     setattr(owner, field, np.zeros(0, np.int32))
@@ -59,8 +62,8 @@ class Graph:
         """Return the ops that read a tensor, each with the position among its inputs."""
         return [
             (node, place)
-            for node in self.tables.operators or ()
-            for place, tensor in enumerate(() if node.inputs is None else node.inputs)
+            for node in self.tables.operators
+            for place, tensor in enumerate(node.inputs)
             if tensor == index
         ]
 
@@ -112,9 +115,11 @@ class Graph:
     def fold_float16(self) -> set[int]:
         """Store float16 constants as the float32 output of their DEQUANTIZE; return those."""
         folded = set()
-        for node in list(self.tables.operators or ()):
+        for node in list(self.tables.operators):
+            if self.op(node) != "DEQUANTIZE":
+                continue
             source, target = int(node.inputs[0]), int(node.outputs[0])
-            if self.op(node) != "DEQUANTIZE" or not self.constant(source):
+            if not self.constant(source):
                 continue
             if self[source].type == schema.TensorType.FLOAT16 and self[source].sparsity is None:
                 folded.add(target)

@@ -165,7 +165,7 @@ class _Graph:
 
     def is_flat(self, i: int) -> bool:
         """Return whether an op computes no image, or one pixel: its channels have one order."""
-        return i in self.ends or not self.flow.is_image(self.nodes[i].outputs[0])
+        return i in self.ends or not any(map(self.flow.is_image, self.nodes[i].outputs))
 
     def after(self, starts: Iterable[int], stop: Callable[[int], bool]) -> list[int]:
         """Return the ops that a region from `starts` could hold, in the order of execution."""

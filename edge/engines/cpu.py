@@ -17,8 +17,7 @@ from ..tensors import Array, TensorInfo, natural_order
 from .base import DELEGATES, Availability, Delegate, Placement
 from .partitions import placement_of
 
-# "reference": LiteRT's BuiltinRefOpResolver. "none", to find placements: optimized kernels without
-# delegates.
+# "reference": LiteRT's BuiltinRefOpResolver. "none", to find placements: no delegates.
 _RESOLVERS = {
     "xnnpack": "BUILTIN",
     "reference": "BUILTIN_REF",
@@ -35,7 +34,7 @@ class CpuEngine:
             None.
         signature: Name of the signature; None in a file without signatures. Defaults to None.
         quiet: Whether to hold the runtime's console output back. Defaults to True.
-        delegate: `"xnnpack"`, `"reference"` or `"none"`. Defaults to `"xnnpack"`.
+        delegate: `"xnnpack"` or `"reference"`. Defaults to `"xnnpack"`.
 
     Attributes:
         load_ns: Nanoseconds that loading and allocating took.
@@ -58,21 +57,9 @@ class CpuEngine:
     ) -> None:
         self.path = path
         self.delegate = delegate
-        self._threads = threads
         self._quiet = quiet
-        module = runtime().interpreter
-        resolver = getattr(module.OpResolverType, _RESOLVERS[delegate])
         start = time.perf_counter_ns()
-        self.interpreter, error, said = attempt(
-            lambda: module.Interpreter(
-                model_path=str(path),
-                num_threads=threads,
-                experimental_op_resolver_type=resolver,
-            ),
-            quiet,
-        )
-        if error is not None:
-            raise _loading_failed(path, error, said) from error
+        self.interpreter = _load(path, threads, delegate, quiet)
         # SignatureRunner's own calls: they take a subgraph, while Interpreter's public ones know
         # only the first, and they copy the inputs outside of `invoke`.
         self._calls: Any = self.interpreter._interpreter
@@ -183,8 +170,7 @@ class CpuEngine:
 
     def placement(self) -> Placement:
         """Tell where the ops of the file run."""
-        plain = CpuEngine(self.path, self._threads, delegate="none")
-        return placement_of(self.delegate, self.ops(), plain.ops())
+        return placement_of(self.delegate, self.ops(), plain_ops(self.path))
 
     def output_step(self, info: TensorInfo) -> float | None:
         """Return the scale behind a float output that a DEQUANTIZE op produces; else None."""
@@ -192,6 +178,30 @@ class CpuEngine:
             if op["op_name"] == "DEQUANTIZE" and info.index in op["outputs"]:
                 return TensorInfo.from_details("", self.details(op["inputs"][0])).scale
         return None
+
+
+def plain_ops(path: Path) -> list[dict[str, Any]]:
+    """Return the nodes of a file's first subgraph before any delegate takes some.
+
+    Nothing is allocated, since the runtime cannot prepare a custom op that only a delegate knows.
+    """
+    found: list[dict[str, Any]] = _load(path, None, "none", True)._get_ops_details()
+    return found
+
+
+def _load(path: Path, threads: int | None, delegate: str, quiet: bool) -> Any:
+    """Return an Interpreter of a file."""
+    module = runtime().interpreter
+    resolver = getattr(module.OpResolverType, _RESOLVERS[delegate])
+    interpreter, error, said = attempt(
+        lambda: module.Interpreter(
+            model_path=str(path), num_threads=threads, experimental_op_resolver_type=resolver
+        ),
+        quiet,
+    )
+    if error is not None:
+        raise _loading_failed(path, error, said) from error
+    return interpreter
 
 
 def _available(name: str) -> Availability:

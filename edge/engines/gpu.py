@@ -20,7 +20,7 @@ from ..system.runtime import compiled_model
 from ..system.tflite import PROBE
 from ..tensors import Array
 from .base import DELEGATES, Availability, Delegate, Placement
-from .cpu import CpuEngine
+from .cpu import CpuEngine, plain_ops
 from .gpu_log import GpuLog
 from .parity import compare
 
@@ -256,7 +256,7 @@ class GpuEngine:
 
     def placement(self) -> Placement:
         """Tell where the ops of the file run, as far as the runtime's log says it."""
-        total = len(CpuEngine(self.path, delegate="none").ops())
+        total = len(plain_ops(self.path))
         log = self.log
         if self.complete:
             # Compiled for the GPU alone: an op that it lacks would have been an error.

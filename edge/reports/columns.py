@@ -64,7 +64,7 @@ def notes(results: Sequence[BenchmarkResult]) -> list[str]:
     Returns:
         Sentences: first on the columns, then on the machines.
     """
-    said = ["Sizes are those of the .tflite file as it ships, and after gzip -9."]
+    said = ["Sizes are those of the .tflite file as it ships, and after gzip."]
     measured = [result for result in results if result.median_ms is not None]
     if measured:
         runs = [result.runs for result in measured]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from ..results import BenchmarkResult
-from .columns import columns, notes
+from .columns import columns, notes, one_line
 from .plots import accuracy_svg, latency_svg
 
 _STYLE = """
@@ -49,6 +49,7 @@ def html_page(title: str, results: Sequence[BenchmarkResult]) -> str:
     Returns:
         A whole HTML document.
     """
+    title = one_line(title)
     plots = "".join(
         f"<figure><figcaption>{escape(caption)}</figcaption>{svg}</figure>"
         for caption, svg in (

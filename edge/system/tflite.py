@@ -75,7 +75,7 @@ def sizes(path: str | os.PathLike[str]) -> tuple[int, int]:
         path: The file.
 
     Returns:
-        Bytes, and bytes after `gzip -9`.
+        Bytes, and bytes after gzip, at its usual level, 6.
     """
     data = Path(path).read_bytes()
-    return len(data), len(gzip.compress(data, 9, mtime=0))
+    return len(data), len(gzip.compress(data, 6, mtime=0))

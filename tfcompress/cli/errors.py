@@ -9,13 +9,23 @@ import click
 __all__ = ["BadInput", "CheckFailed", "Commands"]
 
 
-class CheckFailed(click.ClickException):
+class _Failure(click.ClickException):
+    """An error whose message may hold names from the user's files."""
+
+    def format_message(self) -> str:
+        """Return the message, without characters that a terminal would obey."""
+        from tfcompress.model.tables import printable  # not at the top: `--help` is instant
+
+        return printable(super().format_message())
+
+
+class CheckFailed(_Failure):
     """The command did its work, and the answer is no."""
 
     exit_code = 1
 
 
-class BadInput(click.ClickException):
+class BadInput(_Failure):
     """What the user gave cannot be worked with."""
 
     exit_code = 2

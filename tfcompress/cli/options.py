@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -26,6 +27,7 @@ __all__ = [
     "as_json",
     "check_output",
     "importing",
+    "leave_current_folder",
     "load",
     "loading",
     "on_delegate",
@@ -126,6 +128,20 @@ def check_output(ctx: click.Context, parameter: click.Parameter, path: Path | No
     return path
 
 
+def leave_current_folder() -> None:
+    """Take the current folder off `sys.path`, unless PYTHONPATH names it.
+
+    `python -c` and an empty entry of PYTHONPATH, which is easily written by mistake, put it there
+    before the installed packages. Only `--import` is meant to run files of that folder.
+    """
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    unwanted = {""}
+    if len(entries) > 1 and "" in entries:
+        unwanted.add(str(Path.cwd()))
+    named = {entry for entry in entries if entry}
+    sys.path[:] = [path for path in sys.path if path not in unwanted - named]
+
+
 def _import(ctx: click.Context, param: click.Parameter, modules: tuple[str, ...]) -> None:
     # As `python` does for a script: the user's module lies in the folder that they stand in.
     if modules:
@@ -197,13 +213,13 @@ def show(found: Any, as_json: bool) -> None:
     """Print a result: a table, or JSON for a machine."""
     if as_json:
         print_json(found.to_dict())
-    elif hasattr(found, "__rich__"):
-        from rich.console import Console
+        return
+    from tfcompress.model.tables import new_console, printable
 
-        # As wide as the terminal; names are shown as they are, square brackets and colons too.
-        Console(markup=False, emoji=False, highlight=False).print(found)
+    if hasattr(found, "__rich__"):
+        new_console().print(found)  # as wide as the terminal
     else:
-        click.echo(found)
+        click.echo(printable(str(found)))
 
 
 def print_json(data: object) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-__all__ = ["as_text", "new_table", "scaled"]
+__all__ = ["as_text", "new_console", "new_table", "printable", "scaled"]
 
 
 def new_table(
@@ -65,6 +67,43 @@ def new_table(
     return table
 
 
+def printable(text: str) -> str:
+    r"""Replace characters that a terminal would obey by their escapes.
+
+    Names come from files, and files from anywhere.
+
+    >>> printable("head\x1b[31m")
+    'head\\x1b[31m'
+
+    Args:
+        text: A text of one line or several.
+
+    Returns:
+        The text, with its line breaks.
+    """
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def new_console(**options: Any) -> Console:
+    """Return a rich console that shows names as they are: brackets, colons, and escapes as text.
+
+    Args:
+        **options: Arguments of `rich.console.Console`, such as `width=100`.
+
+    Returns:
+        The console.
+    """
+    from rich.console import Console
+
+    class Plain(Console):
+        def render_str(self, text: str, **given: Any) -> Text:
+            return super().render_str(printable(text), **given)
+
+    return Plain(markup=False, emoji=False, highlight=False, **options)
+
+
 def as_text(*parts: Any, width: int) -> str:
     """Return what rich prints, as plain text: identical in a terminal, a file and a notebook.
 
@@ -80,13 +119,10 @@ def as_text(*parts: Any, width: int) -> str:
     Returns:
         The text, without trailing spaces.
     """
-    from rich.console import Console
-
     stream = io.StringIO()
-    console = Console(
-        file=stream, width=width, color_system=None, force_terminal=False, force_jupyter=False,
-        markup=False, emoji=False, highlight=False,
-    )  # fmt: skip
+    console = new_console(
+        file=stream, width=width, color_system=None, force_terminal=False, force_jupyter=False
+    )
     for part in parts:
         console.print(part)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())

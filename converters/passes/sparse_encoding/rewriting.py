@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from ...jobs.read import text
 from ..graph import DTYPES, TYPE_NAMES, Graph, graphs
 from . import fully_connected
 from .encoding import Encoding, Level, encode
@@ -38,12 +39,11 @@ _VECTORS = {
 def dynamic_range(model: Any) -> str:
     """Return the name of integer weights that an op computes floats with; "" if there are none."""
     for graph in graphs(model):
-        for node in graph.tables.operators or ():
-            inputs = () if node.inputs is None else [int(i) for i in node.inputs if i >= 0]
-            output = graph[int(node.outputs[0])]
-            if graph.op(node) == "DEQUANTIZE" or output.type != schema.TensorType.FLOAT32:
+        for node in graph.tables.operators:
+            floats = any(graph[int(i)].type == schema.TensorType.FLOAT32 for i in node.outputs)
+            if graph.op(node) == "DEQUANTIZE" or not floats:
                 continue
-            for index in inputs:
+            for index in (int(i) for i in node.inputs if i >= 0):
                 if _is_weight(graph, index) and "int" in TYPE_NAMES[graph[index].type]:
                     return _name(graph, index)
     return ""
@@ -140,7 +140,7 @@ def _rewrite(graph: Graph, index: int, grid: Grid | None, unsafe: str, skip_zero
 
 
 def _name(graph: Graph, index: int) -> str:
-    return (graph[index].name or b"").decode("utf-8", "replace")
+    return text(graph[index].name)
 
 
 def _is_weight(graph: Graph, index: int) -> bool:
