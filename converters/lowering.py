@@ -59,7 +59,7 @@ def lower(
     if "error" in reply:
         raise explain_error(model, chosen[reply["index"]], reply["error"])
     found = [
-        Inspection.from_description(Path(str(file["path"])), read)
+        Inspection.from_description(Path(str(file["path"])), read["file"])
         for file, read in zip(files, reply["files"], strict=True)
     ]
     for precision, file in zip(chosen, found, strict=True):
