@@ -6,6 +6,8 @@ stand our repairs: of ranges that hold nothing but a mask, and of ops that int8 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,17 +17,25 @@ from ..passes.base import Refused
 from ..passes.flatbuffer import pack, unpack
 from ..passes.graph import Graph, graphs
 from .float_nodes import exact_values, uneven_inputs
+from .ranges import measure
 from .softmax_masks import clip_masks
 
 # Ops that copy the bytes of constants, and where these stand among their inputs.
 _COPYING = {"ONE_HOT": (2, 3), "PADV2": (2,), "FILL": (1,)}
 
 
-def repair(content: bytes, float_inputs: bool) -> tuple[bytes, list[str]]:
+_RUNS = 100
+"""Enough to see the range of the scores again."""
+
+
+def repair(
+    content: bytes, batches: Callable[[], Iterable[dict[str, Any]]], float_inputs: bool
+) -> tuple[bytes, list[str]]:
     """Repair what would be lost in int8, before a file is quantized.
 
     Args:
         content: A float file with measured ranges.
+        batches: Returns calibration samples for the file, run by run.
         float_inputs: Whether the inputs of the int8 file are float.
 
     Returns:
@@ -36,8 +46,9 @@ def repair(content: bytes, float_inputs: bool) -> tuple[bytes, list[str]]:
     except Refused:
         return content, []
     names = []
-    for graph in graphs(model):
-        clip_masks(graph)
+    for number, graph in enumerate(graphs(model)):
+        if number == 0:
+            clip_masks(graph, lambda tensors: measure(content, islice(batches(), _RUNS), tensors))
         keep = exact_values(graph) | (uneven_inputs(graph) if float_inputs else set())
         names += [graph[index].name.decode() for index in sorted(keep)]
     return pack(model), names

@@ -54,15 +54,15 @@ def lower(saved_model: str, options: Json, samples: Json | None) -> tuple[bytes,
         converter.inference_input_type = tf.as_dtype(options["input_type"])
     if options["output_type"]:
         converter.inference_output_type = tf.as_dtype(options["output_type"])
-    if samples:
-        converter.representative_dataset = _representative(**samples)
+    batches = _representative(**samples) if samples else None
+    converter.representative_dataset = batches
     plain = options["supported_ops"] == ["TFLITE_BUILTINS"] and not options["supported_types"]
-    if not samples or not plain:
+    if batches is None or not plain:
         return converter.convert(), []
     # Measure, repair, quantize: what `convert` does, with our step in between.
     converter._experimental_calibrate_only = True
     types = (converter.inference_input_type, converter.inference_output_type)
-    content, kept = repair(converter.convert(), float_inputs=types[0] == tf.float32)
+    content, kept = repair(converter.convert(), batches, float_inputs=types[0] == tf.float32)
     quantized = mlir_quantize(
         content,
         input_data_type=types[0],

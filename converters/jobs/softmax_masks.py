@@ -7,6 +7,7 @@ In int8 that number would set the step of the tensor, and all real scores would 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,7 +35,10 @@ class Span(NamedTuple):
     high: float
 
 
-def clip_masks(graph: Graph) -> None:
+Measure = Callable[[list[int]], dict[int, tuple[float, float]]]
+
+
+def clip_masks(graph: Graph, measure: Measure) -> None:
     """Replace the masks before each softmax by the lowest value that still hides a position.
 
     Let the real scores of n positions be at least a. A score of a - log(256 n) adds less than 1/n
@@ -43,10 +47,22 @@ def clip_masks(graph: Graph) -> None:
 
     Args:
         graph: A float graph whose tensors have ranges. It is changed.
+        measure: Measures the ranges of tensors anew. Those of the calibrator may hold the values of
+            a tensor that was computed in the same memory.
     """
     masks = _Masks(graph)
+    if not any(
+        graph.op(n) == "SOFTMAX" and masks.hides(int(n.inputs[0]), 1.0) for n in _ops(graph)
+    ):
+        return
+    wide = [
+        index for index in masks.producers if masks.hides(index, 1.0) or masks.hides(index, -1.0)
+    ]
+    for index, (low, high) in measure(wide).items():
+        masks.ranges[index] = low, high
+        set_range(graph, index, low, high)
     spans = {}
-    for node in graph.tables.operators or ():
+    for node in _ops(graph):
         source = int(node.inputs[0]) if graph.op(node) == "SOFTMAX" else -1
         real = masks.real(source, 1.0) if source >= 0 and masks.hides(source, 1.0) else None
         if real is not None:
@@ -56,6 +72,10 @@ def clip_masks(graph: Graph) -> None:
             spans[source] = Span(lowest, real.high)
     for source, span in spans.items():
         masks.clip(source, span, 1.0)
+
+
+def _ops(graph: Graph) -> list[Any]:
+    return list(graph.tables.operators or ())
 
 
 class _Masks:
