@@ -162,8 +162,8 @@ def _cause(found: Inspection, samples: Mapping[str, Array]) -> str:
             )
     return (
         ". A range inside is too wide for the values that matter. Train with "
-        "tfcompress.quantize_aware, which can keep layers in float (exclude=), or use DynamicInt8() "
-        "or Float16()"
+        "tfcompress.quantize_aware, which can keep layers in float (exclude=), or use "
+        "DynamicInt8() or Float16()"
     )
 
 
