@@ -64,7 +64,7 @@ def check_integer(
         model: The model that the file was made from.
         precision: What was asked for.
         found: The file.
-        kept_float: Layers that were kept in float, as int8 would ruin them: their casts are wanted.
+        kept_float: Layers that were kept in float, as int8 would ruin them.
         strict: Whether to raise if there is any.
 
     Returns:
@@ -75,10 +75,9 @@ def check_integer(
     """
     if not precision.integer:
         return FloatOps()
-    left = float_ops(found, model)
-    unwanted = [*left.macs, *(cast for cast in left.casts if cast.layer not in kept_float)]
-    if strict and unwanted:
-        names = ", ".join(map(str, unwanted))
+    left = float_ops(found, model, kept_float)
+    if strict and (left.macs or left.casts):
+        names = ", ".join(map(str, (*left.macs, *left.casts)))
         raise ConversionError(
             f"Model '{model.name}' did not become {precision.name} throughout. These ops compute "
             f"in float: {names}. Replace their layers, or pass strict=False to accept them."

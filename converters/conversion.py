@@ -49,7 +49,7 @@ class Converted(os.PathLike[str]):
             float, with their layers.
         float_casts: For an integer precision such as `Int8`: the QUANTIZE and DEQUANTIZE ops inside
             the graph, with the layers that they belong to. Those at the inputs and outputs of the
-            model are not counted.
+            model, and of layers in `kept_float`, are not counted.
         kept_float: Layers that `convert` kept in float by itself, as int8 would ruin them: a
             normalization of features of uneven ranges, an index that is a float for a while.
         outputs: How far each output is from the model's, on up to 32 of the samples; empty if there

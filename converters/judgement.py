@@ -128,7 +128,7 @@ def _sentence(error: OutputError, values: Array, channel: int | None, r2: float)
     if channel is not None and len(error.channel_r2) > 1:
         bad = sum(other is not None and other < R2 for other in error.channel_r2)
         place += f", channel {channel} of {len(error.channel_r2)}"
-        place += f" ({bad} channels are like it)" if bad > 1 else ""
+        place += f" (the worst of {bad})" if bad > 1 else ""
         part = values[..., channel]
     return (
         f"{place} keeps {max(r2, 0.0):.0%} of its variation (R2 {r2:.2f}; values from "

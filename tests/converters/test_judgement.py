@@ -66,7 +66,9 @@ def test_judgement_names_the_input_whose_step_is_too_coarse(tmp_path):
     model = keras.Sequential([keras.Input((2,), name="x"), layers.Dense(1, use_bias=False)])
     model.layers[0].kernel.assign([[1.0], [1e-4]])
     x = np.stack([RNG.uniform(0, 1, 64), RNG.uniform(0, 1e4, 64)], 1).astype("float32")
-    with pytest.warns(UserWarning, match="One step of input 'x' is 38.9, .*feature 0 varies by 0.3"):
+    with pytest.warns(
+        UserWarning, match="One step of input 'x' is 38.9, .*feature 0 varies by 0.3"
+    ):
         converters.convert(model, tmp_path / "m.tflite", converters.Int8(calibration=x))
 
 
