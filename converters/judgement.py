@@ -104,7 +104,9 @@ def _fault(
         return f"output '{error.name}' holds {error.nonfinite} NaN or infinite value(s)"
     if _maker(found, error.name) in _FIXED or expected[..., :1].size < _ROWS:
         r2 = _pooled(expected, actual)
-        if r2 is not None and r2 < R2:
+        # Less than a step is all that such an op can give.
+        fine = error.mean_lsb is not None and error.mean_lsb <= 1
+        if r2 is not None and r2 < R2 and not fine:
             return _sentence(error, expected, None, r2) + _cause(found, samples)
     elif error.worst_r2 is not None and error.worst_r2 < R2:
         channel = error.worst_channel
