@@ -52,7 +52,11 @@ def check_ranges(model: keras.Model, ops: set[str], precisions: Mapping[Path, Pr
 
 
 def check_integer(
-    model: keras.Model, precision: Precision, found: Inspection, strict: bool
+    model: keras.Model,
+    precision: Precision,
+    found: Inspection,
+    kept_float: tuple[str, ...],
+    strict: bool,
 ) -> FloatOps:
     """Find what computes in float although the precision asks for integers.
 
@@ -60,6 +64,7 @@ def check_integer(
         model: The model that the file was made from.
         precision: What was asked for.
         found: The file.
+        kept_float: Layers that were kept in float, as int8 would ruin them.
         strict: Whether to raise if there is any.
 
     Returns:
@@ -70,7 +75,7 @@ def check_integer(
     """
     if not precision.integer:
         return FloatOps()
-    left = float_ops(found, model)
+    left = float_ops(found, model, kept_float)
     if strict and (left.macs or left.casts):
         names = ", ".join(map(str, (*left.macs, *left.casts)))
         raise ConversionError(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 
@@ -18,7 +19,10 @@ from tfcompress.converters.precisions.float32 import Float32
 from tfcompress.edge.system.files import write_whole
 
 from .checks import check_integer, check_ranges
-from .lowering import lower
+from .errors import ConversionError
+from .judgement import Judgement, judge
+from .lowering import Lowered, lower
+from .output_error import OutputError
 from .preparation import PathLike, check_files, prepare
 from .rewriting import run_pass
 from .sparse import Sparse, Sparsified, check_sparse, sparsified
@@ -45,7 +49,11 @@ class Converted(os.PathLike[str]):
             float, with their layers.
         float_casts: For an integer precision such as `Int8`: the QUANTIZE and DEQUANTIZE ops inside
             the graph, with the layers that they belong to. Those at the inputs and outputs of the
-            model are not counted.
+            model, and of layers in `kept_float`, are not counted.
+        kept_float: Layers that `convert` kept in float by itself, as int8 would ruin them: a
+            normalization of features of uneven ranges, an index that is a float for a while.
+        outputs: How far each output is from the model's, on up to 32 of the samples; empty if there
+            were no samples.
         sparse: What `sparse=` did to the weights, and the size before; None for a dense file.
     """
 
@@ -55,6 +63,8 @@ class Converted(os.PathLike[str]):
     precision: Precision
     float_macs: tuple[GraphOp, ...] = ()
     float_casts: tuple[GraphOp, ...] = ()
+    kept_float: tuple[str, ...] = ()
+    outputs: tuple[OutputError, ...] = ()
     sparse: Sparsified | None = None
 
     def __fspath__(self) -> str:
@@ -69,6 +79,7 @@ def convert(
     batch_size: int | None = None,
     strict: bool = False,
     sparse: bool | Sparse = False,
+    samples: Any = None,
     timeout: float | None = 1800.0,
 ) -> Converted:
     """Write a Keras model as a .tflite file.
@@ -78,6 +89,10 @@ def convert(
     or not at all, after the runtime has loaded it once. Inputs are named as in Keras. Outputs are
     named after the layers that compute them, or by the keys of a dict. A character that is no
     letter, digit or underscore becomes an underscore.
+
+    A file that has samples is judged by them: it runs in a child process, and its outputs are
+    compared with the model's, each channel by itself. You are warned of an output that lost a tenth
+    of its variation or more (`OutputError.channel_r2` below 0.9), with the likely cause.
 
     >>> import keras, tempfile
     >>> from tfcompress import converters
@@ -96,11 +111,14 @@ def convert(
         batch_size: Samples per run. Defaults to None, a free batch, unless the `keras.Input` of a
             functional model fixes it. LSTM, GRU and other loops need a fixed batch. Around a
             Flatten layer, a free batch adds ops that compute shapes at run time, outside XNNPACK.
-        strict: Whether to raise if, for an integer precision such as `Int8`, a multiplying op
-            stayed in float or a QUANTIZE or DEQUANTIZE op is left inside the graph. Defaults to
-            False: `Converted` lists them.
+        strict: Whether to raise if an output is far from the model's, or if, for an integer
+            precision such as `Int8`, a multiplying op stayed in float or a QUANTIZE or DEQUANTIZE
+            op is left inside the graph. Nothing is written then. Defaults to False: you are warned
+            of the outputs, and `Converted` lists the ops.
         sparse: True, or a `Sparse` with options, to store zeros in the weights in fewer bytes, as
             `sparsify` does: for pruned models. Defaults to False.
+        samples: Samples to judge the file by, in the forms that `verify` takes; 32 are enough.
+            Defaults to None, the calibration samples of the precision, if it has any.
         timeout: Seconds for each child process; None for no limit. Defaults to 1800.
 
     Returns:
@@ -112,14 +130,7 @@ def convert(
         PermissionError: The folder of `path` may not be written in.
         ConversionError: The model cannot be converted; the message names the op and its layer.
     """
-    return convert_all(
-        model,
-        {path: precision},
-        batch_size=batch_size,
-        strict=strict,
-        sparse=sparse,
-        timeout=timeout,
-    )[0]
+    return _convert(model, {path: precision}, batch_size, strict, sparse, samples, timeout)[0]
 
 
 def convert_all(
@@ -129,6 +140,7 @@ def convert_all(
     batch_size: int | None = None,
     strict: bool = False,
     sparse: bool | Sparse = False,
+    samples: Any = None,
     timeout: float | None = 1800.0,
 ) -> list[Converted]:
     """Write a Keras model in several precisions, which takes little longer than in one.
@@ -148,10 +160,13 @@ def convert_all(
         files: Path of each file to write -> its precision.
         batch_size: Samples per run, for all files. Defaults to None, a free batch, unless the
             `keras.Input` of a functional model fixes it.
-        strict: Whether to raise if a file of an integer precision keeps float ops. Defaults to
-            False: `Converted` lists them.
+        strict: Whether to raise if an output is far from the model's, or if a file of an integer
+            precision keeps float ops. Defaults to False: you are warned of the outputs, and
+            `Converted` lists the ops.
         sparse: True, or a `Sparse` with options, to store zeros in the weights of all files in
             fewer bytes. Defaults to False.
+        samples: Samples to judge the files by, in the forms that `verify` takes. Defaults to None,
+            the calibration samples of each precision, if it has any.
         timeout: Seconds for each child process; None for no limit. Defaults to 1800.
 
     Returns:
@@ -163,17 +178,35 @@ def convert_all(
         PermissionError: The folder of a path may not be written in.
         ConversionError: The model cannot be converted; the message names the op and its layer.
     """
+    return _convert(model, files, batch_size, strict, sparse, samples, timeout)
+
+
+def _convert(
+    model: keras.Model,
+    files: Mapping[PathLike, Precision],
+    batch_size: int | None,
+    strict: bool,
+    sparse: bool | Sparse,
+    samples: Any,
+    timeout: float | None,
+) -> list[Converted]:
     config = check_sparse(sparse)
     precisions = check_files(files, config)
     with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder:
         saved_model = Path(folder, "saved_model")
-        prepared = prepare(model, precisions, batch_size)
+        prepared = prepare(model, precisions, batch_size, samples)
         ops = save_model(prepared.model, prepared.call, saved_model)
         check_ranges(model, ops, precisions)
         lowered = lower(prepared, precisions, saved_model, timeout)
         rewritten = _run_passes(lowered, precisions, config, timeout)
-        converted = _check(model, precisions, rewritten, strict)
+        judged = judge(prepared, [new.dense for new in rewritten], timeout)
+        converted = _check(model, precisions, rewritten, judged, strict)
         write_whole({path: new.content for path, new in zip(precisions, rewritten, strict=True)})
+    said = list(prepared.warnings)
+    for path, result in zip(precisions, judged, strict=True):
+        said += [f"{path.name}: {fault}" for fault in result.faults]
+    for text in said:
+        warnings.warn(text, stacklevel=3)  # the caller of `convert` or `convert_all`
     return converted
 
 
@@ -182,31 +215,33 @@ class _Rewritten(NamedTuple):
 
     Attributes:
         dense: The file before its zeros were stored sparse, which may remove names of layers.
+        kept_float: Layers that were kept in float, as int8 would ruin them.
         content: The file as it will be written.
         sparse: What storing the zeros sparse did; None if that was not asked for.
     """
 
     dense: Inspection
+    kept_float: tuple[str, ...]
     content: bytes
     sparse: Sparsified | None
 
 
 def _run_passes(
-    lowered: list[Inspection],
+    lowered: list[Lowered],
     precisions: Mapping[Path, Precision],
     sparse: Sparse | None,
     timeout: float | None,
 ) -> list[_Rewritten]:
     """Run the passes of each precision over its file, and then `sparsify`, if it is asked for."""
     rewritten = []
-    for found, (path, precision) in zip(lowered, precisions.items(), strict=True):
+    for (found, kept), (path, precision) in zip(lowered, precisions.items(), strict=True):
         for step in precision.passes():
             found, _ = run_pass(step, found.path, found.path.parent, timeout, path.name)
         if sparse is None:
-            rewritten.append(_Rewritten(found, found.path.read_bytes(), None))
+            rewritten.append(_Rewritten(found, kept, found.path.read_bytes(), None))
         else:
             small, content = sparsified(found, path, sparse, timeout, path.name)
-            rewritten.append(_Rewritten(found, content, small))
+            rewritten.append(_Rewritten(found, kept, content, small))
     return rewritten
 
 
@@ -214,12 +249,18 @@ def _check(
     model: keras.Model,
     precisions: Mapping[Path, Precision],
     rewritten: list[_Rewritten],
+    judged: list[Judgement],
     strict: bool,
 ) -> list[Converted]:
-    """Check what computes in float, and describe the files."""
+    """Check what computes in float and how far the outputs are off, and describe the files."""
     converted = []
-    for (path, precision), new in zip(precisions.items(), rewritten, strict=True):
-        left = check_integer(model, precision, new.dense, strict)
+    for (path, precision), new, found in zip(precisions.items(), rewritten, judged, strict=True):
+        left = check_integer(model, precision, new.dense, new.kept_float, strict)
+        if strict and found.faults:
+            raise ConversionError(
+                f"{path.name} would be far from model '{model.name}': {'; '.join(found.faults)}. "
+                "Pass strict=False to write the file anyway."
+            )
         size = new.sparse or new.dense
         converted.append(
             Converted(
@@ -229,6 +270,8 @@ def _check(
                 precision=precision,
                 float_macs=left.macs,
                 float_casts=left.casts,
+                kept_float=new.kept_float,
+                outputs=found.outputs,
                 sparse=new.sparse,
             )
         )

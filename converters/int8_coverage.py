@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import keras
@@ -28,7 +29,7 @@ class FloatOps:
     casts: tuple[GraphOp, ...] = ()
 
 
-def float_ops(found: Inspection, model: keras.Model) -> FloatOps:
+def float_ops(found: Inspection, model: keras.Model, kept_float: Collection[str] = ()) -> FloatOps:
     """Find the ops that compute in float, with the layers that they come from.
 
     A QUANTIZE op from one integer scale to another is integer arithmetic and is not counted.
@@ -36,13 +37,24 @@ def float_ops(found: Inspection, model: keras.Model) -> FloatOps:
     Args:
         found: The file.
         model: The model that the file was made from.
+        kept_float: Layers that are in float on purpose: the casts beside them are not counted.
+            Defaults to none.
 
     Returns:
         The ops; both fields are empty if the file computes in integers throughout.
     """
     border = found.subgraphs[0]
+    kept = {
+        place
+        for node in found.nodes
+        if node.op not in ("QUANTIZE", "DEQUANTIZE")
+        and _named(node, found, model).layer in kept_float
+        for place in (*node.inputs, *node.outputs)
+    }
     macs, casts = [], []
     for node in found.nodes:
+        if node.op in ("QUANTIZE", "DEQUANTIZE") and kept & {node.inputs[0], node.outputs[0]}:
+            continue
         if node.op in MAC_OPS and _is_float(found, node.outputs[0]):
             macs.append(node)
         elif node.op == "QUANTIZE":

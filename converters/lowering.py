@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 
+from tfcompress.converters.export.layer_names import layer_at
 from tfcompress.converters.file.model import Inspection
 from tfcompress.converters.jobs.run import ChildError, run
 from tfcompress.converters.precisions.base import Precision
@@ -18,12 +20,24 @@ from .errors import ConversionError
 from .preparation import Prepared
 
 
+class Lowered(NamedTuple):
+    """A file of the converter.
+
+    Attributes:
+        file: The file.
+        kept_float: Layers that were kept in float, as int8 would ruin them.
+    """
+
+    file: Inspection
+    kept_float: tuple[str, ...]
+
+
 def lower(
     prepared: Prepared,
     precisions: Mapping[Path, Precision],
     saved_model: Path,
     timeout: float | None,
-) -> list[Inspection]:
+) -> list[Lowered]:
     """Run the converter once for each precision.
 
     Args:
@@ -59,7 +73,7 @@ def lower(
     if "error" in reply:
         raise explain_error(model, chosen[reply["index"]], reply["error"])
     found = [
-        Inspection.from_description(Path(str(file["path"])), read)
+        Inspection.from_description(Path(str(file["path"])), read["file"])
         for file, read in zip(files, reply["files"], strict=True)
     ]
     for precision, file in zip(chosen, found, strict=True):
@@ -68,7 +82,15 @@ def lower(
                 f"Model '{model.name}' was converted to {precision.name}, but the runtime does not "
                 f"load the result: {file.load_error}"
             )
-    return found
+    return [
+        Lowered(file, _layers(model, read["kept_float"]))
+        for file, read in zip(found, reply["files"], strict=True)
+    ]
+
+
+def _layers(model: keras.Model, names: list[str]) -> tuple[str, ...]:
+    """Return the layers of ops; the name of an op that leads to none."""
+    return tuple(dict.fromkeys(layer_at(model, name) or name for name in names))
 
 
 def _save_samples(prepared: Prepared, folder: Path) -> list[dict[str, Any] | None]:

@@ -32,6 +32,9 @@ class OutputError:
             for an output without such an axis.
         nonfinite: Number of elements that are NaN or infinite on one side and something else on
             the other. Elements that are equally so on both sides are left out of all figures.
+        channel_r2: Share of the variation of each channel (of the last axis) that the file keeps:
+            the coefficient of determination, 1 - error power / variance. 1 is perfect, and at 0 the
+            mean would do as well. None for a channel that does not vary.
     """
 
     name: str
@@ -44,6 +47,18 @@ class OutputError:
     cosine: float
     top1: float | None
     nonfinite: int = 0
+    channel_r2: tuple[float | None, ...] = ()
+
+    @property
+    def worst_channel(self) -> int | None:
+        """Return the channel that keeps the smallest share of its variation; None without any."""
+        known = [(r2, channel) for channel, r2 in enumerate(self.channel_r2) if r2 is not None]
+        return min(known)[1] if known else None
+
+    @property
+    def worst_r2(self) -> float | None:
+        """Return the `channel_r2` of the worst channel; None if no channel varies."""
+        return None if self.worst_channel is None else self.channel_r2[self.worst_channel]
 
 
 def compare(name: str, expected: Array, actual: Array, scale: float | None) -> OutputError:
@@ -98,4 +113,32 @@ def compare(name: str, expected: Array, actual: Array, scale: float | None) -> O
         cosine=float(x @ y) / norm if norm else float(noise == 0),
         top1=top1,
         nonfinite=nonfinite,
+        channel_r2=channel_r2(a, b),
     )
+
+
+def channel_r2(expected: Array, actual: Array) -> tuple[float | None, ...]:
+    """Compute the coefficient of determination of each channel, the last axis.
+
+    One figure for a whole output hides a dead channel beside others of larger values.
+
+    >>> channel_r2(np.array([[0.0, 0.0], [500.0, 1.0]]), np.array([[0.0, 0.5], [500.0, 0.5]]))
+    (1.0, 0.0)
+
+    Args:
+        expected: Output of Keras, any shape. A vector is one channel.
+        actual: Output of the file, of equal shape.
+
+    Returns:
+        A figure for each channel; None for one that does not vary, or that is not finite.
+    """
+    channels = expected.shape[-1] if expected.ndim > 1 else 1
+    x = expected.reshape(-1, channels).astype(np.float64)
+    y = actual.reshape(-1, channels).astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        variance, noise = x.var(0), ((y - x) ** 2).mean(0)
+        # What varies by rounding errors of float32 only does not vary.
+        varies = np.sqrt(variance) > 1e-5 * np.abs(x).max(0, initial=0.0)
+        r2 = 1 - noise / variance
+    known = varies & np.isfinite(r2)
+    return tuple(float(v) if k else None for v, k in zip(r2, known, strict=True))

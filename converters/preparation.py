@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -19,6 +20,8 @@ from tfcompress.model.samples import Array, load_samples
 from tfcompress.model.signature import Signature, signature
 
 from .errors import ConversionError
+from .judgement import SAMPLES
+from .odd_samples import integers_for_floats, unlike_normalization
 from .sparse import Sparse
 
 PathLike = str | os.PathLike[str]
@@ -32,11 +35,15 @@ class Prepared:
         model: The model in float32.
         call: Its inputs, and how to call it.
         samples: For each file the calibration samples by input name; None for no samples.
+        judged_by: For each file the samples to judge it by; None for no samples.
+        warnings: What is odd about the samples.
     """
 
     model: keras.Model
     call: Signature
     samples: tuple[dict[str, Array] | None, ...]
+    judged_by: tuple[dict[str, Array] | None, ...]
+    warnings: tuple[str, ...]
 
 
 def check_files(
@@ -69,7 +76,10 @@ def check_files(
 
 
 def prepare(
-    model: keras.Model, precisions: Mapping[Path, Precision], batch_size: int | None
+    model: keras.Model,
+    precisions: Mapping[Path, Precision],
+    batch_size: int | None,
+    samples: Any = None,
 ) -> Prepared:
     """Make a float32 model with a signature and checked calibration samples.
 
@@ -77,6 +87,7 @@ def prepare(
         model: A built Keras model.
         precisions: The precisions by path.
         batch_size: Batch of the file; None for a free one.
+        samples: Samples to judge the files by. Defaults to None: each by its calibration samples.
 
     Returns:
         What is to be traced.
@@ -95,7 +106,12 @@ def prepare(
         call = signature(wide, batch_size)
     except ModelError as error:
         raise ConversionError(str(error)) from error
-    return Prepared(wide, call, _calibration_samples(call, list(precisions.values())))
+    calibration = _calibration_samples(call, list(precisions.values()))
+    judged_by = calibration
+    if samples is not None:
+        judged_by = (load_samples(samples, call.inputs, max_samples=SAMPLES),) * len(precisions)
+    said = _odd_samples(wide, call, list(precisions.values()), calibration)
+    return Prepared(wide, call, calibration, judged_by, tuple(said))
 
 
 def _check_path(path: PathLike) -> Path:
@@ -125,3 +141,19 @@ def _calibration_samples(
             loaded[key] = load_samples(samples, call.inputs, max_samples=max_samples)
         result.append(loaded[key])
     return tuple(result)
+
+
+def _odd_samples(
+    model: keras.Model,
+    call: Signature,
+    precisions: list[Precision],
+    loaded: tuple[dict[str, Array] | None, ...],
+) -> list[str]:
+    """Say what is odd about the calibration samples, each thing once."""
+    said: list[str] = []
+    for precision, arrays in zip(precisions, loaded, strict=True):
+        data = precision.calibration_data()
+        if data is not None and arrays is not None:
+            said += integers_for_floats(model, call.inputs, data[0], arrays)
+            said += unlike_normalization(model, call.inputs, arrays)
+    return list(dict.fromkeys(said))

@@ -12,7 +12,6 @@ from typing import Any, Self
 import keras
 import numpy as np
 
-from tfcompress.converters.file.model import Inspection
 from tfcompress.converters.file.read import inspect
 from tfcompress.edge import Runner
 from tfcompress.model.checks import check_built
@@ -22,9 +21,7 @@ from tfcompress.model.tables import as_text, new_table
 
 from .errors import VerificationError
 from .output_error import OutputError, compare
-
-# Enough to keep a CPU busy; few enough for the activations of a large model to fit in memory.
-_BATCH = 64
+from .outputs import BATCH, keras_outputs, output_scales
 
 
 @dataclass(frozen=True)
@@ -62,24 +59,33 @@ class Verification:
         self,
         *,
         lsb: float | None = None,
+        mean_lsb: float | None = None,
         max_error: float | None = None,
         mean_error: float | None = None,
         snr_below: float | None = None,
         cosine_below: float | None = None,
         top1_below: float | None = None,
+        r2_below: float | None = None,
     ) -> Self:
         """Raise if an output is further from Keras than allowed.
 
         A bound on a figure that an output does not have is an error too: it would check nothing.
+        In int8, a single element may be many steps off although the file is sound: a softmax
+        multiplies the error of its scores. `mean_lsb`, `top1_below` and `r2_below` are the bounds
+        that tell a sound file from a broken one; `lsb` suits an output that nothing multiplies.
 
         Args:
             lsb: Largest allowed `max_lsb`, in steps of the quantized output. Defaults to None, no
                 bound.
+            mean_lsb: Largest allowed `mean_lsb`, in steps of the quantized output. Defaults to
+                None, no bound.
             max_error: Largest allowed `max_error`. Defaults to None, no bound.
             mean_error: Largest allowed `mean_error`. Defaults to None, no bound.
             snr_below: Smallest allowed `snr_db`, in dB. Defaults to None, no bound.
             cosine_below: Smallest allowed `cosine`. Defaults to None, no bound.
             top1_below: Smallest allowed `top1`, from 0 to 1. Defaults to None, no bound.
+            r2_below: Smallest allowed `channel_r2` of any channel, at most 1. Defaults to None, no
+                bound.
 
         Returns:
             The verification itself.
@@ -88,8 +94,18 @@ class Verification:
             VerificationError: An output is beyond a bound; the message names every such output.
             ValueError: No bound was given, or an output has no such figure.
         """
-        upper = {"max_lsb": lsb, "max_error": max_error, "mean_error": mean_error}
-        lower = {"snr_db": snr_below, "cosine": cosine_below, "top1": top1_below}
+        upper = {
+            "max_lsb": lsb,
+            "mean_lsb": mean_lsb,
+            "max_error": max_error,
+            "mean_error": mean_error,
+        }
+        lower = {
+            "snr_db": snr_below,
+            "cosine": cosine_below,
+            "top1": top1_below,
+            "worst_r2": r2_below,
+        }
         bounds = {k: v for k, v in {**upper, **lower}.items() if v is not None}
         if not bounds:
             raise ValueError("Give at least one bound, such as lsb=1 or max_error=1e-4.")
@@ -102,8 +118,9 @@ class Verification:
                 # In this form, NaN fails.
                 if not (value <= bound if figure in upper else value >= bound):
                     word = "above" if figure in upper else "below"
+                    place = f", channel {output.worst_channel}" if figure == "worst_r2" else ""
                     failed.append(
-                        f"output '{output.name}': {figure} is {value:.6g}, {word} {bound:g}"
+                        f"output '{output.name}'{place}: {figure} is {value:.6g}, {word} {bound:g}"
                     )
             if output.nonfinite:
                 failed.append(
@@ -131,7 +148,8 @@ class Verification:
         }
 
     def __str__(self) -> str:
-        figures = ["Max error", "Mean error", "Max LSB", "SNR dB", "Cosine", "Top-1"]
+        steps = ["Max LSB", "Mean LSB"]
+        figures = ["Max error", "Mean error", *steps, "SNR dB", "Cosine", "Top-1", "Worst R2"]
         table = new_table(
             ["Output", *figures],
             numbers=figures,
@@ -143,17 +161,21 @@ class Verification:
                 f"{o.max_error:.3g}",
                 f"{o.mean_error:.3g}",
                 "" if o.max_lsb is None else f"{o.max_lsb:.2f}",
+                "" if o.mean_lsb is None else f"{o.mean_lsb:.2f}",
                 f"{o.snr_db:.1f}",
                 f"{o.cosine:.6f}",
                 "" if o.top1 is None else f"{o.top1:.1%}",
+                "" if o.worst_r2 is None else f"{o.worst_r2:.3f} (channel {o.worst_channel})",
             )
-        return as_text(table, width=100)
+        return as_text(table, width=120)
 
 
 def _missing_figure(output: OutputError, figure: str) -> str:
     why = {
         "max_lsb": "it is not quantized; use max_error or snr_below",
+        "mean_lsb": "it is not quantized; use mean_error or snr_below",
         "top1": "it has no axis of classes",
+        "worst_r2": "none of its channels varies over these samples",
     }[figure]
     return f"Output '{output.name}' has no {figure}: {why}."
 
@@ -202,14 +224,14 @@ def verify(
     count = len(next(iter(arrays.values())))
     with Runner(path, delegate=delegate, threads=threads, isolated=True) as runner:
         _check_inputs(call, runner, found.path)
-        expected = _keras_outputs(call, arrays, count)
+        expected = keras_outputs(call, arrays)
         actual = _file_outputs(runner, arrays, count)
     if set(expected) != set(actual):
         raise ValueError(
             f"{found.path} is not a file of model '{model.name}': its outputs are "
             f"{sorted(actual)}, the model's are {sorted(expected)}"
         )
-    scales = _output_scales(found)
+    scales = output_scales(found)
     return Verification(
         found.path,
         delegate,
@@ -229,27 +251,6 @@ def _check_inputs(call: Signature, runner: Runner, path: Path) -> None:
         )
 
 
-def _keras_outputs(call: Signature, arrays: Mapping[str, Array], count: int) -> dict[str, Array]:
-    # A model with a fixed batch runs whole batches only.
-    batch = call.inputs[0].shape[0] or _BATCH
-    filled = whole_batches(arrays, call.inputs[0].shape[0] or 1)
-    parts: dict[str, list[Array]] = {}
-    for start in range(0, len(next(iter(filled.values()))), batch):
-        rows = {
-            name: keras.ops.convert_to_tensor(array[start : start + batch])
-            for name, array in filled.items()
-        }
-        for name, value in call.call(rows).items():
-            parts.setdefault(name, []).append(_to_numpy(value))
-    return {name: np.concatenate(list_)[:count] for name, list_ in parts.items()}
-
-
-def _to_numpy(value: Any) -> Array:
-    if keras.backend.is_float_dtype(keras.backend.standardize_dtype(value.dtype)):
-        value = keras.ops.cast(value, "float32")
-    return np.asarray(keras.ops.convert_to_numpy(value))
-
-
 def _file_outputs(runner: Runner, arrays: Mapping[str, Array], count: int) -> dict[str, Array]:
     fixed = {info.shape[0] for info in runner.inputs}.pop()
     filled = whole_batches(arrays, fixed or 1)
@@ -258,18 +259,5 @@ def _file_outputs(runner: Runner, arrays: Mapping[str, Array], count: int) -> di
         info.name: filled[info.name].astype("float32") if info.quantized else filled[info.name]
         for info in runner.inputs
     }
-    outputs = runner.named(real, batch_size=None if fixed else _BATCH)
+    outputs = runner.named(real, batch_size=None if fixed else BATCH)
     return {name: np.asarray(value)[:count] for name, value in outputs.items()}
-
-
-def _output_scales(found: Inspection) -> dict[str, float]:
-    """Return the step of every quantized output, also of one that the file dequantizes."""
-    producers = {node.outputs[0]: node for node in found.nodes if node.op == "DEQUANTIZE"}
-    scales = {}
-    for name, place in found.signatures[0].outputs.items() if found.signatures else ():
-        tensor = found.tensors[place]
-        if place in producers:
-            tensor = found.tensors[producers[place].inputs[0]]
-        if len(tensor.scales) == 1:
-            scales[name] = tensor.scales[0]
-    return scales

@@ -69,6 +69,7 @@ def test_convert_to_int8_from_an_npz(folder):
         "bytes": path.stat().st_size,
         "gzip_bytes": sizes(path)[1],
         "float_ops": [],
+        "kept_float": [],
     }
 
 

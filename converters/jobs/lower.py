@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.lite.python.convert import deduplicate_readonly_buffers, mlir_quantize
 
+from .calibrated import repair, repair_copies
 from .read import describe, load_error
 
 Json = dict[str, Any]
@@ -21,16 +23,17 @@ def job(request: Json) -> Json:
     for index, file in enumerate(request["files"]):
         progress.write_text(str(index), "utf-8")
         try:
-            content = lower(request["saved_model"], file["options"], file["samples"])
+            content, kept = lower(request["saved_model"], file["options"], file["samples"])
         except Exception as error:
             return {"error": f"{type(error).__name__}: {error}", "index": index}
         path = Path(file["path"])
         path.write_bytes(content)
-        files.append({**describe(content), "load_error": load_error(path)})
+        about = {**describe(content), "load_error": load_error(path)}
+        files.append({"file": about, "kept_float": kept})
     return {"files": files}
 
 
-def lower(saved_model: str, options: Json, samples: Json | None) -> bytes:
+def lower(saved_model: str, options: Json, samples: Json | None) -> tuple[bytes, list[str]]:
     """Run the converter once.
 
     Args:
@@ -40,7 +43,7 @@ def lower(saved_model: str, options: Json, samples: Json | None) -> bytes:
             arrays ("names") and the rows to a batch ("batch_size"); None for no samples.
 
     Returns:
-        The .tflite file.
+        The .tflite file, and the names of the ops that int8 would have ruined.
     """
     converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
     target = converter.target_spec
@@ -51,10 +54,22 @@ def lower(saved_model: str, options: Json, samples: Json | None) -> bytes:
         converter.inference_input_type = tf.as_dtype(options["input_type"])
     if options["output_type"]:
         converter.inference_output_type = tf.as_dtype(options["output_type"])
-    if samples:
-        converter.representative_dataset = _representative(**samples)
-    content: bytes = converter.convert()
-    return content
+    batches = _representative(**samples) if samples else None
+    converter.representative_dataset = batches
+    plain = options["supported_ops"] == ["TFLITE_BUILTINS"] and not options["supported_types"]
+    if batches is None or not plain:
+        return converter.convert(), []
+    # Measure, repair, quantize: what `convert` does, with our step in between.
+    converter._experimental_calibrate_only = True
+    types = (converter.inference_input_type, converter.inference_output_type)
+    content, kept = repair(converter.convert(), batches, float_inputs=types[0] == tf.float32)
+    quantized = mlir_quantize(
+        content,
+        input_data_type=types[0],
+        output_data_type=types[1],
+        denylisted_nodes=set(kept),
+    )
+    return repair_copies(deduplicate_readonly_buffers(quantized)), kept
 
 
 def _representative(path: str, names: list[str], batch_size: int) -> Callable[[], Iterator[Json]]:

@@ -129,6 +129,11 @@ class Graph:
                     self.set_array(source, None)
         return folded
 
+    def redirect(self, node: Any, place: int, index: int) -> None:
+        """Make an op read another tensor at a position among its inputs."""
+        node.inputs = np.array(node.inputs, np.int32)  # what was read from bytes is read-only
+        node.inputs[place] = index
+
     def remove(self, node: Any) -> None:
         """Remove an op."""
         self.tables.operators.remove(node)

@@ -1,7 +1,7 @@
 """The process on a target: loads and measures one file, where it may crash.
 
 Reads requests from stdin and writes answers to stdout, in the protocol of `system.child`. Commands:
-`probe`, `placement`, `load`, `round`, `finish`, `open`, `run`, `modules`.
+`probe`, `placement`, `outputs`, `load`, `round`, `finish`, `open`, `run`, `modules`.
 """
 
 import dataclasses
@@ -58,6 +58,19 @@ class Commands:
         chosen = DELEGATES.get(delegate)
         engine = chosen.load(tflite.check(path), threads, None, True)
         return dataclasses.asdict(chosen.place(engine))
+
+    def outputs(self, path: str, inputs: str, names: list[str], out: str) -> dict[str, Any]:
+        """Run a file on arrays that an .npz file holds, and write the outputs to another one."""
+        runner = Runner(path)
+        with np.load(inputs, allow_pickle=False) as stored:
+            arrays = {name: stored[f"arr_{index}"] for index, name in enumerate(names)}
+        # Quantized inputs take real numbers.
+        for info in runner.inputs:
+            if info.quantized:
+                arrays[info.name] = arrays[info.name].astype("float32")
+        found = runner.named(arrays)
+        np.savez(out, *found.values())
+        return {"names": list(found)}
 
     def load(
         self,

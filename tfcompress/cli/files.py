@@ -32,11 +32,13 @@ __all__ = ["bench", "convert", "demo", "sparsify", "verify"]
 
 BOUNDS = {
     "lsb": "Largest error, in steps of a quantized output.",
+    "mean_lsb": "Largest mean error, in steps of a quantized output.",
     "max_error": "Largest absolute error.",
     "mean_error": "Largest mean absolute error.",
     "snr_below": "Smallest signal-to-noise ratio, in dB.",
     "cosine_below": "Smallest cosine between the outputs.",
     "top1_below": "Smallest share of samples with the same best class, 0 to 1.",
+    "r2_below": "Smallest share of its variation that a channel of an output keeps, at most 1.",
 }
 
 
@@ -162,6 +164,7 @@ def convert(
             "bytes": written.bytes,
             "gzip_bytes": written.gzip_bytes,
             "float_ops": left,
+            "kept_float": list(written.kept_float),
         }
         print_json({**found, "sparse": written.sparse.to_dict()} if written.sparse else found)
         return
@@ -170,6 +173,8 @@ def convert(
         show(written.sparse, as_json)
     if left:
         click.echo(f"Still in float: {', '.join(left)}.")
+    if written.kept_float:
+        click.echo(f"Kept in float, as int8 would ruin it: {', '.join(written.kept_float)}.")
 
 
 @click.command(epilog="Example: tfcompress sparsify pruned.tflite small.tflite")

@@ -1,0 +1,188 @@
+"""What `convert` says about a file: how far its outputs are from the model's, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tfcompress.converters.file.model import Inspection
+from tfcompress.model.samples import Array
+
+from .output_error import OutputError, compare
+from .outputs import file_outputs, keras_outputs, output_scales
+
+if TYPE_CHECKING:
+    from .preparation import Prepared
+
+SAMPLES = 32
+"""Enough to see each channel vary; few enough to cost less than the conversion."""
+
+R2 = 0.9
+"""Below it, a tenth of what a channel says is lost: an error of a third of its spread."""
+
+_ROWS = 8
+"""With fewer values of each channel, their spread is not known."""
+
+_FIXED = {"SOFTMAX", "LOGISTIC", "TANH", "L2_NORMALIZATION"}
+"""Ops whose outputs have one unit, and in int8 a fixed step: channels are not judged alone."""
+
+
+class Judgement(NamedTuple):
+    """How far the outputs of a file are from the model's.
+
+    Attributes:
+        outputs: The errors of each output; none if there were no samples.
+        faults: What is wrong, in words.
+    """
+
+    outputs: tuple[OutputError, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+def judge(prepared: Prepared, files: list[Inspection], timeout: float | None) -> list[Judgement]:
+    """Compare files with the model, on a few of the samples that there are for each.
+
+    Args:
+        prepared: The model, which runs once for all files, and the samples.
+        files: The files.
+        timeout: Seconds for each file; None for no limit. A file that takes longer is not judged.
+
+    Returns:
+        A judgement for each file.
+
+    Raises:
+        ConversionError: The runtime fails on a file.
+    """
+    expected: dict[int, dict[str, Array]] = {}
+    judgements = []
+    for file, given in zip(files, prepared.judged_by, strict=True):
+        if given is None:
+            judgements.append(Judgement())
+            continue
+        samples = _evenly(given)
+        if id(given) not in expected:
+            expected[id(given)] = keras_outputs(prepared.call, samples)
+        actual = file_outputs(file.path, prepared.call, samples, timeout)
+        wanted = {
+            name: value
+            for name, value in expected[id(given)].items()
+            if name in actual and actual[name].shape == value.shape
+        }
+        scales = output_scales(file)
+        errors = tuple(compare(n, v, actual[n], scales.get(n)) for n, v in wanted.items())
+        said = [
+            text
+            for error in errors
+            if (text := _fault(file, samples, error, wanted[error.name], actual[error.name]))
+        ]
+        judgements.append(Judgement(errors, tuple(said)))
+    return judgements
+
+
+def _evenly(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return at most so many samples, evenly spaced."""
+    rows = len(next(iter(arrays.values())))
+    if rows <= SAMPLES:
+        return dict(arrays)
+    chosen = np.linspace(0, rows - 1, SAMPLES).round().astype(int)
+    return {name: array[chosen] for name, array in arrays.items()}
+
+
+def _fault(
+    found: Inspection,
+    samples: Mapping[str, Array],
+    error: OutputError,
+    expected: Array,
+    actual: Array,
+) -> str:
+    """Say how far an output is from the model's, and what may be the cause; "" if it is near."""
+    if expected.dtype.kind != "f" or not np.isfinite(expected).all():
+        return ""
+    if error.nonfinite:
+        return f"output '{error.name}' holds {error.nonfinite} NaN or infinite value(s)"
+    if _maker(found, error.name) in _FIXED or expected[..., :1].size < _ROWS:
+        r2 = _pooled(expected, actual)
+        # Less than a step is all that such an op can give.
+        fine = error.mean_lsb is not None and error.mean_lsb <= 1
+        if r2 is not None and r2 < R2 and not fine:
+            return _sentence(error, expected, None, r2) + _cause(found, samples)
+    elif error.worst_r2 is not None and error.worst_r2 < R2:
+        channel = error.worst_channel
+        text = _sentence(error, expected, channel, error.worst_r2)
+        return text + (_coarse(error, expected, channel) or _cause(found, samples))
+    return ""
+
+
+def _pooled(expected: Array, actual: Array) -> float | None:
+    """Return the share of the variation that a whole output keeps; None if it does not vary."""
+    x, y = expected.astype(np.float64), actual.astype(np.float64)
+    variance = float(((x - x.mean(0 if len(x) >= _ROWS else None)) ** 2).mean())
+    largest = float(np.abs(x).max(initial=0.0))
+    return (
+        None if variance <= (1e-5 * largest) ** 2 else 1 - float(((y - x) ** 2).mean()) / variance
+    )
+
+
+def _sentence(error: OutputError, values: Array, channel: int | None, r2: float) -> str:
+    place, part = f"output '{error.name}'", values
+    if channel is not None and len(error.channel_r2) > 1:
+        bad = sum(other is not None and other < R2 for other in error.channel_r2)
+        place += f", channel {channel} of {len(error.channel_r2)}"
+        place += f" (the worst of {bad})" if bad > 1 else ""
+        part = values[..., channel]
+    return (
+        f"{place} keeps {max(r2, 0.0):.0%} of its variation (R2 {r2:.2f}; values from "
+        f"{part.min():.4g} to {part.max():.4g})"
+    )
+
+
+def _coarse(error: OutputError, values: Array, channel: int | None) -> str:
+    """Say that the step of an output is too coarse for a channel, if it is."""
+    part = values if channel is None or values.ndim < 2 else values[..., channel]
+    if error.scale is None or error.scale < part.std():
+        return ""
+    return (
+        f". One step of this output is {error.scale:.3g}, since all its channels share the range "
+        f"from {values.min():.4g} to {values.max():.4g}: make parts of different sizes outputs of "
+        "their own, or scale them to one size"
+    )
+
+
+def _cause(found: Inspection, samples: Mapping[str, Array]) -> str:
+    """Say which input is rounded too coarsely; else, what to do about a range inside."""
+    for name, step in _input_steps(found).items():
+        spread = samples[name].reshape(-1, samples[name].shape[-1]).std(0)
+        varying = np.flatnonzero(spread > 0)
+        if varying.size and spread[varying].min() < step:
+            feature = int(varying[spread[varying].argmin()])
+            return (
+                f". One step of input '{name}' is {step:.3g}, and its feature {feature} varies by "
+                f"{spread[feature]:.3g} only: bring the features to one range before they enter "
+                "the file, or give the model a Normalization layer and the file float inputs"
+            )
+    return (
+        ". A range inside is too wide for the values that matter. Train with "
+        "tfcompress.quantize_aware, which can keep layers in float (exclude=), or use "
+        "DynamicInt8() or Float16()"
+    )
+
+
+def _input_steps(found: Inspection) -> dict[str, float]:
+    """Return the step of each input that is quantized, at the border or by a QUANTIZE op."""
+    readers = {node.inputs[0]: node.outputs[0] for node in found.nodes if node.op == "QUANTIZE"}
+    places = found.signatures[0].inputs if found.signatures else {}
+    scales = {
+        name: found.tensors[readers.get(place, place)].scales for name, place in places.items()
+    }
+    return {name: scale[0] for name, scale in scales.items() if len(scale) == 1}
+
+
+def _maker(found: Inspection, name: str) -> str:
+    """Return the op that computes an output, before it is dequantized."""
+    makers = {place: node for node in found.nodes for place in node.outputs}
+    node = makers.get(found.signatures[0].outputs[name]) if found.signatures else None
+    while node is not None and node.op in ("DEQUANTIZE", "QUANTIZE", "RESHAPE"):
+        node = makers.get(node.inputs[0])
+    return "" if node is None else node.op
