@@ -18,6 +18,7 @@ from tfcompress.converters.precisions.float32 import Float32
 from tfcompress.edge.system.files import write_whole
 
 from .checks import check_integer, check_ranges
+from .hybrid import warn_if_slow
 from .lowering import lower
 from .preparation import PathLike, check_files, prepare
 from .rewriting import run_pass
@@ -220,6 +221,7 @@ def _check(
     converted = []
     for (path, precision), new in zip(precisions.items(), rewritten, strict=True):
         left = check_integer(model, precision, new.dense, strict)
+        warn_if_slow(new.dense, path)
         size = new.sparse or new.dense
         converted.append(
             Converted(

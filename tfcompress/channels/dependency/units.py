@@ -92,6 +92,7 @@ class Coupling:
         unknown: Paths and types of the operations for which there is no rule.
         normalized: For units that a layer normalizes over, the path of this layer. When one of
             them is cut, the others change.
+        multiplied: Units that a product of two tensors sums over, which reads them without weights.
     """
 
     def __init__(self) -> None:
@@ -108,6 +109,7 @@ class Coupling:
         self.tensors: list[tuple[str, int, Ids]] = []
         self.unknown: dict[str, str] = {}
         self.normalized: dict[int, str] = {}
+        self.multiplied: set[int] = set()
 
     def new_units(self, operation: object, path: str, part: str, size: int) -> Ids:
         """Return the units of an axis that a layer makes: equal ones at each of its calls."""
