@@ -112,7 +112,6 @@ def test_biases_take_over_what_is_constant():
         ("same", True, 0.5, 8),  # the border sees fewer of the constants
         ("same", True, -0.5, 7),  # ReLU makes it zero, which padding is, too
         ("valid", False, 0.5, 8),  # no bias to take it over
-        ("valid", False, -0.5, 7),
     ],
 )
 def test_a_constant_goes_only_where_that_is_exact(padding, bias, beta, left):
@@ -144,6 +143,15 @@ def twice(x):
     return layers.Add()([shared(made), shared(layers.Activation("sigmoid")(made))])[:, 0]
 
 
+def inside_and_outside(x):
+    """A layer of a nested model, which the outer model calls, too."""
+    shared = layers.Dense(3)
+    start = keras.Input((5, 6))
+    inner = keras.Model(start, shared(start))
+    made = layers.Dense(6, "relu", name="made")(x)
+    return layers.Add()([inner(made), shared(layers.Activation("sigmoid")(made))])[:, 0]
+
+
 def products(x):
     """A product of two tensors reads units without a weight."""
     made = layers.Dense(6, name="made")(x)
@@ -161,7 +169,7 @@ def normalized(x):
     return layers.LayerNormalization()(layers.Dense(6, name="made")(x))[:, 0]
 
 
-@pytest.mark.parametrize("build", [recurrent, twice, products, normalized])
+@pytest.mark.parametrize("build", [recurrent, twice, inside_and_outside, products, normalized])
 def test_where_it_cannot_be_told_nothing_changes(build):
     x = keras.Input((5, 4))
     model = randomize(keras.Model(x, layers.Dense(2, name="head")(build(x))))

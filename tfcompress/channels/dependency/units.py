@@ -89,6 +89,7 @@ class Coupling:
         axes: The units along each axis of each tensor; at least one of them must stay.
         tensors: Paths of layers with kernels, keys of the symbolic tensors that they are called
             with, and the units of their channels.
+        paths: The path of the first call of each layer with kernels, by `id(layer)`.
         unknown: Paths and types of the operations for which there is no rule.
         normalized: For units that a layer normalizes over, the path of this layer. When one of
             them is cut, the others change.
@@ -107,6 +108,7 @@ class Coupling:
         self.inputs: dict[int, list[Labels]] = {}
         self.axes: list[Ids] = []
         self.tensors: list[tuple[str, int, Ids]] = []
+        self.paths: dict[int, str] = {}
         self.unknown: dict[str, str] = {}
         self.normalized: dict[int, str] = {}
         self.multiplied: set[int] = set()
