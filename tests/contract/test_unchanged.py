@@ -90,11 +90,9 @@ UNCHANGED = {
     ),
     "low_rank_plan": lambda model: str(tfc.low_rank_plan(model, 0.5)),
     "factorize": lambda model: tfc.factorize(model, 0.5),
-    "quantize_aware": lambda model: tfc.calibrate(tfc.quantize_aware(model), X),
-    "strip": lambda model: tfc.strip(tfc.quantize_aware(model)),
+    "quantize_aware": lambda model: tfc.strip(tfc.calibrate(tfc.quantize_aware(model), X)),
     "Distiller": distilled,
-    "Features": lambda model: distilled(model, distill.Features("inner", "inner")),
-    "AttentionMaps": lambda model: distilled(model, distill.AttentionMaps("inside", "inside")),
+    "Features": lambda model: distilled(model, distill.Features("inner/inside", "inner/inside")),
     "self_distiller": lambda model: tfc.self_distiller(model, distill.Features("norm", "norm")),
 }
 
@@ -132,7 +130,6 @@ IN_PLACE = {
     "prune_weights": (lambda model: tfc.prune_weights(model, 0.5), "kernel"),
     "cluster_weights": (lambda model: tfc.cluster_weights(model, 4), "kernel"),
     "Prune": (fitted(tfc.Prune(tfc.schedules.OneShot(0.5))), ""),
-    "KeepZeros": (fitted(tfc.KeepZeros()), ""),
     "KeepClusters": (fitted(tfc.KeepClusters()), ""),
 }
 
