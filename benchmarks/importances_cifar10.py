@@ -56,7 +56,7 @@ class Comparison:
         seed: Of the float training, and of all that is random after it.
         macs: Share of the multiply-accumulates that is left.
         cut: Accuracy after the cut, in percent of the test images.
-        trained: Accuracy after some training, likewise.
+        trained: Accuracy after some training, in percent of the test images.
     """
 
     importance: str

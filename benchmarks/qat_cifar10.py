@@ -4,8 +4,9 @@ For each net and seed a float model is trained, and goes on in three ways: it is
 training, calibrated on 500 training images; it is trained on with fake quantization
 (`quantize_aware`); and it is trained on so by tensorflow-model-optimization, as the same net in
 Keras 2, from the same weights, with the same batches and learning rates. As a control, --longer
-trains the float model on likewise. Accuracy is that of the .tflite on all 10,000 test images;
-agreement is the share of them that a file puts in the same class as the float file does.
+trains the float model on, with the same batches and learning rates. Accuracy is that of the .tflite
+on all 10,000 test images; agreement is the share of them that a file puts in the same class as the
+float file does.
 
 The net `wide` is `mobilenet` with its depthwise channels scaled by factors from 1/18 to 18, and
 scaled back in the convolution that follows: in float the same function, in int8 too wide a range

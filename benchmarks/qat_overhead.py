@@ -8,7 +8,7 @@ traces and compiles, do not count.
     python benchmarks/qat_overhead.py --json qat_overhead.json
 
 With tensorflow-model-optimization (pip install -e '.[bench]') its quantization-aware training is
-measured likewise against plain Keras 2, which it needs, in a process of its own.
+measured against plain Keras 2, which it needs, in turns in a process of its own.
 
 The images are random: nothing but time is measured. Exits with 1 if a target is missed.
 """

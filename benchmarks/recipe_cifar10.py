@@ -97,8 +97,8 @@ class Recipe:
         temperature: Of the teacher's probabilities.
         batch: Images in a batch.
         calibration: Training images that give the ranges of int8.
-        train_images: How many to use; None for all.
-        test_images: Likewise.
+        train_images: Number of training images to use; None for all.
+        test_images: Number of test images to use; None for all.
     """
 
     float_epochs: int

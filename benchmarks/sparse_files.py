@@ -62,8 +62,8 @@ class Recipe:
         in_blocks: The layers that get those.
         epochs: Of training, by stage.
         rate: Learning rate that training after the first begins with.
-        train_images: How many to use; None for all.
-        test_images: Likewise.
+        train_images: Number of training images to use; None for all.
+        test_images: Number of test images to use; None for all.
     """
 
     blocks: masks.Block

@@ -20,6 +20,7 @@ from tfcompress.edge.system.files import write_whole
 
 from .checks import check_integer, check_ranges
 from .errors import ConversionError
+from .hybrid import slow_note
 from .judgement import Judgement, judge
 from .lowering import Lowered, lower
 from .output_error import OutputError
@@ -203,8 +204,9 @@ def _convert(
         converted = _check(model, precisions, rewritten, judged, strict)
         write_whole({path: new.content for path, new in zip(precisions, rewritten, strict=True)})
     said = list(prepared.warnings)
-    for path, result in zip(precisions, judged, strict=True):
+    for path, new, result in zip(precisions, rewritten, judged, strict=True):
         said += [f"{path.name}: {fault}" for fault in result.faults]
+        said += slow_note(new.dense, path.name)
     for text in said:
         warnings.warn(text, stacklevel=3)  # the caller of `convert` or `convert_all`
     return converted

@@ -324,6 +324,22 @@ def test_prune_channels(folder, tmp_path, options, units):
     assert [file.name for file in tmp_path.iterdir()] == ["smaller.keras"]
 
 
+def test_prune_channels_that_change_no_output(folder, tmp_path):
+    model = keras.models.load_model(folder / "model.keras")
+    kernel = model.get_layer("y").kernel
+    kernel.assign(np.where(np.arange(32)[:, None] % 4, kernel.numpy(), 1e-20))
+    model.save(tmp_path / "model.keras")
+    assert "All weights of" not in run("summary", tmp_path / "model.keras").output
+
+    done = run("prune-channels", tmp_path / "model.keras", tmp_path / "smaller.keras", "--dead")
+
+    assert done.exit_code == 0, done.output
+    smaller = keras.models.load_model(tmp_path / "smaller.keras")
+    assert smaller.get_layer("y").kernel.shape == (24, 4)
+    both = run("prune-channels", "a.keras", tmp_path / "b.keras", "--dead", "--macs", "0.5")
+    assert both.exit_code == 2
+
+
 def test_prune_channels_by_importances_that_want_data(folder, tmp_path):
     """The same widths and weights as by the function; a list of labels is named y."""
     model = keras.models.load_model(folder / "model.keras")

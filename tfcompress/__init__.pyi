@@ -3,10 +3,10 @@ from . import distill as distill
 from . import edge as edge
 from .channels import importance as importance
 from .channels.dependency.build import channel_groups as channel_groups
+from .channels.gradual import prune_channels_gradually as prune_channels_gradually
 from .channels.groups import ChannelGroup as ChannelGroup
 from .channels.groups import ChannelGroups as ChannelGroups
 from .channels.prune import prune_channels as prune_channels
-from .channels.prune import prune_channels_gradually as prune_channels_gradually
 from .clustering import Clustering as Clustering
 from .clustering import KeepClusters as KeepClusters
 from .clustering import cluster_weights as cluster_weights

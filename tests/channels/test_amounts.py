@@ -224,6 +224,26 @@ def test_gradually(capsys):
         tfc.prune_channels_gradually(model, 0.5, fine_tune, ratio=0.5)
 
 
+def test_gradually_says_what_cannot_be_before_it_trains():
+    def fine_tune(model, step):
+        pytest.fail("it trained")
+
+    model = network()
+    for amount, options, message in (
+        (0.5, {"steps": 2.5}, "`steps` must be a whole number. Received: steps=2.5"),
+        (0.5, {"steps": True}, "steps=True"),
+        (0.5, {"scope": "all"}, "scope"),
+        (0.5, {"importance": "taylor"}, "needs data"),
+        (budgets.Macs(0.001), {"scope": "global"}, "cannot be cut to .* the smallest possible is"),
+        (budgets.Parameters(0.5), {"max_pruning_ratio": 0.1}, "Raise `max_pruning_ratio`"),
+        (budgets.Macs(0.05), {"round_to": 16}, "the smallest possible is"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            tfc.prune_channels_gradually(model, amount, fine_tune, **options)
+    with pytest.raises(TypeError, match="fine_tune=None"):
+        tfc.prune_channels_gradually(model, 0.5, None)
+
+
 @pytest.mark.parametrize(
     ("sizes", "share", "steps", "options", "expected"),
     [

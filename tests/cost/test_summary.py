@@ -329,3 +329,39 @@ def test_deep_models_fold():
     assert len(result.layers) > 200
     assert "160 smaller layers" in str(result)
     assert result.table(max_rows=300).row_count == 200
+
+
+def test_weights_that_rounding_loses_and_channels_of_nothing_else_are_shown():
+    """Weight decay leaves them behind: not one of them is zero."""
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 4)),
+            layers.Conv2D(10, 1, name="pointwise"),
+            layers.DepthwiseConv2D(3, name="depthwise"),
+            layers.Flatten(),
+            layers.Dense(5, name="head"),
+        ]
+    )
+    assert "lost in rounding" not in str(summary(model))
+    for name, index in (
+        ("pointwise", np.s_[..., 2:9]),
+        ("depthwise", np.s_[..., 3, :]),
+        ("head", np.s_[:40]),  # parts of channels
+    ):
+        kernel = model.get_layer(name).kernel
+        array = kernel.numpy()
+        array[index] = 1e-12
+        kernel.assign(array)
+    kernel = model.get_layer("head").kernel
+    kernel.assign(np.where(np.arange(5) == 1, 0, kernel.numpy()))
+    found = summary(model)
+    by_name = {layer.path: (layer.near_zeros, layer.dead_channels) for layer in found.layers}
+    assert by_name["pointwise"] == (7 * 4, 7)
+    assert by_name["depthwise"] == (9, 1)
+    assert by_name["head"] == (40 * 4, 1)
+    assert (found.total.near_zeros, found.total.dead_channels) == (28 + 9 + 160, 9)
+    assert json.loads(json.dumps(found.to_dict()))["total"]["dead_channels"] == 9
+    share = f"{197 / found.total.parameters:.1%} of the parameters are lost in rounding"
+    for text in (str(found), str(summary(model, model))):
+        assert share in " ".join(text.split())
+        assert "All weights of 9 channels" in " ".join(text.split())

@@ -103,7 +103,10 @@ def test_the_student_runs_once_and_the_teacher_as_in_inference():
     np.testing.assert_allclose(norm.moving_mean, conv.mean(axis=(0, 1, 2)) / 2, atol=1e-6)
     for before, after in zip(teacher, values(made.teacher), strict=True):
         np.testing.assert_array_equal(before, after)
-    assert not made.teacher.trainable_variables
+    theirs = {id(variable) for variable in made.teacher.variables}
+    assert theirs <= {id(variable) for variable in made.non_trainable_variables}
+    assert not theirs & {id(variable) for variable in made.trainable_weights}
+    assert len(made.teacher.trainable_variables) == 5
 
 
 def test_features_and_predictions_are_of_the_same_dropout():

@@ -169,3 +169,14 @@ def test_a_plan_prints_and_becomes_json():
     held = json.loads(json.dumps(plan.to_dict()))
     assert held["macs_after"] == plan.macs_after
     assert [layer["path"] for layer in held["layers"]] == [p.path for p in plan.layers]
+
+
+def test_a_plan_that_saves_little_says_that_it_will_not_be_faster():
+    model = convnet()
+    little, much = (tfc.low_rank_plan(model, budgets.Macs(share)) for share in (0.9, 0.5))
+    left = f"{little.macs_after / little.macs:.0%} of the MACs are left"
+    assert left in little.warning
+    assert left in " ".join(str(little).split())
+    assert little.to_dict()["warning"] == little.warning
+    assert not much.warning
+    assert "of the MACs are left" not in str(much)

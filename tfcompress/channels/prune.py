@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import keras
@@ -19,21 +20,23 @@ from tfcompress.cost.latency import least_reduction
 from tfcompress.model.checks import check_finite
 from tfcompress.model.filters import Filters
 
+from .dead import dead_units
 from .estimate import Estimate
 from .groups import ChannelGroup, ChannelGroups
 from .importance import ChannelImportance, get
 from .ranking import Ranking, Sizes
 from .slicing import remove_units
 
-__all__ = ["prune_channels", "prune_channels_gradually"]
+__all__ = ["Options", "check_least", "prune_channels", "prune_to"]
 
 Scope = Literal["layer", "global"]
 
 
 def prune_channels(
     model: keras.Model,
-    amount: float | Budget,
+    amount: float | Budget | None = None,
     *,
+    dead: bool = False,
     importance: str | ChannelImportance = "l2_norm",
     data: Any = None,
     loss: Any = None,
@@ -52,6 +55,11 @@ def prune_channels(
     (`LayerNormalization`). Cutting others costs accuracy; train the result some epochs more to win
     it back.
 
+    `dead=True` cuts all units that change no output, and nothing else: those whose outgoing weights
+    are zero, or lost in the rounding of float32 beside the others, and those whose value is a
+    constant that the next biases can take over. Training with weight decay, or with `GroupLasso`,
+    leaves many of them.
+
     >>> model = keras.Sequential(
     ...     [keras.Input((4,)), keras.layers.Dense(8, name="a"), keras.layers.Dense(2, name="b")])
     >>> small = prune_channels(model, 0.5)
@@ -61,7 +69,10 @@ def prune_channels(
     Args:
         model: A built model; subclassed, if its `call` can be traced. It stays as it is.
         amount: The share of units to cut, from 0 to below 1; or what is to be left of the model:
-            `budgets.Macs`, `budgets.Parameters` or `budgets.Latency`.
+            `budgets.Macs`, `budgets.Parameters` or `budgets.Latency`. Defaults to None, with
+            `dead=True`.
+        dead: Whether to cut the units that change no output, instead of an `amount`. The options
+            `filters`, `round_to` and `attention` go with it. Defaults to False.
         importance: Name of a registered importance, or a function from `tfcompress.importance`. The
             units with the lowest scores are cut first. Defaults to `"l2_norm"`, the squares of the
             weights that go with a unit.
@@ -83,100 +94,40 @@ def prune_channels(
             head (`"width"`).
 
     Returns:
-        A new functional model, not compiled.
+        A new functional model, not compiled. A warning says when `dead=True` finds nothing to cut.
 
     Raises:
         TypeError: If `model` is no Keras model, or an argument has the wrong type.
         ValueError: If the model is not built, cannot be traced, is quantization-aware, or holds
-            NaN; if an argument is out of range; if `filters` or one of its entries selects no layer
+            NaN; if not exactly one of `amount` and `dead` is given; if an argument is out of range;
+            if `filters` or one of its entries selects no layer
             that makes channels; if nothing can be cut; or if the budget is less than what is left
             when all that may be cut is cut.
 
     Reference:
         Fang et al., "DepGraph: Towards Any Structural Pruning", https://arxiv.org/abs/2301.12900.
     """
-    options = _Options(
+    options = Options(
         importance, data, loss, scope, filters, round_to, max_pruning_ratio, attention
     )
-    return _prune(model, amount, options, None)
-
-
-def prune_channels_gradually(
-    model: keras.Model,
-    amount: float | budgets.Macs | budgets.Parameters,
-    fine_tune: Callable[[keras.Model, int], object],
-    *,
-    steps: int = 3,
-    **options: Any,
-) -> keras.Model:
-    """Cut channels in several steps, and train the model after each.
-
-    This is the loop below, with amounts that add up: each step leaves the same share of what it
-    finds. Shares, rounding and `max_pruning_ratio` refer to the original sizes of the groups.
-
-        for step in range(steps):
-            model = tfc.prune_channels(model, amount_of_step)
-            fine_tune(model, step)
-
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(16), keras.layers.Dense(2)])
-    >>> widths = []
-    >>> def fine_tune(model, step):
-    ...     widths.append(model.layers[1].units)  # compile and fit it here
-    >>> small = prune_channels_gradually(model, 0.75, fine_tune, steps=2)
-    >>> widths
-    [8, 4]
-
-    Args:
-        model: A built model; subclassed, if its `call` can be traced. It stays as it is.
-        amount: The share of units to cut in all, from 0 to below 1; or what is to be left of the
-            model: `budgets.Macs` or `budgets.Parameters`.
-        fine_tune: Function of the model and the number of the step, from 0, called after each cut.
-            It compiles the model and trains it in place.
-        steps: Number of cuts, at least 1. Defaults to 3.
-        **options: Keyword arguments of `prune_channels`, with the defaults that they have there.
-
-    Returns:
-        The last model, trained.
-
-    Raises:
-        TypeError: If `model` is no Keras model, an argument has the wrong type, or `amount` is a
-            `Latency`.
-        ValueError: If `steps` is below 1, or for any reason that `prune_channels` has.
-    """
-    if steps < 1:
-        raise ValueError(f"`steps` must be at least 1. Received: {steps!r}")
-    if isinstance(amount, Latency):
-        raise TypeError(
-            "Gradual pruning takes a share, `Macs` or `Parameters`. Prune to a `Latency` at once, "
-            "and see what share of the MACs that leaves."
+    if (amount is None) != bool(dead):
+        raise ValueError(
+            "Give one of `amount`, a share or a budget, and `dead=True`. "
+            f"Received: amount={amount!r}, dead={dead!r}"
         )
-    known = [field.name for field in fields(_Options)]
-    if unknown := [name for name in options if name not in known]:
-        raise TypeError(
-            f"prune_channels_gradually has no argument {unknown[0]!r}. There are: "
-            f"{', '.join(known)}."
-        )
-    chosen = _Options(**options)
-    budgets.check_amount(amount, "units")
-    groups = channel_groups(model, chosen.filters, chosen.attention)
-    originals = {(group.kind, group.producers): group.size for group in groups}
-    if isinstance(amount, budgets.Macs | budgets.Parameters):
-        original, wanted = budgets.cost(amount, model), budgets.limit(amount, model)
-        left = min(1.0, wanted / original)
-    else:
-        left = 1 - amount
-    for step in range(steps):
-        share = left ** ((step + 1) / steps)
-        part: float | Budget = 1 - share
-        if isinstance(amount, budgets.Macs | budgets.Parameters):
-            part = type(amount)(wanted if step == steps - 1 else int(original * share))
-        model = _prune(model, part, chosen, originals)
-        fine_tune(model, step)
-    return model
+    if amount is None:
+        scored = ("importance", "data", "loss", "scope", "max_pruning_ratio")
+        if unused := [name for name in scored if getattr(options, name) != getattr(Options, name)]:
+            raise ValueError(
+                f"`dead=True` scores no units, so it does not go with `{unused[0]}`. Received: "
+                f"{unused[0]}={getattr(options, unused[0])!r}"
+            )
+        return _without_dead(model, options)
+    return prune_to(model, amount, options, None)
 
 
 @dataclass(frozen=True)
-class _Options:
+class Options:
     """The options of `prune_channels`, checked."""
 
     importance: str | ChannelImportance = "l2_norm"
@@ -201,16 +152,24 @@ class _Options:
             )
 
 
-def _prune(
-    model: keras.Model, amount: float | Budget, options: _Options, originals: Sizes | None
+def prune_to(
+    model: keras.Model, amount: float | Budget, options: Options, originals: Sizes | None
 ) -> keras.Model:
-    """Prune as `prune_channels`, with shares of the sizes that groups had originally."""
+    """Return a model without its least important units.
+
+    Args:
+        model: A built model; it stays as it is.
+        amount: The share of units to cut, or what is to be left of the model.
+        options: The options of `prune_channels`.
+        originals: Sizes of groups that shares, rounding and `max_pruning_ratio` refer to. None for
+            the sizes that the groups have.
+
+    Returns:
+        A functional model, not compiled.
+    """
     budgets.check_amount(amount, "units")
-    groups = channel_groups(model, options.filters, options.attention)
+    groups = _prunable_groups(model, options)
     model = groups.model
-    if not groups.prunable:
-        raise ValueError(f"There is nothing to cut in {model.name!r}:\n{groups}")
-    check_finite(model)
     importance = get(options.importance, options.data, options.loss)
     scores = _scores(importance, model, groups.prunable)
     ranking = Ranking(groups, scores, options.round_to, options.max_pruning_ratio, originals)
@@ -224,6 +183,30 @@ def _prune(
         return _within(model, amount, ranking, smaller, groups)
     in_each = options.scope == "layer"
     return smaller(ranking.of_each(amount) if in_each else ranking.of_all(amount))
+
+
+def _prunable_groups(model: keras.Model, options: Options) -> ChannelGroups:
+    groups = channel_groups(model, options.filters, options.attention)
+    if not groups.prunable:
+        raise ValueError(f"There is nothing to cut in {model.name!r}:\n{groups}")
+    check_finite(groups.model)
+    return groups
+
+
+def _without_dead(model: keras.Model, options: Options) -> keras.Model:
+    """Return a model without the units that change no output."""
+    groups = _prunable_groups(model, options)
+    found = dead_units(groups)
+    alive = [np.where(units, 0.0, 1.0) for units in found.units]
+    ranking = Ranking(groups, alive, options.round_to, max_pruning_ratio=1.0)
+    removed = ranking.lowest(sum(int(units.sum()) for units in found.units))
+    if not len(removed):
+        warnings.warn(
+            f"No unit of {groups.model.name!r} is dead, so that nothing is cut: each changes an "
+            "output.",
+            stacklevel=3,
+        )
+    return remove_units(groups.model, groups.coupling, removed, found.biases(removed))
 
 
 def _scores(
@@ -257,13 +240,7 @@ def _within(
         return smaller(ranking.lowest(0))
     estimate = Estimate(model, groups, budget)
     least = smaller(ranking.lowest(ranking.total))
-    possible = budgets.cost(budget, least)
-    if possible > wanted:
-        raise ValueError(
-            f"{model.name!r} cannot be cut to {wanted:,} {budgets.unit(budget)}: the smallest "
-            f"possible is {possible:,}. Raise `max_pruning_ratio`, let `filters` select more "
-            "layers, or lower `round_to`."
-        )
+    check_least(least, budget, wanted)
     low, high, aim = 0, ranking.total, float(wanted)
     while True:
         # Costs fall as the count rises: the first that is low enough.
@@ -279,6 +256,26 @@ def _within(
             return least
         # What an estimate leaves out (products of two activations, say) may cost a little more.
         low, aim = count + 1, estimate(removed) * wanted / counted
+
+
+def check_least(least: keras.Model, budget: budgets.Macs | budgets.Parameters, wanted: int) -> None:
+    """Raise if the smallest model that can be cut costs more than a budget allows.
+
+    Args:
+        least: The smallest possible model.
+        budget: Says what is counted.
+        wanted: The number that the budget allows.
+
+    Raises:
+        ValueError: The model costs more; the message says how much.
+    """
+    possible = budgets.cost(budget, least)
+    if possible > wanted:
+        raise ValueError(
+            f"{least.name!r} cannot be cut to {wanted:,} {budgets.unit(budget)}: the smallest "
+            f"possible is {possible:,}. Raise `max_pruning_ratio`, let `filters` select more "
+            "layers, or lower `round_to`."
+        )
 
 
 def _within_latency(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -19,18 +20,25 @@ __all__ = ["kept_shape", "kept_units", "remove_units"]
 Keep = npt.NDArray[np.bool_]
 
 
-def remove_units(model: keras.Model, coupling: Coupling, removed: Ids) -> keras.Model:
+def remove_units(
+    model: keras.Model,
+    coupling: Coupling,
+    removed: Ids,
+    replaced: Mapping[int, npt.NDArray[Any]] | None = None,
+) -> keras.Model:
     """Return a copy of a model without some units.
 
     Args:
         model: The model that `coupling` was found in. It stays as it is.
         coupling: Says which axes of weights and which sizes belong to which units.
         removed: Numbers of the units to remove, taken from `ChannelGroup.roots`.
+        replaced: New values of weights, before units are removed, by `id(variable)`. Defaults to
+            None: all weights stay as they are.
 
     Returns:
         A functional model, not compiled.
     """
-    return _Slicer(coupling, removed).build(model, None)
+    return _Slicer(coupling, removed, replaced or {}).build(model, None)
 
 
 def kept_units(roots: Ids, removed: Ids) -> Keep:
@@ -66,8 +74,11 @@ def kept_shape(variable: keras.Variable, axes: list[Member], keep: Keep) -> tupl
 
 
 class _Slicer:
-    def __init__(self, coupling: Coupling, removed: Ids) -> None:
+    def __init__(
+        self, coupling: Coupling, removed: Ids, replaced: Mapping[int, npt.NDArray[Any]]
+    ) -> None:
         self.coupling = coupling
+        self.replaced = replaced
         self.keep = kept_units(coupling.roots(), removed)
         self.members = coupling.by_variable()
         self.copies: dict[int, Any] = {}
@@ -130,7 +141,9 @@ class _Slicer:
 
     def value(self, variable: keras.Variable) -> npt.NDArray[Any]:
         """Return a weight without the units that are removed."""
-        array = np.asarray(keras.ops.convert_to_numpy(variable))
+        array = self.replaced.get(id(variable))
+        if array is None:
+            array = np.asarray(keras.ops.convert_to_numpy(variable))
         for member in self.members.get(id(variable), []):
             array = np.compress(self.keep[member.ids], array, member.axis)
         if id(variable) in self.coupling.scaled:

@@ -101,6 +101,11 @@ def channels(
 @click.argument("output", type=OUTPUT, callback=check_output)
 @with_amount
 @click.option(
+    "--dead",
+    is_flag=True,
+    help="Cut the channels that change no output, and no others, instead of --amount.",
+)
+@click.option(
     "--importance",
     type=Registered(_importances),
     default="l2_norm",
@@ -137,6 +142,7 @@ def prune_channels(
     output: Path,
     delegate: str,
     threads: int | None,
+    dead: bool,
     importance: str,
     samples: Path | None,
     loss: str | None,
@@ -155,8 +161,7 @@ def prune_channels(
     """
     import tfcompress as tfc
 
-    amount = amount_of(amounts, delegate, threads)
-    assert amount is not None
+    amount = amount_of(amounts, delegate, threads, ("dead", dead or None))
     needs = tfc.importance.IMPORTANCES.needs(importance)
     _check_goes_with(importance, "samples", samples, needs != "weights", ("data", "loss"))
     _check_goes_with(importance, "loss", loss, needs == "loss", ("loss",))
@@ -165,6 +170,7 @@ def prune_channels(
     smaller = tfc.prune_channels(
         loaded,
         amount,
+        dead=dead,
         importance=importance,
         data=None if samples is None else _data(loaded, samples, targets=needs == "loss"),
         loss=loss,

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from tfcompress.model.tables import as_text, new_table, scaled
 
-from .layer_summary import LayerSummary, Summary
+from .layer_summary import LayerSummary, Summary, near_zero_note
 
 __all__ = ["Comparison", "LayerComparison"]
 
@@ -149,7 +149,7 @@ class Comparison:
             title=before if before == after else f"{before} -> {after}",
             caption="Before -> after (share left); one number: the same; -: not there; ?: unknown. "
             "MACs: multiply-accumulates per sample. Memory: of the weights as they are now, not "
-            "the size of a .tflite.",
+            f"the size of a .tflite.{near_zero_note(self.after.total)}",
         )
         for row in shown:
             table.add_row(row.path, *_cells(row)[: len(names)])

@@ -12,7 +12,7 @@ from tfcompress.model.tables import as_text, new_table, scaled
 
 from .macs import add_macs
 
-__all__ = ["LayerSummary", "Summary", "add_up"]
+__all__ = ["LayerSummary", "Summary", "add_up", "near_zero_note"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +31,9 @@ class LayerSummary:
         bytes: Bytes of the weights in their present dtype.
         bits: Widths that the weights of kernels are computed with, in ascending order: 8 in a
             quantization-aware layer, else that of their dtype. Empty without kernels.
+        near_zeros: Number of weights of kernels that are not zero, but at most 2**-24 of the
+            largest weight of their kernel, so that float32 rounds them away in a sum with it.
+        dead_channels: Number of output channels whose weights are all zero or near zero.
     """
 
     path: str
@@ -40,6 +43,8 @@ class LayerSummary:
     macs: int | None
     bytes: int
     bits: tuple[int, ...] = ()
+    near_zeros: int = 0
+    dead_channels: int = 0
 
     @property
     def sparsity(self) -> float:
@@ -131,7 +136,7 @@ class Summary:
             total=("Total", "", *_cells(total)[: len(names)]),
             title=self.name,
             caption=f"MACs: multiply-accumulates per sample{unknown}. Memory: of the weights as "
-            "they are now, not the size of a .tflite.",
+            f"they are now, not the size of a .tflite.{near_zero_note(total)}",
         )
         for row in shown:
             table.add_row(row.path, row.type, *_cells(row)[: len(names)])
@@ -155,7 +160,23 @@ def add_up(path: str, type_: str, layers: Iterable[LayerSummary]) -> LayerSummar
         macs=add_macs(layer.macs for layer in layers),
         bytes=sum(layer.bytes for layer in layers),
         bits=tuple(sorted({width for layer in layers for width in layer.bits})),
+        near_zeros=sum(layer.near_zeros for layer in layers),
+        dead_channels=sum(layer.dead_channels for layer in layers),
     )
+
+
+def near_zero_note(total: LayerSummary) -> str:
+    """Return what a table says of weights near zero and of dead channels; empty without any."""
+    note = ""
+    if total.near_zeros:
+        share = total.near_zeros / total.parameters
+        note += f" Besides the zeros, {share:.1%} of the parameters are lost in rounding."
+    if total.dead_channels:
+        note += (
+            f" All weights of {total.dead_channels:,} channels are zero or lost in rounding: "
+            "prune_channels(model, dead=True) cuts those that change no output."
+        )
+    return note
 
 
 def _cells(layer: LayerSummary) -> tuple[str, str, str, str, str]:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from tfcompress.model.checks import check_built
-from tfcompress.model.kernels import is_kernel
+from tfcompress.model.kernels import is_kernel, kernels_of
 from tfcompress.model.layers import own_weights, walk
 from tfcompress.model.quantized import LayerQuantizer, TensorQuantizer, is_step_input
 
@@ -18,6 +18,9 @@ from .layer_summary import LayerSummary, Summary
 from .macs import add_macs, count_macs
 
 __all__ = ["summary"]
+
+NEAR_ZERO = 2.0**-24
+"""Half a unit in the last place of float32."""
 
 
 @overload
@@ -86,6 +89,7 @@ def _summarize(model: keras.Model, inputs: Any) -> Summary:
         counts = [macs.get(layer, 0)]
         if wrapper is not None and layer is wrapper.layer:
             counts.append(macs.get(wrapper, 0))  # computed by the wrapper instead of the layer
+        near_zeros, dead_channels = _lost(layer, own.values())
         layers.append(
             LayerSummary(
                 path,
@@ -95,6 +99,8 @@ def _summarize(model: keras.Model, inputs: Any) -> Summary:
                 macs=add_macs(counts),
                 bytes=sum(array.nbytes for array in arrays),
                 bits=_bits(layer, own.values(), wrapper),
+                near_zeros=near_zeros,
+                dead_channels=dead_channels,
             )
         )
     return Summary(model.name, tuple(layers))
@@ -107,3 +113,18 @@ def _bits(
     found = [weight for weight in own if is_kernel(layer, weight)]
     widths = {8 if int8 else 8 * np.dtype(weight.dtype).itemsize for weight in found}
     return tuple(sorted(widths))
+
+
+def _lost(layer: keras.layers.Layer, own: Iterable[keras.Variable]) -> tuple[int, int]:
+    """Return how many weights of kernels are near zero, and how many outputs have no others."""
+    variables = {id(weight) for weight in own}
+    near_zeros = dead_channels = 0
+    for kernel in kernels_of(layer) if variables else ():
+        if id(kernel.variable) not in variables:
+            continue
+        weights = np.abs(kernel.numpy())
+        lost = weights <= NEAR_ZERO * weights.max(initial=0)
+        near_zeros += int(np.count_nonzero(lost & (weights > 0)))
+        inside = tuple(axis for axis in range(weights.ndim) if axis not in kernel.output_axes)
+        dead_channels += int(np.count_nonzero(lost.all(axis=inside)))
+    return near_zeros, dead_channels

@@ -28,8 +28,8 @@ def check_models(teacher: keras.Model, student: keras.Model) -> None:
     if teacher is student or both:
         raise ValueError(
             "Teacher and student are the same model, or share weights"
-            f"{': ' + ', '.join(both) if both else ''}. The teacher is frozen, so the student must "
-            "have its own; self_distiller(model) copies one."
+            f"{': ' + ', '.join(both) if both else ''}. The teacher does not change while the "
+            "student learns, so they must share none; self_distiller(model) makes a copy."
         )
     for what in ("input", "output"):
         theirs, ours = (getattr(model, f"{what}s", None) or [] for model in (teacher, student))

@@ -25,7 +25,7 @@ Losses: TypeAlias = (
 
 @keras.saving.register_keras_serializable("tfcompress")
 class Distiller(keras.distillation.Distiller):  # type: ignore[misc]
-    """Train a student on labels and on the outputs of a frozen teacher, in one objective.
+    """Train a student on labels and on the outputs of a teacher, in one objective.
 
     The objective is `student_loss_weight * labels + (1 - student_loss_weight) * sum(weight_i *
     distillation_i) + penalties`. The penalties are the student's regularizers, such as L1 or
@@ -48,10 +48,11 @@ class Distiller(keras.distillation.Distiller):  # type: ignore[misc]
     **Differences from Keras**: `keras.distillation.Distiller` ignores the student's regularizers
     and sample weights. For features it runs the student a second time, always in training mode, so
     that batch normalization updates twice, and in `evaluate` too. It loads without its optimizer.
-    This class does none of that, and also reads layers inside nested models.
+    It leaves the teacher frozen. This class does none of that, and also reads layers inside nested
+    models.
 
-    **The teacher** runs in inference mode. As in Keras, it stays frozen afterwards: set
-    `teacher.trainable = True` to train it again.
+    **The teacher** runs in inference mode, and stays as it is: its weights are not among the
+    distiller's `trainable_weights`, and its own `trainable` does not change.
 
     Args:
         teacher: A built model.
@@ -98,9 +99,11 @@ class Distiller(keras.distillation.Distiller):  # type: ignore[misc]
         )
         readers = (_reader(teacher, places[0]), _reader(student, places[1]))
         kwargs.setdefault("dtype", student.dtype_policy)
-        # Keras would make extractors for the losses, which run the student a second time. Without
-        # losses it makes none.
-        super().__init__(teacher, student, [], [], student_loss_weight, name, **kwargs)
+        # Not `keras.distillation.Distiller.__init__`: it freezes the teacher for good, and makes
+        # extractors for the losses, which run the student a second time.
+        keras.Model.__init__(self, name=name, **kwargs)
+        self.teacher, self.student = teacher, student
+        self.student_loss_weight = student_loss_weight
         self.distillation_losses = losses
         self.distillation_loss_weights = weights
         self._keys = [(_key(t), _key(s)) for t, s in zip(*places, strict=True)]
@@ -108,10 +111,39 @@ class Distiller(keras.distillation.Distiller):  # type: ignore[misc]
         self.autocast = False  # The models cast their inputs themselves.
         projections = (getattr(loss, "projection", None) for loss in losses)
         self.projections = [layer for layer in projections if layer is not None]
+        self.student_loss_tracker = keras.metrics.Mean(name="student_loss")
+        self.distillation_loss_tracker = keras.metrics.Mean(name="distillation_loss")
+        self.total_loss_tracker = keras.metrics.Mean(name="total_loss")
         self.penalty_tracker = keras.metrics.Mean(name="penalty")
         # Each replica of a distribution strategy is traced in a thread of its own.
         self._latest = threading.local()
         self.built = True
+
+    @property
+    def trainable_weights(self) -> list[keras.Variable]:
+        """Return the weights that the optimizer changes: none of the teacher's."""
+        return self._not_the_teachers(super().trainable_weights)
+
+    @property
+    def non_trainable_weights(self) -> list[keras.Variable]:
+        """Return all other weights, with all of the teacher's."""
+        changed = {id(variable) for variable in self.trainable_weights}
+        return [variable for variable in self.weights if id(variable) not in changed]
+
+    @property
+    def trainable_variables(self) -> list[keras.Variable]:
+        """Return the variables that the optimizer changes: none of the teacher's."""
+        return self._not_the_teachers(super().trainable_variables)
+
+    @property
+    def non_trainable_variables(self) -> list[keras.Variable]:
+        """Return all other variables, with all of the teacher's."""
+        changed = {id(variable) for variable in self.trainable_variables}
+        return [variable for variable in self.variables if id(variable) not in changed]
+
+    def _not_the_teachers(self, variables: Sequence[keras.Variable]) -> list[keras.Variable]:
+        teachers = {id(variable) for variable in self.teacher.variables}
+        return [variable for variable in variables if id(variable) not in teachers]
 
     def compile(
         self, optimizer: Any = "adam", loss: Any = None, metrics: Any = None, **kwargs: Any
@@ -214,7 +246,7 @@ def self_distiller(
     student_loss_weight: float = 0.5,
     **kwargs: Any,
 ) -> Distiller:
-    """Return a `Distiller` in which a model learns from a frozen copy of its present self.
+    """Return a `Distiller` in which a model learns from a copy of its present self.
 
     Use it to prune a model while it is trained to keep its outputs. For quantization-aware
     training, whose student is another model: `Distiller(model, quantize_aware(model))`.

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from tfcompress.model.graph import Node, functional, is_graph, nodes
-from tfcompress.model.keras_private import producer
+from tfcompress.model.keras_private import forget_calls, number_of_calls, producer
 from tfcompress.model.quantized import LayerQuantizer, TensorQuantizer, is_step_input
 from tfcompress.model.rebuild import rebuild
 
@@ -49,6 +49,7 @@ def extract(model: keras.Model, places: Mapping[str, Place]) -> keras.Model:
         A functional model that shares all layers with `model`.
     """
     found: dict[str, Any] = {}
+    before = [(node.operation, number_of_calls(node.operation)) for node in nodes(model)]
 
     def call(node: Node, args: Any, kwargs: Any) -> Any:
         operation = node.operation
@@ -79,7 +80,10 @@ def extract(model: keras.Model, places: Mapping[str, Place]) -> keras.Model:
         return result
 
     new = rebuild(model, call, model.name)
-    return keras.Model(new.input, {"output": new.output, **found}, name=model.name)
+    extractor = keras.Model(new.input, {"output": new.output, **found}, name=model.name)
+    for operation, count in before:  # The layers are the user's: their calls stay those they had.
+        forget_calls(operation, count)
+    return extractor
 
 
 class _WithScores(keras.layers.Layer):  # type: ignore[misc]

@@ -44,7 +44,8 @@ class Prune(MaskCallback):
 
     **Steps** are `optimizer.iterations`. If training is interrupted and resumed, with
     `BackupAndRestore` or by loading a compiled model, the schedule and the masks continue where
-    they stopped. A compiled model that has been trained before does not begin at step 0.
+    they stopped. (With `BackupAndRestore(save_freq=)` in steps, Keras repeats the epoch's steps so
+    far.) A compiled model that has been trained before does not begin at step 0.
 
     **Logs**: `sparsity`, the share of zeros in all kernels that `Prune` or `KeepZeros` has a mask
     on, appears in the progress bar and in `History`. For `TensorBoard` and `CSVLogger`, put `Prune`

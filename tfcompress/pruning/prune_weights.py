@@ -7,7 +7,7 @@ import keras
 from tfcompress.model.filters import Filters
 from tfcompress.model.kernels import select
 
-from . import masks as _masks
+from . import masks
 from .apply import Scope, apply_mask, check_arguments, check_structure, make_masks, score
 from .importance import Importance, get
 from .patterns import NofM, Structure
@@ -72,7 +72,7 @@ def prune_weights(
         if not 0.0 <= sparsity < 1.0:
             raise ValueError(f"`sparsity` must be in [0, 1). Received: sparsity={sparsity!r}")
         check_structure(chosen, structure)
-        masks = make_masks(chosen, weights, sparsity, structure, scope, importance)
+        kept = make_masks(chosen, weights, sparsity, structure, scope, importance)
     else:
         if structure is not None or scope != "layer":
             raise ValueError(
@@ -81,9 +81,9 @@ def prune_weights(
             )
         if not threshold >= 0.0:  # type: ignore[operator]  # NaN fails this too
             raise ValueError(f"`threshold` must be >= 0. Received: threshold={threshold!r}")
-        masks = [
-            _masks.threshold(score(kernel, values, importance), threshold)  # type: ignore[arg-type]
+        kept = [
+            masks.threshold(score(kernel, values, importance), threshold)  # type: ignore[arg-type]
             for kernel, values in zip(chosen, weights, strict=True)
         ]
-    for kernel, mask, values in zip(chosen, masks, weights, strict=True):
+    for kernel, mask, values in zip(chosen, kept, weights, strict=True):
         apply_mask(kernel, mask, values)

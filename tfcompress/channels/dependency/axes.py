@@ -130,6 +130,8 @@ def einsum(coupling: Coupling, equation: str, operands: Sequence[Labels]) -> Lab
     for letter, ids in letters.items():
         if letter not in result and counts[letter] == 1:
             coupling.fix(ids, "an einsum sums over it")
+        elif letter not in result and ids is not None:
+            coupling.multiplied.update(ids.tolist())
     return tuple(letters[letter] for letter in result)
 
 

@@ -106,8 +106,9 @@ def _follow(
             found = _rule(operation)(call)
             results = found if isinstance(found, list) else [found]
             if isinstance(operation, keras.layers.Layer) and kernels_of(operation):
+                first = coupling.paths.setdefault(id(operation), path)
                 coupling.tensors += [
-                    (path, key, labels[-1])
+                    (first, key, labels[-1])
                     for key, labels in zip(node.inputs, given, strict=True)
                     if labels[-1] is not None
                 ]

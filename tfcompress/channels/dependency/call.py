@@ -11,7 +11,7 @@ import keras
 from . import axes
 from .units import Coupling, Ids, Labelled, Labels, Role, fixed
 
-__all__ = ["Call", "Rule", "check_activation", "keep_all"]
+__all__ = ["Call", "Rule", "check_activation", "keep_all", "mixes_channels"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +84,26 @@ _MIXING = {"softmax", "log_softmax", "sparsemax", "glu", "get", "serialize", "de
 
 def check_activation(call: Call, activation: Any, ids: Ids) -> None:
     """Keep units whose activation mixes them, or may mix them."""
+    if mixes_channels(activation):
+        name = getattr(activation, "__name__", type(activation).__name__)
+        call.keep((ids,), f"its activation {name} sees all of them at once")
+
+
+def mixes_channels(activation: Any) -> bool:
+    """Return whether an activation mixes channels, or may mix them, because it is not Keras' own.
+
+    >>> mixes_channels(keras.activations.relu), mixes_channels(keras.activations.softmax)
+    (False, True)
+
+    Args:
+        activation: A function, or None.
+
+    Returns:
+        True or False.
+    """
     name = getattr(activation, "__name__", type(activation).__name__)
     known = getattr(keras.activations, name, None) is activation
-    if activation is not None and (not known or name in _MIXING):
-        call.keep((ids,), f"its activation {name} sees all of them at once")
+    return activation is not None and (not known or name in _MIXING)
 
 
 def keep_all(call: Call) -> list[Labels]:

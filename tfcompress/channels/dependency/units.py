@@ -89,9 +89,11 @@ class Coupling:
         axes: The units along each axis of each tensor; at least one of them must stay.
         tensors: Paths of layers with kernels, keys of the symbolic tensors that they are called
             with, and the units of their channels.
+        paths: The path of the first call of each layer with kernels, by `id(layer)`.
         unknown: Paths and types of the operations for which there is no rule.
         normalized: For units that a layer normalizes over, the path of this layer. When one of
             them is cut, the others change.
+        multiplied: Units that a product of two tensors sums over, which reads them without weights.
     """
 
     def __init__(self) -> None:
@@ -106,8 +108,10 @@ class Coupling:
         self.inputs: dict[int, list[Labels]] = {}
         self.axes: list[Ids] = []
         self.tensors: list[tuple[str, int, Ids]] = []
+        self.paths: dict[int, str] = {}
         self.unknown: dict[str, str] = {}
         self.normalized: dict[int, str] = {}
+        self.multiplied: set[int] = set()
 
     def new_units(self, operation: object, path: str, part: str, size: int) -> Ids:
         """Return the units of an axis that a layer makes: equal ones at each of its calls."""

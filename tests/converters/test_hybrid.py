@@ -1,0 +1,44 @@
+"""What is said of dynamic-range files that XNNPACK runs only in part."""
+
+import warnings
+
+import keras
+import pytest
+from keras import layers
+
+from tfcompress import converters, edge
+from tfcompress.converters.hybrid import depthwise_share
+
+
+def net(channels):
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Conv2D(channels, 1),
+            layers.DepthwiseConv2D(3, padding="same", name="depthwise"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(4),
+        ]
+    )
+
+
+def test_depthwise_convolutions_of_a_dynamic_range_file_are_slow_and_said_to_be(tmp_path):
+    wanted = {
+        tmp_path / "float.tflite": converters.Float32(),
+        tmp_path / "dynamic.tflite": converters.DynamicInt8(),
+    }
+    share = 64 * 9 * 128 / (64 * 3 * 128 + 64 * 9 * 128 + 128 * 4)
+    with pytest.warns(UserWarning, match=rf"dynamic.tflite: {share:.0%} of the multiply-acc"):
+        plain, dynamic = converters.convert_all(net(128), wanted, batch_size=1)
+    assert depthwise_share(converters.inspect(dynamic)) == pytest.approx(share)
+    assert depthwise_share(converters.inspect(plain)) == 0
+    # That XNNPACK leaves them out is a fact of the runtime, which may change with it.
+    assert edge.placement(dynamic).left_behind == {"DEPTHWISE_CONV_2D": 1}
+    assert edge.placement(plain).left_behind == {}
+
+
+def test_small_kernels_stay_float_so_that_nothing_is_said(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        file = converters.convert(net(32), tmp_path / "m.tflite", converters.DynamicInt8())
+    assert depthwise_share(converters.inspect(file)) == 0
