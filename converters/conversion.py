@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,13 @@ from tfcompress.converters.file.model import GraphOp, Inspection
 from tfcompress.converters.precisions.base import Precision
 from tfcompress.converters.precisions.float32 import Float32
 from tfcompress.edge.system.files import write_whole
+from tfcompress.edge.system.scratch import scratch_folder
 
 from .checks import check_integer, check_ranges
 from .lowering import lower
 from .preparation import PathLike, check_files, prepare
 from .rewriting import run_pass
+from .runtimes import Release, check_runtime, needs, parse_release, runtime_note
 from .sparse import Sparse, Sparsified, check_sparse, sparsified
 
 
@@ -69,6 +71,7 @@ def convert(
     batch_size: int | None = None,
     strict: bool = False,
     sparse: bool | Sparse = False,
+    runtime: str | None = None,
     timeout: float | None = 1800.0,
 ) -> Converted:
     """Write a Keras model as a .tflite file.
@@ -101,6 +104,9 @@ def convert(
             False: `Converted` lists them.
         sparse: True, or a `Sparse` with options, to store zeros in the weights in fewer bytes, as
             `sparsify` does: for pruned models. Defaults to False.
+        runtime: Release of the oldest runtime that must load the file, such as "2.14", the last
+            tflite-runtime. The precision then gets options that it reads, where there are any.
+            Defaults to None: you are warned if release 2.14 would refuse the file.
         timeout: Seconds for each child process; None for no limit. Defaults to 1800.
 
     Returns:
@@ -112,14 +118,7 @@ def convert(
         PermissionError: The folder of `path` may not be written in.
         ConversionError: The model cannot be converted; the message names the op and its layer.
     """
-    return convert_all(
-        model,
-        {path: precision},
-        batch_size=batch_size,
-        strict=strict,
-        sparse=sparse,
-        timeout=timeout,
-    )[0]
+    return _convert(model, {path: precision}, batch_size, strict, sparse, runtime, timeout)[0]
 
 
 def convert_all(
@@ -129,6 +128,7 @@ def convert_all(
     batch_size: int | None = None,
     strict: bool = False,
     sparse: bool | Sparse = False,
+    runtime: str | None = None,
     timeout: float | None = 1800.0,
 ) -> list[Converted]:
     """Write a Keras model in several precisions, which takes little longer than in one.
@@ -152,6 +152,8 @@ def convert_all(
             False: `Converted` lists them.
         sparse: True, or a `Sparse` with options, to store zeros in the weights of all files in
             fewer bytes. Defaults to False.
+        runtime: Release of the oldest runtime that must load the files, such as "2.14". Defaults
+            to None: you are warned if release 2.14 would refuse one.
         timeout: Seconds for each child process; None for no limit. Defaults to 1800.
 
     Returns:
@@ -163,18 +165,53 @@ def convert_all(
         PermissionError: The folder of a path may not be written in.
         ConversionError: The model cannot be converted; the message names the op and its layer.
     """
+    return _convert(model, files, batch_size, strict, sparse, runtime, timeout)
+
+
+def _convert(
+    model: keras.Model,
+    files: Mapping[PathLike, Precision],
+    batch_size: int | None,
+    strict: bool,
+    sparse: bool | Sparse,
+    runtime: str | None,
+    timeout: float | None,
+) -> list[Converted]:
+    release = None if runtime is None else parse_release(runtime)
     config = check_sparse(sparse)
     precisions = check_files(files, config)
-    with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder:
-        saved_model = Path(folder, "saved_model")
+    if release is not None:
+        precisions = {path: p.for_runtime(release) for path, p in precisions.items()}
+    with scratch_folder() as folder:
+        saved_model = folder / "saved_model"
         prepared = prepare(model, precisions, batch_size)
         ops = save_model(prepared.model, prepared.call, saved_model)
         check_ranges(model, ops, precisions)
         lowered = lower(prepared, precisions, saved_model, timeout)
+        notes = _check_runtimes(lowered, precisions, release)
         rewritten = _run_passes(lowered, precisions, config, timeout)
         converted = _check(model, precisions, rewritten, strict)
         write_whole({path: new.content for path, new in zip(precisions, rewritten, strict=True)})
+    for note in notes:
+        warnings.warn(note, stacklevel=3)  # at the caller of `convert` or `convert_all`
     return converted
+
+
+def _check_runtimes(
+    lowered: list[Inspection], precisions: Mapping[Path, Precision], release: Release | None
+) -> list[str]:
+    """Check that a release of the runtime loads the files; without one, say what the oldest does.
+
+    What `sparsify` stores otherwise needs no newer one, and it drops the converter's note.
+    """
+    notes = []
+    for found, path in zip(lowered, precisions, strict=True):
+        needed = needs(found.path)
+        if release is None:
+            notes.append(runtime_note(needed, path.name))
+        else:
+            check_runtime(needed, release, path.name)
+    return [note for note in notes if note]
 
 
 class _Rewritten(NamedTuple):

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import keyword
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from tfcompress.converters.errors import ConversionError
+from tfcompress.edge.system.scratch import raise_if_full
+from tfcompress.model.layers import all_layers
 from tfcompress.model.signature import Signature
 
+from .free_sizes import how_to_fix_sizes
+from .rewrites import rewrite
 from .scope import exporting
 
 
@@ -32,11 +38,17 @@ def save_model(model: keras.Model, call: Signature, folder: Path) -> set[str]:
     """
     import tensorflow as tf
 
-    specs = {s.name: tf.TensorSpec(s.shape, s.dtype, name=s.name) for s in call.inputs}
+    names = _parameters(s.name for s in call.inputs)
+    specs = {
+        parameter: tf.TensorSpec(s.shape, s.dtype, name=parameter)
+        for parameter, s in zip(names, call.inputs, strict=True)
+    }
 
-    def serve(**named: Any) -> dict[str, Any]:
+    def serve(**given: Any) -> dict[str, Any]:
+        with _scope(model):
+            outputs = call.call({names[parameter]: value for parameter, value in given.items()})
         # With an identity each: two outputs may be one tensor, and an output may be an input.
-        return {name: tf.identity(value) for name, value in call.call(named).items()}
+        return {name: tf.identity(value) for name, value in outputs.items()}
 
     try:
         with exporting():
@@ -44,10 +56,7 @@ def save_model(model: keras.Model, call: Signature, folder: Path) -> set[str]:
     except ConversionError:
         raise
     except Exception as error:
-        raise ConversionError(
-            f"Model '{model.name}' cannot be traced for inputs "
-            f"{[(s.name, s.shape, s.dtype) for s in call.inputs]}: {error}"
-        ) from error
+        raise _not_traced(model, call, error) from error
     # The module holds the variables only: TensorFlow traces a function in it again, in training.
     module = tf.Module()
     captured = {id(tensor) for tensor in traced.captured_inputs}
@@ -55,7 +64,9 @@ def save_model(model: keras.Model, call: Signature, folder: Path) -> set[str]:
     try:
         with _quiet():
             tf.saved_model.save(module, str(folder), signatures=traced)
+        rewrite(folder, names)
     except Exception as error:
+        raise_if_full(str(error))
         raise ConversionError(
             f"Model '{model.name}' holds something that cannot be exported, such as a lookup "
             f"table: {error}"
@@ -63,6 +74,48 @@ def save_model(model: keras.Model, call: Signature, folder: Path) -> set[str]:
     graph = traced.graph.as_graph_def()
     nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
     return {node.op for node in nodes}
+
+
+def _parameters(names: Iterable[str]) -> dict[str, str]:
+    """Return a name that TensorFlow takes for a parameter -> the name of the input, for each."""
+    parameters: dict[str, str] = {}
+    for name in names:
+        parameter = re.sub(r"^(?![a-zA-Z])", "arg_", re.sub(r"\W", "_", name, flags=re.ASCII))
+        while parameter in parameters or parameter == "self" or keyword.iskeyword(parameter):
+            parameter += "_"
+        parameters[parameter] = name
+    return parameters
+
+
+def _scope(model: keras.Model) -> contextlib.AbstractContextManager[Any]:
+    """Return the name scope of a model whose name TensorFlow does not take for one."""
+    if re.fullmatch(r"[a-zA-Z0-9.][\w.-]*", model.name, re.ASCII):
+        return contextlib.nullcontext()
+    scope = keras.name_scope("model", caller=model)
+    scope.name = model.name  # Keras opens no second scope for one caller and one name
+    return scope
+
+
+def _not_traced(model: keras.Model, call: Signature, error: Exception) -> ConversionError:
+    """Return the error for a model that cannot be traced."""
+    said = re.sub(r"\x1b\[\d+m", "", str(error)).strip()  # Keras' errors hold colours
+    start = f"Model '{model.name}' cannot be traced for inputs"
+    odd = [
+        layer.name
+        for layer in all_layers(model)
+        if layer is not model and not re.fullmatch(r"[\w.>\\-]*", layer.name, re.ASCII)
+    ]
+    if odd and "scope name" in said:
+        return ConversionError(
+            f"Model '{model.name}' cannot be traced: TensorFlow takes letters from a to z, digits "
+            f"and . _ - in the names of layers. Rename {', '.join(map(repr, odd))}, which works on "
+            'a trained model too: layer.name = "new".'
+        )
+    how = how_to_fix_sizes(call.inputs)
+    if how:
+        # What TensorFlow says of a size that it does not know helps nobody.
+        return ConversionError(f"{start} of any size: {said.splitlines()[0]} {how}")
+    return ConversionError(f"{start} {[(s.name, s.shape, s.dtype) for s in call.inputs]}: {said}")
 
 
 @contextlib.contextmanager

@@ -130,6 +130,11 @@ def demo(out: Path, seed: int) -> None:
 @click.option(
     "--sparse", is_flag=True, help="Store zeros in fewer bytes, as `tfcompress sparsify` does."
 )
+@click.option(
+    "--runtime",
+    metavar="RELEASE",
+    help="Oldest runtime that must load the file, such as 2.14, the last tflite-runtime.",
+)
 @as_json
 @loading
 def convert(
@@ -141,6 +146,7 @@ def convert(
     batch_size: int | None,
     strict: bool,
     sparse: bool,
+    runtime: str | None,
     as_json: bool,
     unsafe: bool,
 ) -> None:
@@ -151,7 +157,7 @@ def convert(
     loaded = load(model, unsafe)
     try:
         written = converters.convert(
-            loaded, path, chosen, batch_size=batch_size, strict=strict, sparse=sparse
+            loaded, path, chosen, batch_size=batch_size, strict=strict, sparse=sparse, runtime=runtime
         )
     except converters.ConversionError as error:
         raise CheckFailed(str(error)) from error
