@@ -44,8 +44,10 @@ def save_model(model: keras.Model, call: Signature, folder: Path) -> set[str]:
         for parameter, s in zip(names, call.inputs, strict=True)
     }
 
+    stand_ins = [] if _is_scope(model.name) else _stand_ins(model)
+
     def serve(**given: Any) -> dict[str, Any]:
-        with _scope(model):
+        with _named("model", model, stand_ins) if stand_ins else contextlib.nullcontext():
             outputs = call.call({names[parameter]: value for parameter, value in given.items()})
         # With an identity each: two outputs may be one tensor, and an output may be an input.
         return {name: tf.identity(value) for name, value in outputs.items()}
@@ -87,13 +89,27 @@ def _parameters(names: Iterable[str]) -> dict[str, str]:
     return parameters
 
 
-def _scope(model: keras.Model) -> contextlib.AbstractContextManager[Any]:
-    """Return the name scope of a model whose name TensorFlow does not take for one."""
-    if re.fullmatch(r"[a-zA-Z0-9.][\w.-]*", model.name, re.ASCII):
-        return contextlib.nullcontext()
-    scope = keras.name_scope("model", caller=model)
+def _is_scope(name: str) -> bool:
+    """Return whether TensorFlow takes a name for the outermost scope of a graph."""
+    return re.fullmatch(r"[a-zA-Z0-9.][\w.-]*", name, re.ASCII) is not None
+
+
+def _stand_ins(model: keras.Model) -> list[tuple[keras.Variable, Any]]:
+    """Return for each variable one of the same value, without the name of the model in its own."""
+    import tensorflow as tf
+
+    return [(v, tf.Variable(keras.ops.convert_to_tensor(v))) for v in model.variables]
+
+
+@contextlib.contextmanager
+def _named(
+    name: str, model: keras.Model, stand_ins: list[tuple[keras.Variable, Any]]
+) -> Iterator[None]:
+    """Trace a model under another name, and with other variables."""
+    scope = keras.name_scope(name, caller=model)
     scope.name = model.name  # Keras opens no second scope for one caller and one name
-    return scope
+    with scope, keras.StatelessScope(state_mapping=stand_ins):
+        yield
 
 
 def _not_traced(model: keras.Model, call: Signature, error: Exception) -> ConversionError:
@@ -108,8 +124,8 @@ def _not_traced(model: keras.Model, call: Signature, error: Exception) -> Conver
     if odd and "scope name" in said:
         return ConversionError(
             f"Model '{model.name}' cannot be traced: TensorFlow takes letters from a to z, digits "
-            f"and . _ - in the names of layers. Rename {', '.join(map(repr, odd))}, which works on "
-            'a trained model too: layer.name = "new".'
+            f"and . _ - in the names of layers. Build the model with other names than "
+            f"{', '.join(map(repr, odd))}, and call new.set_weights(model.get_weights())."
         )
     how = how_to_fix_sizes(call.inputs)
     if how:
