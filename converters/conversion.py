@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from tfcompress.converters.precisions.base import Precision
 from tfcompress.converters.precisions.float32 import Float32
 from tfcompress.edge.system.files import write_whole
 from tfcompress.edge.system.scratch import scratch_folder
+from tfcompress.edge.system.tflite import sizes
 
 from .checks import check_integer, check_ranges
 from .lowering import lower
@@ -41,7 +43,6 @@ class Converted(os.PathLike[str]):
     Attributes:
         path: The file.
         bytes: Size of the file, as it ships.
-        gzip_bytes: Size of the file after `gzip -9`.
         precision: The precision that was asked for.
         float_macs: For an integer precision such as `Int8`: the multiplying ops that stayed in
             float, with their layers.
@@ -53,7 +54,6 @@ class Converted(os.PathLike[str]):
 
     path: Path
     bytes: int
-    gzip_bytes: int
     precision: Precision
     float_macs: tuple[GraphOp, ...] = ()
     float_casts: tuple[GraphOp, ...] = ()
@@ -61,6 +61,11 @@ class Converted(os.PathLike[str]):
 
     def __fspath__(self) -> str:
         return str(self.path)
+
+    @functools.cached_property
+    def gzip_bytes(self) -> int:
+        """Return the size of the file after `gzip -9`: it is compressed when this is first read."""
+        return sizes(self.path)[1]
 
 
 def convert(
@@ -262,7 +267,6 @@ def _check(
             Converted(
                 path=path,
                 bytes=size.bytes,
-                gzip_bytes=size.gzip_bytes,
                 precision=precision,
                 float_macs=left.macs,
                 float_casts=left.casts,

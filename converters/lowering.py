@@ -60,9 +60,7 @@ def lower(
         raise explain_crash(model, chosen[index], error) from error
     if "error" in reply:
         raise_if_full(reply["error"])
-        raise explain_error(
-            model, prepared.call.inputs, chosen[reply["index"]], reply["error"]
-        )
+        raise explain_error(model, prepared.call.inputs, chosen[reply["index"]], reply["error"])
     found = [
         Inspection.from_description(Path(str(file["path"])), read)
         for file, read in zip(files, reply["files"], strict=True)

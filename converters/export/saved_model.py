@@ -38,6 +38,7 @@ def save_model(model: keras.Model, call: Signature, folder: Path) -> set[str]:
     """
     import tensorflow as tf
 
+    _check_names(model)
     names = _parameters(s.name for s in call.inputs)
     specs = {
         parameter: tf.TensorSpec(s.shape, s.dtype, name=parameter)
@@ -89,6 +90,23 @@ def _parameters(names: Iterable[str]) -> dict[str, str]:
     return parameters
 
 
+def _check_names(model: keras.Model) -> None:
+    """Check that TensorFlow takes the layers' names: where it does not, Keras loses its scopes."""
+    odd = [
+        repr(layer.name)
+        for layer in all_layers(model)
+        if layer is not model
+        and not isinstance(layer, keras.layers.InputLayer)
+        and not re.fullmatch(r"[\w.>\\-]*", layer.name, re.ASCII)
+    ]
+    if odd:
+        raise ConversionError(
+            f"Model '{model.name}' cannot be traced: TensorFlow takes letters from a to z, digits "
+            f"and . _ - in the names of layers. Build the model with other names than "
+            f"{', '.join(odd)}, and call new.set_weights(model.get_weights())."
+        )
+
+
 def _is_scope(name: str) -> bool:
     """Return whether TensorFlow takes a name for the outermost scope of a graph."""
     return re.fullmatch(r"[a-zA-Z0-9.][\w.-]*", name, re.ASCII) is not None
@@ -116,17 +134,6 @@ def _not_traced(model: keras.Model, call: Signature, error: Exception) -> Conver
     """Return the error for a model that cannot be traced."""
     said = re.sub(r"\x1b\[\d+m", "", str(error)).strip()  # Keras' errors hold colours
     start = f"Model '{model.name}' cannot be traced for inputs"
-    odd = [
-        layer.name
-        for layer in all_layers(model)
-        if layer is not model and not re.fullmatch(r"[\w.>\\-]*", layer.name, re.ASCII)
-    ]
-    if odd and "scope name" in said:
-        return ConversionError(
-            f"Model '{model.name}' cannot be traced: TensorFlow takes letters from a to z, digits "
-            f"and . _ - in the names of layers. Build the model with other names than "
-            f"{', '.join(map(repr, odd))}, and call new.set_weights(model.get_weights())."
-        )
     how = how_to_fix_sizes(call.inputs)
     if how:
         # What TensorFlow says of a size that it does not know helps nobody.

@@ -38,11 +38,11 @@ def scratch_folder() -> Iterator[Path]:
             if error.errno != errno.ENOSPC or not str(error.filename or name).startswith(name):
                 raise
             text = (
-                f"{os.strerror(errno.ENOSPC)} for temporary files, which take about twice the bytes "
-                "of the weights. Free some, or set the environment variable TMPDIR to a folder on a "
-                "larger disk"
+                f"{os.strerror(errno.ENOSPC)} for temporary files, which take about twice the "
+                "bytes of the weights. Free some, or set the environment variable TMPDIR to a "
+                "folder on a larger disk"
             )
-            raise OSError(errno.ENOSPC, text, os.path.dirname(name)) from error
+            raise OSError(errno.ENOSPC, text, str(Path(name).parent)) from error
 
 
 def raise_if_full(said: str) -> None:

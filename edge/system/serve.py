@@ -5,12 +5,11 @@ Imports the standard library only, so that a process can load this file without 
 
 import json
 import os
-import queue
+import select
 import sys
 import threading
-import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 
@@ -31,7 +30,10 @@ def serve(
     """
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
-        for line in _lines():
+        if hasattr(select, "poll"):  # Windows has none
+            watched = (answers.fileno(),)
+            threading.Thread(target=_end_without_reader, args=watched, daemon=True).start()
+        for line in sys.stdin:
             request = json.loads(line)
             reply: dict[str, Any]
             try:
@@ -50,26 +52,9 @@ def serve(
             answers.flush()
 
 
-def _lines() -> Iterator[bytes]:
-    """Yield the lines of stdin, which a thread reads: it sees the end while a request is answered."""
-    lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(lines, os.getppid()), daemon=True).start()
-    while (line := lines.get()) is not None:
-        yield line
-
-
-def _read(lines: "queue.SimpleQueue[bytes | None]", parent: int) -> None:
-    parts: list[bytes] = []
-    # Not sys.stdin, whose lock a thread that waits would hold at the end of the interpreter.
-    while chunk := os.read(0, 1 << 16):
-        *ends, rest = chunk.split(b"\n")
-        for end in ends:
-            lines.put(b"".join([*parts, end]))
-            parts.clear()
-        parts.append(rest)
-    lines.put(None)
-    # A parent that lives may have closed stdin and still wait for answers. One that was killed
-    # leaves its children to another process, a moment after its files are closed.
-    while os.getppid() == parent:
-        time.sleep(0.1)
+def _end_without_reader(answers: int) -> None:
+    """End the process once nobody can read its answers: its parent was killed."""
+    poll = select.poll()
+    poll.register(answers, 0)  # waits for errors alone, such as a pipe without a reader
+    poll.poll()
     os._exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,12 +156,22 @@ def convert(
 
     chosen = make_precision(precision, strict, calibration=calibration, io=io)
     loaded = load(model, unsafe)
-    try:
-        written = converters.convert(
-            loaded, path, chosen, batch_size=batch_size, strict=strict, sparse=sparse, runtime=runtime
-        )
-    except converters.ConversionError as error:
-        raise CheckFailed(str(error)) from error
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            written = converters.convert(
+                loaded,
+                path,
+                chosen,
+                batch_size=batch_size,
+                strict=strict,
+                sparse=sparse,
+                runtime=runtime,
+            )
+        except converters.ConversionError as error:
+            raise CheckFailed(str(error)) from error
+    for warning in said:
+        click.echo(warning.message, err=True)
     left = [str(op) for op in (*written.float_macs, *written.float_casts)]
     if as_json:
         found = {

@@ -9,6 +9,7 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import Progress
 
+from tfcompress.model.checks import check_no_keras_2
 from tfcompress.model.samples import load_samples
 from tfcompress.model.signature import signature
 
@@ -78,6 +79,7 @@ def calibrate(
 
 
 def _fake_quants(model: keras.Model) -> list[FakeQuant]:
+    check_no_keras_2(model)
     if not isinstance(model, keras.Model):
         raise TypeError(f"Expected a keras.Model. Received: {model!r}")
     found = list(fake_quants(model))
