@@ -157,7 +157,7 @@ def run(seed: int, data: Data, l1: float, folder: Path) -> list[edge.BenchmarkRe
         }
         kernels = [v.numpy() for v in model.trainable_variables if v.name == "kernel"]
         zeros = 1 - sum(map(np.count_nonzero, kernels)) / sum(k.size for k in kernels)
-        for file in converters.convert_all(model, paths, batch_size=1, strict=True):
+        for file in converters.convert_all(model, paths, batch_size=1, runtime="2.17", strict=True):
             files.append(file)
             metrics.append(
                 {

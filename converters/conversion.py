@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import os
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +14,11 @@ import keras
 
 from tfcompress.converters.export.saved_model import save_model
 from tfcompress.converters.file.model import GraphOp, Inspection
+from tfcompress.converters.file.on_demand import gzip_bytes
 from tfcompress.converters.precisions.base import Precision
 from tfcompress.converters.precisions.float32 import Float32
 from tfcompress.edge.system.files import write_whole
+from tfcompress.edge.system.scratch import scratch_folder
 
 from .checks import check_integer, check_ranges
 from .errors import ConversionError
@@ -26,6 +28,7 @@ from .lowering import Lowered, lower
 from .output_error import OutputError
 from .preparation import PathLike, check_files, prepare
 from .rewriting import run_pass
+from .runtimes import Release, check_runtime, needs, parse_release, runtime_note
 from .sparse import Sparse, Sparsified, check_sparse, sparsified
 
 
@@ -44,7 +47,6 @@ class Converted(os.PathLike[str]):
     Attributes:
         path: The file.
         bytes: Size of the file, as it ships.
-        gzip_bytes: Size of the file after gzip.
         precision: The precision that was asked for.
         float_macs: For an integer precision such as `Int8`: the multiplying ops that stayed in
             float, with their layers.
@@ -60,7 +62,6 @@ class Converted(os.PathLike[str]):
 
     path: Path
     bytes: int
-    gzip_bytes: int
     precision: Precision
     float_macs: tuple[GraphOp, ...] = ()
     float_casts: tuple[GraphOp, ...] = ()
@@ -70,6 +71,11 @@ class Converted(os.PathLike[str]):
 
     def __fspath__(self) -> str:
         return str(self.path)
+
+    @functools.cached_property
+    def gzip_bytes(self) -> int:
+        """Return the size of the file after `gzip`: it is compressed when this is first read."""
+        return gzip_bytes(self.path, self.bytes)
 
 
 def convert(
@@ -81,6 +87,7 @@ def convert(
     strict: bool = False,
     sparse: bool | Sparse = False,
     samples: Any = None,
+    runtime: str | None = None,
     timeout: float | None = 1800.0,
 ) -> Converted:
     """Write a Keras model as a .tflite file.
@@ -120,6 +127,9 @@ def convert(
             `sparsify` does: for pruned models. Defaults to False.
         samples: Samples to judge the file by, in the forms that `verify` takes; 32 are enough.
             Defaults to None, the calibration samples of the precision, if it has any.
+        runtime: Release of the oldest runtime that must load the file, such as "2.14", the last
+            tflite-runtime. The precision then gets options that it reads, where there are any.
+            Defaults to None: you are warned if release 2.14 would refuse the file.
         timeout: Seconds for each child process; None for no limit. Defaults to 1800.
 
     Returns:
@@ -131,7 +141,9 @@ def convert(
         PermissionError: The folder of `path` may not be written in.
         ConversionError: The model cannot be converted; the message names the op and its layer.
     """
-    return _convert(model, {path: precision}, batch_size, strict, sparse, samples, timeout)[0]
+    return _convert(
+        model, {path: precision}, batch_size, strict, sparse, samples, runtime, timeout
+    )[0]
 
 
 def convert_all(
@@ -142,6 +154,7 @@ def convert_all(
     strict: bool = False,
     sparse: bool | Sparse = False,
     samples: Any = None,
+    runtime: str | None = None,
     timeout: float | None = 1800.0,
 ) -> list[Converted]:
     """Write a Keras model in several precisions, which takes little longer than in one.
@@ -168,6 +181,8 @@ def convert_all(
             fewer bytes. Defaults to False.
         samples: Samples to judge the files by, in the forms that `verify` takes. Defaults to None,
             the calibration samples of each precision, if it has any.
+        runtime: Release of the oldest runtime that must load the files, such as "2.14". Defaults
+            to None: you are warned if release 2.14 would refuse one.
         timeout: Seconds for each child process; None for no limit. Defaults to 1800.
 
     Returns:
@@ -179,7 +194,7 @@ def convert_all(
         PermissionError: The folder of a path may not be written in.
         ConversionError: The model cannot be converted; the message names the op and its layer.
     """
-    return _convert(model, files, batch_size, strict, sparse, samples, timeout)
+    return _convert(model, files, batch_size, strict, sparse, samples, runtime, timeout)
 
 
 def _convert(
@@ -189,27 +204,49 @@ def _convert(
     strict: bool,
     sparse: bool | Sparse,
     samples: Any,
+    runtime: str | None,
     timeout: float | None,
 ) -> list[Converted]:
+    release = None if runtime is None else parse_release(runtime)
     config = check_sparse(sparse)
     precisions = check_files(files, config)
-    with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder:
-        saved_model = Path(folder, "saved_model")
+    if release is not None:
+        precisions = {path: p.for_runtime(release) for path, p in precisions.items()}
+    with scratch_folder() as folder:
+        saved_model = folder / "saved_model"
         prepared = prepare(model, precisions, batch_size, samples)
         ops = save_model(prepared.model, prepared.call, saved_model)
         check_ranges(model, ops, precisions)
         lowered = lower(prepared, precisions, saved_model, timeout)
+        notes = _check_runtimes(lowered, precisions, release)
         rewritten = _run_passes(lowered, precisions, config, timeout)
         judged = judge(prepared, [new.dense for new in rewritten], timeout)
         converted = _check(model, precisions, rewritten, judged, strict)
         write_whole({path: new.content for path, new in zip(precisions, rewritten, strict=True)})
-    said = list(prepared.warnings)
+    said = [*prepared.warnings, *notes]
     for path, new, result in zip(precisions, rewritten, judged, strict=True):
         said += [f"{path.name}: {fault}" for fault in result.faults]
         said += slow_note(new.dense, path.name)
     for text in said:
         warnings.warn(text, stacklevel=3)  # the caller of `convert` or `convert_all`
     return converted
+
+
+def _check_runtimes(
+    lowered: list[Lowered], precisions: Mapping[Path, Precision], release: Release | None
+) -> list[str]:
+    """Check that a release of the runtime loads the files; without one, say what the oldest does.
+
+    What `sparsify` stores otherwise needs no newer one, and it drops the converter's note.
+    """
+    notes = []
+    for (found, _), path in zip(lowered, precisions, strict=True):
+        needed = needs(found.path)
+        if release is None:
+            notes.append(runtime_note(needed, path.name))
+        else:
+            check_runtime(needed, release, path.name)
+    return [note for note in notes if note]
 
 
 class _Rewritten(NamedTuple):
@@ -268,7 +305,6 @@ def _check(
             Converted(
                 path=path,
                 bytes=size.bytes,
-                gzip_bytes=size.gzip_bytes,
                 precision=precision,
                 float_macs=left.macs,
                 float_casts=left.casts,

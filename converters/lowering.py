@@ -13,6 +13,7 @@ from tfcompress.converters.export.layer_names import layer_at
 from tfcompress.converters.file.model import Inspection
 from tfcompress.converters.jobs.run import ChildError, run
 from tfcompress.converters.precisions.base import Precision
+from tfcompress.edge.system.scratch import raise_if_full
 from tfcompress.model.samples import whole_batches
 
 from .diagnostics import explain_crash, explain_error
@@ -68,10 +69,12 @@ def lower(
     try:
         reply = run("jobs.lower", request, folder, timeout)
     except ChildError as error:
+        raise_if_full(str(error))
         index = int(progress.read_text("utf-8")) if progress.exists() else 0
         raise explain_crash(model, chosen[index], error) from error
     if "error" in reply:
-        raise explain_error(model, chosen[reply["index"]], reply["error"])
+        raise_if_full(reply["error"])
+        raise explain_error(model, prepared.call.inputs, chosen[reply["index"]], reply["error"])
     found = [
         Inspection.from_description(Path(str(file["path"])), read["file"])
         for file, read in zip(files, reply["files"], strict=True)

@@ -8,6 +8,7 @@ from typing import Any
 from tfcompress.converters.file.model import Inspection
 from tfcompress.converters.jobs.run import ChildError, run
 from tfcompress.converters.passes.base import Pass
+from tfcompress.edge.system.scratch import raise_if_full
 
 from .errors import ConversionError
 
@@ -41,6 +42,7 @@ def run_pass(
     try:
         reply = run("jobs.rewrite", request, folder, timeout)
     except ChildError as error:
+        raise_if_full(str(error))
         raise ConversionError(
             f"{label} was not rewritten: the process of pass '{step.module}' {error}"
         ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from tfcompress.converters.file.read import inspect
 from tfcompress.converters.passes.base import Pass
 from tfcompress.converters.xnnpack.sparse_check import check_sparse_kernels
 from tfcompress.edge.system.files import check_folder, write_whole
+from tfcompress.edge.system.scratch import scratch_folder
 from tfcompress.model.tables import as_text, new_table
 
 from .errors import ConversionError
@@ -242,11 +242,11 @@ def sparsified(
             f"'{target}' was not written: the runtime does not load {label}, so that a "
             f"result could not be checked: {found.load_error}"
         )
-    with tempfile.TemporaryDirectory(prefix="tfcompress-") as name:
+    with scratch_folder() as folder:
 
         def rewrite(unsafe: str) -> tuple[Inspection, Any]:
             step = Pass("sparsify", {**asdict(config), "unsafe": unsafe})
-            return run_pass(step, found.path, Path(name), timeout, label)
+            return run_pass(step, found.path, folder, timeout, label)
 
         unsafe = _why_unsafe(found)
         small, weights = rewrite(unsafe)

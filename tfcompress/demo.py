@@ -187,6 +187,7 @@ def write_files(
             {paths[label]: precision for label, precision in precisions.items()},
             batch_size=1,
             strict=True,
+            runtime="2.17",
         )
         files |= {f"{name} {label}": path for label, path in paths.items()}
         progress.advance(task)

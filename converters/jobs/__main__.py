@@ -5,7 +5,9 @@ imported for a job that needs neither. A command is the name of a job's module b
 `jobs.lower`. What a job prints goes to stderr, so that it cannot disturb the answers.
 """
 
+import ctypes
 import importlib
+import signal
 import sys
 import types
 from pathlib import Path
@@ -14,12 +16,23 @@ from typing import Any
 
 def main() -> None:
     """Answer requests until stdin ends."""
+    _die_with_parent()
     # TensorFlow imports Keras for optimizers that no job uses: half of the start-up.
     sys.modules["keras"] = None  # type: ignore[assignment]
     converters = Path(__file__).resolve().parents[1]
     _package("_converters", converters)
     _package("_edge_system", converters.parent / "edge" / "system")
     importlib.import_module("_edge_system.serve").serve(_run)
+
+
+def _die_with_parent() -> None:
+    """Let Linux kill this process when the thread that started it ends, which waits for the answer.
+
+    The converter holds Python's lock for minutes, in which no thread of ours could notice.
+    """
+    if sys.platform == "linux":
+        set_signal_at_parents_death = 1  # PR_SET_PDEATHSIG of prctl(2)
+        ctypes.CDLL(None).prctl(set_signal_at_parents_death, signal.SIGKILL)
 
 
 def _package(name: str, folder: Path) -> None:

@@ -50,6 +50,10 @@ def lower(saved_model: str, options: Json, samples: Json | None) -> tuple[bytes,
     converter.optimizations = [getattr(tf.lite.Optimize, o) for o in options["optimizations"]]
     target.supported_ops = [getattr(tf.lite.OpsSet, name) for name in options["supported_ops"]]
     target.supported_types = [tf.as_dtype(name) for name in options["supported_types"]]
+    # No public option exists. Op versions for one scale to each unit came with TensorFlow 2.17.
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = not options[
+        "per_channel_dense"
+    ]
     if options["input_type"]:
         converter.inference_input_type = tf.as_dtype(options["input_type"])
     if options["output_type"]:

@@ -21,6 +21,7 @@ class ConverterOptions:
         supported_types: Types of the weights, such as "float16".
         input_type: Type that the file takes; None for the type of the model.
         output_type: Type that the file gives; None for the type of the model.
+        per_channel_dense: Whether each unit of a Dense kernel may get a scale of its own.
     """
 
     optimizations: tuple[str, ...] = ()
@@ -28,6 +29,7 @@ class ConverterOptions:
     supported_types: tuple[str, ...] = ()
     input_type: str | None = None
     output_type: str | None = None
+    per_channel_dense: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for `json.dumps`."""
@@ -71,6 +73,17 @@ class Precision:
     def converter_options(self) -> ConverterOptions:
         """Return what the TensorFlow converter is asked for."""
         return ConverterOptions()
+
+    def for_runtime(self, release: tuple[int, ...]) -> Precision:
+        """Return the precision with options that a release of the runtime can read.
+
+        Args:
+            release: Its version, such as (2, 14).
+
+        Returns:
+            This precision, unless a subclass has options that an older runtime needs.
+        """
+        return self
 
     def calibration_data(self) -> tuple[Any, int | None] | None:
         """Return calibration samples and how many to use at most; None for no samples."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from .base import ConverterOptions, Precision
@@ -18,7 +18,14 @@ class DynamicInt8(Precision):
 
     >>> DynamicInt8().name
     'dynamic_int8'
+
+    Args:
+        per_channel_dense: Whether each unit of a Dense kernel has a scale of its own. False gives
+            one scale to the whole kernel, which is coarser, and which runtimes before 2.17 read,
+            such as tflite-runtime 2.14. Defaults to True.
     """
+
+    per_channel_dense: bool = True
 
     name: ClassVar[str] = "dynamic_int8"
     why_not_sparse: ClassVar[str] = (
@@ -29,4 +36,10 @@ class DynamicInt8(Precision):
 
     def converter_options(self) -> ConverterOptions:
         """Return the options for int8 weights without calibration."""
-        return ConverterOptions(optimizations=("DEFAULT",))
+        return ConverterOptions(
+            optimizations=("DEFAULT",), per_channel_dense=self.per_channel_dense
+        )
+
+    def for_runtime(self, release: tuple[int, ...]) -> Precision:
+        """Return the precision with one scale for each Dense kernel before release 2.17."""
+        return self if release >= (2, 17) else replace(self, per_channel_dense=False)

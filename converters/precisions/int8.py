@@ -28,7 +28,8 @@ class Int8(Precision):
 
     Args:
         calibration: An array (for one input), a dict of arrays by input name, a generator or
-            `tf.data.Dataset` of either (with or without targets), or the path of an .npz file with
+            `tf.data.Dataset` of either (with or without targets), a function that returns one of
+            these, such as TFLite's `representative_dataset`, or the path of an .npz file with
             such arrays. The first axis is the batch. Defaults to None, which is for a model from
             `tfcompress.quantize_aware` only: it holds its ranges.
         io: Type that the file takes and gives: "float32" (quantized inside), "int8" or "uint8".

@@ -1,10 +1,16 @@
 """Write files whole or not at all."""
 
+import contextlib
 import errno
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from uuid import uuid4
+
+from .leftovers import held, remove_leftovers
+
+_DRAFT = "tfcompress-draft"
 
 
 def check_folder(path: Path) -> None:
@@ -27,7 +33,8 @@ def write_whole(files: Mapping[Path, bytes]) -> None:
     """Write files so that each is there whole, or as it was before.
 
     All contents are written to temporary files beside the files first. These are renamed when all
-    are complete.
+    are complete. A file that is replaced keeps its permissions. Temporary files that a killed
+    process left in the folder are removed.
 
     >>> import tempfile
     >>> from tfcompress.edge.system.files import write_whole
@@ -43,16 +50,30 @@ def write_whole(files: Mapping[Path, bytes]) -> None:
         OSError: A file cannot be written; the error names it. No file has changed then, unless a
             rename failed.
     """
-    drafts = {path: path.resolve().with_name(f".{uuid4().hex}.tmp") for path in files}
+    drafts = {path: path.resolve().with_name(f".{uuid4().hex}.{_DRAFT}") for path in files}
+    for folder in {draft.parent for draft in drafts.values()}:
+        remove_leftovers(folder, f".*.{_DRAFT}")
     try:
-        for path, content in files.items():
-            try:
-                drafts[path].write_bytes(content)
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, os.fspath(path)) from error
-        for path, draft in drafts.items():
-            # Resolved, so that a link stays a link, and the file that it leads to is replaced.
-            draft.replace(path.resolve())
+        with contextlib.ExitStack() as locks:
+            for path, content in files.items():
+                try:
+                    _write(drafts[path], content, like=path, locks=locks)
+                except OSError as error:
+                    raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+            for path, draft in drafts.items():
+                # Resolved, so that a link stays a link, and the file that it leads to is replaced.
+                draft.replace(path.resolve())
     finally:
         for draft in drafts.values():
             draft.unlink(missing_ok=True)
+
+
+def _write(draft: Path, content: bytes, like: Path, locks: contextlib.ExitStack) -> None:
+    """Write a new file, with the permissions of the file that it will replace, if there is one."""
+    mode = stat.S_IMODE(like.stat().st_mode) if like.exists() else None
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+    os.close(os.open(draft, flags, 0o666 if mode is None else 0o600))
+    locks.enter_context(held(draft))
+    draft.write_bytes(content)
+    if mode is not None:
+        draft.chmod(mode)

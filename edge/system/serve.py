@@ -5,7 +5,9 @@ Imports the standard library only, so that a process can load this file without 
 
 import json
 import os
+import select
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +17,7 @@ def serve(
     answer: Callable[[str, dict[str, Any]], dict[str, Any]],
     refusals: tuple[type[Exception], ...] = (),
 ) -> None:
-    """Answer requests until stdin ends.
+    """Answer requests until stdin ends; end at once if the parent process dies.
 
     File descriptor 1 leads to stderr afterwards: a runtime that prints cannot disturb the answers.
 
@@ -28,6 +30,9 @@ def serve(
     """
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
+        if hasattr(select, "poll"):  # Windows has none
+            watched = (answers.fileno(),)
+            threading.Thread(target=_end_without_reader, args=watched, daemon=True).start()
         for line in sys.stdin:
             request = json.loads(line)
             reply: dict[str, Any]
@@ -46,3 +51,11 @@ def serve(
                 }
             answers.write(json.dumps(reply) + "\n")
             answers.flush()
+
+
+def _end_without_reader(answers: int) -> None:
+    """End the process once nobody can read its answers: its parent was killed."""
+    poll = select.poll()
+    poll.register(answers, 0)  # waits for errors alone, such as a pipe without a reader
+    poll.poll()
+    os._exit(1)

@@ -11,6 +11,7 @@ from keras import layers
 import tfcompress
 from tfcompress import converters, edge
 from tfcompress.converters import ConversionError
+from tfcompress.converters.runtimes import needs
 from tfcompress.edge.system.tflite import sizes
 
 
@@ -158,6 +159,66 @@ def test_convert_rebuilds_mixed_precision_in_float32(tmp_path):
     assert "float16" not in weights
     # Keras computes in float16: three roundings of 2^-11 relative, on values below 8.
     converters.verify(model, file, x).raise_if_above(max_error=3 * 8 * 2**-11, snr_below=50)
+
+
+def test_convert_takes_argmax_and_names_that_tensorflow_refuses(tmp_path):
+    """Inputs and outputs named like Python's keywords, letters with accents, a sign in a model."""
+    keras.utils.set_random_seed(0)
+    inputs = [keras.Input((5, 4), name=name) for name in ("é", "in", "in_")]
+    y = keras.ops.stack([layers.Dense(4)(x) * (i + 1) for i, x in enumerate(inputs)], axis=1)
+    outputs = {
+        "class": keras.ops.argmax(y, axis=-1),
+        "self": keras.ops.argmin(layers.ReLU()(y), axis=2),
+        "ü": y,
+    }
+    model = keras.Model(inputs, outputs, name='50% "new"\n')
+    file = converters.convert(model, tmp_path / "m.tflite", batch_size=1)
+    assert {i.name for i in edge.Runner(file).inputs} == {"é", "in", "in_"}
+    rng = np.random.default_rng(0)
+    samples = {name: rng.normal(size=(1, 5, 4)).astype("float32") for name in ("in", "in_", "é")}
+    found = converters.verify(model, file, samples)
+    assert [o.name for o in found.outputs] == list(outputs)
+    assert [o.max_error for o in found.outputs[:2]] == [0, 0]
+    found.raise_if_above(max_error=2e-6)
+
+
+def test_convert_names_a_layer_whose_name_tensorflow_refuses(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2, name="a%b")])
+    with pytest.raises(ConversionError, match=r"other names than 'a%b'.*set_weights"):
+        converters.convert(model, tmp_path / "m.tflite")
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
+def test_convert_says_how_to_fix_free_sizes_and_the_advice_works(interpolation, tmp_path):
+    image = keras.Input((None, None, 3), name="image")
+    up = layers.UpSampling2D(2, interpolation=interpolation)(image)
+    model = keras.Model(image, layers.Conv2D(2, 3, name="last")(up))
+    with pytest.raises(ConversionError, match=r"'image' has a free height and width") as caught:
+        converters.convert(model, tmp_path / "m.tflite")
+    assert "x = keras.Input((height, width, 3,))" in str(caught.value)
+    assert "Replace" not in str(caught.value)
+    x = keras.Input((6, 4, 3), name="image")
+    converters.convert(keras.Model(x, model(x)), tmp_path / "m.tflite", batch_size=1)
+
+
+def test_convert_tells_of_old_runtimes_and_writes_files_that_they_load(model, images, tmp_path):
+    file = tmp_path / "m.tflite"
+    precision = converters.DynamicInt8()
+    with pytest.warns(UserWarning, match=r'FULLY_CONNECTED version 12.*runtime="2\.14"'):
+        converters.convert(model, file, precision)
+    old = converters.convert(model, file, precision, runtime="2.14")
+    assert old.precision == converters.DynamicInt8(per_channel_dense=False)
+    assert needs(file).versions["FULLY_CONNECTED"] <= 11
+    assert not needs(file).newer_than((2, 14))
+    assert len(stored(file, "scores")[1].scales) == 1
+    # 8 bits, one scale for 30 x 40 random weights.
+    converters.verify(model, old, images).raise_if_above(snr_below=30)
+    before = file.read_bytes()
+    with pytest.raises(ConversionError, match=r'needs a runtime of release 1\.6.* runtime="1\.5"'):
+        converters.convert(model, file, runtime="1.5")
+    assert file.read_bytes() == before
+    with pytest.raises(ValueError, match="such as"):
+        converters.convert(model, file, runtime="newest")
 
 
 class Untold(keras.Model):

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+import tfcompress
 from tfcompress.model.checks import check_built, check_finite, check_finite_array
 from tfcompress.model.errors import ModelError
 
@@ -42,3 +43,19 @@ def test_check_finite_names_the_first_broken_weight(value):
 def test_check_finite_array_passes_extremes():
     check_finite_array("x", np.array([np.finfo(np.float32).max, -0.0], np.float32))
     check_finite_array("x", np.array([], np.float32))
+
+
+def test_methods_say_that_a_model_is_of_keras_2():
+    """Callbacks, too, which Keras 2 hands its model to."""
+    model = type(
+        "Sequential", (), {"__module__": "tf_keras.src.engine.sequential", "optimizer": "sgd"}
+    )()
+    keeping = tfcompress.KeepZeros()
+    keeping.set_model(model)
+    for call in (
+        keeping.on_train_begin,
+        lambda: tfcompress.calibrate(model, np.zeros((1, 2))),
+        lambda: tfcompress.prune_weights(model, 0.5),
+    ):
+        with pytest.raises(TypeError, match="Keras 2 model"):
+            call()

@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 
@@ -145,3 +147,19 @@ def test_refuses_unknown_forms_and_files(tmp_path):
     np.save(tmp_path / "object.npy", np.array([{}], object), allow_pickle=True)
     with pytest.raises(ValueError, match="plain numeric"):
         load_samples(tmp_path / "object.npy", [IMAGE])
+
+
+def test_load_samples_calls_a_function_as_tflite_does():
+    spec = InputSpec("x", (None, 3), "float32")
+    rows = np.arange(12, dtype="float32").reshape(4, 1, 3)
+
+    def representative_dataset(count=4):
+        for row in rows[:count]:
+            yield [row]
+
+    np.testing.assert_array_equal(load_samples(representative_dataset, [spec])["x"], rows[:, 0])
+    two = functools.partial(representative_dataset, 2)
+    assert load_samples(two, [spec])["x"].shape == (2, 3)
+    assert load_samples(lambda: rows[:, 0], [spec])["x"].shape == (4, 3)
+    with pytest.raises(TypeError, match="of type function"):
+        load_samples(lambda: representative_dataset, [spec])

@@ -56,3 +56,13 @@ def test_a_float_model_has_nothing_to_report():
     model = keras.Sequential([keras.Input((2,)), layers.Dense(2)])
     with pytest.raises(ValueError, match="not quantization-aware"):
         tfcompress.qat_report(model)
+
+
+def test_report_says_what_is_unrolled_and_what_that_costs():
+    model = keras.Sequential([keras.Input((3, 2)), layers.GRU(4, name="memory"), layers.Dense(1)])
+    report = tfcompress.qat_report(tfcompress.quantize_aware(model))
+    assert [layer.path for layer in report.layers if layer.unrolled] == ["memory"]
+    assert "GRU, unrolled" in str(report)
+    assert "12 times as large" in " ".join(str(report).split())
+    plain = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    assert "nrolled" not in str(tfcompress.qat_report(tfcompress.quantize_aware(plain)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,6 +133,11 @@ def demo(out: Path, seed: int) -> None:
 @click.option(
     "--sparse", is_flag=True, help="Store zeros in fewer bytes, as `tfcompress sparsify` does."
 )
+@click.option(
+    "--runtime",
+    metavar="RELEASE",
+    help="Oldest runtime that must load the file, such as 2.14, the last tflite-runtime.",
+)
 @as_json
 @loading
 def convert(
@@ -143,6 +149,7 @@ def convert(
     batch_size: int | None,
     strict: bool,
     sparse: bool,
+    runtime: str | None,
     as_json: bool,
     unsafe: bool,
 ) -> None:
@@ -151,12 +158,22 @@ def convert(
 
     chosen = make_precision(precision, strict, calibration=calibration, io=io)
     loaded = load(model, unsafe)
-    try:
-        written = converters.convert(
-            loaded, path, chosen, batch_size=batch_size, strict=strict, sparse=sparse
-        )
-    except converters.ConversionError as error:
-        raise CheckFailed(str(error)) from error
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            written = converters.convert(
+                loaded,
+                path,
+                chosen,
+                batch_size=batch_size,
+                strict=strict,
+                sparse=sparse,
+                runtime=runtime,
+            )
+        except converters.ConversionError as error:
+            raise CheckFailed(str(error)) from error
+    for warning in said:
+        click.echo(warning.message, err=True)
     left = [str(op) for op in (*written.float_macs, *written.float_casts)]
     if as_json:
         found = {

@@ -6,7 +6,6 @@ import importlib
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -197,9 +196,10 @@ def load(path: Path, unsafe: bool) -> keras.Model:
 def save(model: keras.Model, path: Path) -> None:
     """Write a model as a .keras file, whole or not at all."""
     from tfcompress.edge.system.files import write_whole
+    from tfcompress.edge.system.scratch import scratch_folder
 
-    with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder:
-        draft = Path(folder) / "model.keras"
+    with scratch_folder() as folder:
+        draft = folder / "model.keras"
         model.save(draft)
         write_whole({path: draft.read_bytes()})
 

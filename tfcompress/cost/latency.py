@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tfcompress import converters, edge
+from tfcompress.edge.system.scratch import scratch_folder
 
 from .budgets import Latency
 
@@ -80,7 +80,7 @@ def least_reduction(
     assert wanted is not None
     console = Console(stderr=True)
     with (
-        tempfile.TemporaryDirectory(prefix="tfcompress-") as folder,
+        scratch_folder() as folder,
         Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
     ):
         task = progress.add_task("Measuring candidates", total=MEASUREMENTS + 1)

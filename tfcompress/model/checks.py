@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from .errors import ModelError
 
-__all__ = ["check_built", "check_finite", "check_finite_array"]
+__all__ = ["check_built", "check_finite", "check_finite_array", "check_no_keras_2"]
 
 
 def check_built(model: object) -> keras.Model:
@@ -30,12 +30,7 @@ def check_built(model: object) -> keras.Model:
         ModelError: It is not built.
     """
     if not isinstance(model, keras.Model):
-        modules = {cls.__module__.split(".")[0] for cls in type(model).__mro__}
-        if "tf_keras" in modules or "tensorflow" in modules:
-            raise TypeError(
-                f"{type(model).__name__} is a Keras 2 model (of tf_keras); Keras 3 is needed. Save "
-                "its weights, build the same model with `import keras`, and load them there."
-            )
+        check_no_keras_2(model)
         raise TypeError(
             f"Expected a keras.Model. Received: {model!r} of type {type(model).__name__}. If it "
             "is a file, load it first with keras.models.load_model(path)."
@@ -46,6 +41,25 @@ def check_built(model: object) -> keras.Model:
             "keras.Input(shape), or call it on a batch of data first."
         )
     return model
+
+
+def check_no_keras_2(model: object) -> None:
+    """Raise if a model is one of Keras 2.
+
+    >>> check_no_keras_2(keras.Sequential())
+
+    Args:
+        model: Any object.
+
+    Raises:
+        TypeError: It is such a model; the message says what to do.
+    """
+    modules = {cls.__module__.split(".")[0] for cls in type(model).__mro__}
+    if not isinstance(model, keras.Model) and modules & {"tf_keras", "tensorflow"}:
+        raise TypeError(
+            f"{type(model).__name__} is a Keras 2 model (of tf_keras); Keras 3 is needed. Save "
+            "its weights, build the same model with `import keras`, and load them there."
+        )
 
 
 def check_finite(model: keras.Model) -> None:

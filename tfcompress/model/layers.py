@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import keras
 
+from .checks import check_no_keras_2
 from .keras_private import child_layers, flat_layers
 
 __all__ = ["Lineage", "all_layers", "children", "own_weights", "trained", "walk"]
@@ -61,4 +62,5 @@ def own_weights(layer: keras.layers.Layer) -> list[keras.Variable]:
 
 def trained(model: keras.Model) -> keras.Model:
     """Return the model that training compresses: a Distiller's student, else the model itself."""
+    check_no_keras_2(model)
     return model.student if isinstance(model, keras.distillation.Distiller) else model

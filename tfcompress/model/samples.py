@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import zipfile
 import zlib
@@ -41,7 +43,8 @@ def load_samples(
 
     Args:
         data: An array (one input), a dict by input name, a generator, list or `tf.data.Dataset`
-            of samples or batches (of (x, y), y is dropped), or the path of an .npz or .npy file.
+            of samples or batches (of (x, y), y is dropped), a function without arguments that
+            returns one of these, or the path of an .npz or .npy file.
         inputs: The model's inputs.
         max_samples: Largest number of samples: evenly spaced ones of arrays, the first ones of an
             iterable. None (the default) takes all.
@@ -55,6 +58,8 @@ def load_samples(
     """
     if isinstance(data, str | os.PathLike):
         data = _read(Path(data), inputs)
+    elif inspect.isroutine(data) or isinstance(data, functools.partial):
+        data = data()
     if isinstance(data, Mapping) or _is_array(data):
         arrays = _by_name(data, inputs)
         for spec in inputs:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import Progress
 
+from tfcompress.model.checks import check_no_keras_2
 from tfcompress.model.layers import all_layers
 from tfcompress.model.samples import load_samples
 from tfcompress.model.signature import signature
@@ -120,6 +121,7 @@ def _warn_of_fresh_statistics(model: keras.Model) -> None:
 
 
 def _fake_quants(model: keras.Model) -> list[FakeQuant]:
+    check_no_keras_2(model)
     if not isinstance(model, keras.Model):
         raise TypeError(f"Expected a keras.Model. Received: {model!r}")
     found = list(fake_quants(model))

@@ -32,6 +32,8 @@ class QatLayer:
         output: How the output is quantized, in words.
         range: Lowest and highest value of the output, or None if they are not known.
         floating: Why it is computed in float, or "".
+        unrolled: Whether it is recurrent, and the file holds the ops of each step. Defaults to
+            False.
     """
 
     path: str
@@ -40,6 +42,7 @@ class QatLayer:
     output: str
     range: tuple[float, float] | None
     floating: str
+    unrolled: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,13 @@ class QatReport:
         for layer in self.layers:
             bounds = "" if layer.range is None else "{:.4g} to {:.4g}".format(*layer.range)
             output = f"float: {layer.floating}" if layer.floating else layer.output
-            table.add_row(layer.path, layer.type, layer.kernel, output, bounds)
+            kind = f"{layer.type}, unrolled" if layer.unrolled else layer.type
+            table.add_row(layer.path, kind, layer.kernel, output, bounds)
+        if any(layer.unrolled for layer in self.layers):
+            table.caption = (
+                "Unrolled: the file holds the ops of each step. Over 100 steps of a GRU, it is 12 "
+                "times as large as in float32."
+            )
         return table
 
     def __rich__(self) -> Table:
@@ -146,6 +155,7 @@ def _describe(node: Node, prefix: str) -> QatLayer:
         output=output,
         range=bounds,
         floating=reason,
+        unrolled=isinstance(parts[0], keras.layers.RNN | keras.layers.Bidirectional) and not reason,
     )
 
 

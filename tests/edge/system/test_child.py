@@ -1,6 +1,9 @@
 import os
 import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -114,3 +117,43 @@ def test_environment_leaves_the_current_folder_out_of_pythonpath(monkeypatch):
         assert found["EXTRA"] == "1" and found["PATH"] == os.environ["PATH"]
         assert found.get("PYTHONPATH") == (kept and kept.replace(":", os.pathsep))
     assert "EXTRA" not in os.environ
+PARENT = """
+import sys
+from tfcompress.edge.system.child import Child, Process
+
+child = Child(Process([sys.executable, "-c", sys.argv[1]]))
+print(child.peer.pid, flush=True)
+child.request("work", None)
+"""
+
+BUSY = """
+import time
+from tfcompress.edge.system.serve import serve
+
+serve(lambda command, arguments: time.sleep(600) or {})
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process there keeps its dead parent's id")
+def test_a_child_at_work_ends_when_its_parent_is_killed():
+    command = [sys.executable, "-c", PARENT, BUSY]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
+        pid = int(parent.stdout.readline())
+        os.kill(pid, 0)  # it lives
+        parent.kill()
+    for _ in range(600):
+        if not alive(pid):
+            return
+        time.sleep(0.1)
+    os.kill(pid, signal.SIGKILL)
+    pytest.fail("the child works on")
+
+
+def alive(pid):
+    """Return whether a process runs; one that ended may wait for somebody to ask how."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
