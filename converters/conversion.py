@@ -15,6 +15,7 @@ from tfcompress.converters.export.saved_model import save_model
 from tfcompress.converters.file.model import GraphOp, Inspection
 from tfcompress.converters.precisions.base import Precision
 from tfcompress.converters.precisions.float32 import Float32
+from tfcompress.edge.arguments import check_bool, check_seconds
 from tfcompress.edge.system.files import write_whole
 
 from .checks import check_integer, check_ranges
@@ -164,6 +165,9 @@ def convert_all(
         ConversionError: The model cannot be converted; the message names the op and its layer.
     """
     config = check_sparse(sparse)
+    check_bool("strict", strict)
+    if timeout is not None:
+        check_seconds("timeout", timeout)
     precisions = check_files(files, config)
     with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder:
         saved_model = Path(folder, "saved_model")

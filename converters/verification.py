@@ -15,6 +15,9 @@ import numpy as np
 from tfcompress.converters.file.model import Inspection
 from tfcompress.converters.file.read import inspect
 from tfcompress.edge import Runner
+from tfcompress.edge.arguments import check_choice, check_number, check_threads
+from tfcompress.edge.engines.base import DELEGATES
+from tfcompress.edge.system.tflite import check
 from tfcompress.model.checks import check_built
 from tfcompress.model.samples import Array, load_samples, whole_batches
 from tfcompress.model.signature import Signature, signature
@@ -90,6 +93,15 @@ class Verification:
         """
         upper = {"max_lsb": lsb, "max_error": max_error, "mean_error": mean_error}
         lower = {"snr_db": snr_below, "cosine": cosine_below, "top1": top1_below}
+        for argument, bound in (("lsb", lsb), ("max_error", max_error), ("mean_error", mean_error)):
+            if bound is not None:
+                check_number(argument, bound, 0)
+        if snr_below is not None:
+            check_number("snr_below", snr_below)
+        if cosine_below is not None:
+            check_number("cosine_below", cosine_below, -1, 1)
+        if top1_below is not None:
+            check_number("top1_below", top1_below, 0, 1)
         bounds = {k: v for k, v in {**upper, **lower}.items() if v is not None}
         if not bounds:
             raise ValueError("Give at least one bound, such as lsb=1 or max_error=1e-4.")
@@ -193,6 +205,9 @@ def verify(
         ModelFileError: There is no readable .tflite file at `path`.
         ValueError: The samples do not fit the model, or the file was made from another model.
     """
+    check_choice("delegate", delegate, DELEGATES.names())
+    check_threads(threads)
+    check(path)
     model = check_built(model)
     call = signature(model)
     arrays = load_samples(samples, call.inputs)

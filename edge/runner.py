@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import check_batch_size, check_bool, check_number, check_text, check_threads
 from .engines.base import DELEGATES, Engine
 from .system import tflite
 from .tensors import Array, TensorInfo, dequantize, quantize
@@ -54,7 +55,8 @@ class Runner:
         ModelFileError: The file is missing, corrupt, or no .tflite file.
         ModelRefused: The runtime or the delegate cannot run this file.
         DelegateUnavailable: This machine has no such delegate.
-        ValueError: There is no delegate or no signature of this name, or `threads` is below 1.
+        TypeError: An argument has the wrong type.
+        ValueError: There is no delegate or no signature of this name, or a number is out of range.
         ImportError: No LiteRT runtime is installed.
     """
 
@@ -69,14 +71,16 @@ class Runner:
         quiet: bool = True,
     ) -> None:
         self._delegate = DELEGATES.get(delegate)
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
-            raise ValueError(f"threads must be None or at least 1. Received: {threads!r}")
+        self.threads = check_threads(threads)
+        if signature is not None:
+            check_text("signature", signature)
+        # NaN would let every difference pass.
+        self._tolerance = None if tolerance is None else check_number("tolerance", tolerance, 0, 1)
+        check_bool("quiet", quiet)
         self.path = tflite.check(path)
         self.delegate = delegate
-        self.threads = threads
-        self._tolerance = tolerance
         self._checked: set[tuple[tuple[int, ...], ...]] = set()
-        self._engine: Engine = self._delegate.load(self.path, threads, signature, quiet)
+        self._engine: Engine = self._delegate.load(self.path, self.threads, signature, quiet)
         self.inputs: tuple[TensorInfo, ...] = self._engine.inputs
         self.outputs: tuple[TensorInfo, ...] = self._engine.outputs
 
@@ -148,6 +152,8 @@ class Runner:
             DelegateMismatch: On the GPU, the outputs are not the CPU's; checked in the first call
                 with inputs of these shapes.
         """
+        if batch_size is not None:
+            check_batch_size(batch_size)
         arrays = self.encode(inputs, raw)
         results = [self._run(part) for part in self.split(arrays, batch_size)]
         joined = {
@@ -165,6 +171,7 @@ class Runner:
 
     def encode(self, inputs: Any, raw: bool = False) -> dict[str, Array]:
         """Check inputs and convert them to arrays of the file's own types, by name."""
+        check_bool("raw", raw)
         given = self._bind(inputs)
         arrays = {
             info.name: _convert(np.asarray(given[info.name]), info, raw) for info in self.inputs
@@ -199,8 +206,8 @@ class Runner:
         self, arrays: dict[str, Array], batch_size: int | None = None
     ) -> list[dict[str, Array]]:
         """Cut encoded inputs into parts that the model takes in one run each."""
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size must be None or at least 1. Received: {batch_size}")
+        if batch_size is not None:
+            batch_size = check_batch_size(batch_size)
         rows = {info.name: info.shape[0] if info.shape else 0 for info in self.inputs}
         if all(size is None for size in rows.values()):
             lengths = {name: array.shape[0] for name, array in arrays.items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tfcompress.converters.errors import ModelFileError
 from tfcompress.converters.jobs.run import ChildError, run
+from tfcompress.edge.arguments import check_seconds
 from tfcompress.edge.system.tflite import check
 
 from .model import Inspection
@@ -41,6 +42,8 @@ def inspect(path: str | os.PathLike[str], timeout: float | None = 60.0) -> Inspe
         ModelFileError: The file is missing, empty, truncated, corrupt, or no .tflite file.
         ImportError: The runtime, ai-edge-litert, is not installed.
     """
+    if timeout is not None:
+        check_seconds("timeout", timeout)
     file = check(path)
     with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder:
         request = {"path": str(file.resolve())}

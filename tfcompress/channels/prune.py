@@ -16,8 +16,9 @@ from tfcompress.channels.dependency.units import Ids
 from tfcompress.cost import budgets
 from tfcompress.cost.budgets import Budget, Latency
 from tfcompress.cost.latency import least_reduction
+from tfcompress.edge.arguments import check_choice, check_function, check_integer, check_number
 from tfcompress.model.checks import check_finite
-from tfcompress.model.filters import Filters
+from tfcompress.model.filters import Filters, check
 
 from .estimate import Estimate
 from .groups import ChannelGroup, ChannelGroups
@@ -26,6 +27,8 @@ from .ranking import Ranking, Sizes
 from .slicing import remove_units
 
 __all__ = ["prune_channels", "prune_channels_gradually"]
+
+_MOST_STEPS = 1000
 
 Scope = Literal["layer", "global"]
 
@@ -141,10 +144,10 @@ def prune_channels_gradually(
     Raises:
         TypeError: If `model` is no Keras model, an argument has the wrong type, or `amount` is a
             `Latency`.
-        ValueError: If `steps` is below 1, or for any reason that `prune_channels` has.
+        ValueError: If `steps` is not from 1 to 1000, or for any reason that `prune_channels` has.
     """
-    if steps < 1:
-        raise ValueError(f"`steps` must be at least 1. Received: {steps!r}")
+    steps = check_integer("steps", steps, 1, _MOST_STEPS)
+    check_function("fine_tune", fine_tune, "model", "step")
     if isinstance(amount, Latency):
         raise TypeError(
             "Gradual pruning takes a share, `Macs` or `Parameters`. Prune to a `Latency` at once, "
@@ -189,16 +192,12 @@ class _Options:
     attention: Attention = "heads"
 
     def __post_init__(self) -> None:
+        check_choice("scope", self.scope, ("layer", "global"))
+        check_integer("round_to", self.round_to, 1)
+        check_number("max_pruning_ratio", self.max_pruning_ratio, above=0, most=1)
+        check_choice("attention", self.attention, ("heads", "width"))
+        check(self.filters)
         get(self.importance, self.data, self.loss)
-        if self.scope not in ("layer", "global"):
-            raise ValueError(f'`scope` is "layer" or "global". Received: {self.scope!r}')
-        round_to, ratio = self.round_to, self.max_pruning_ratio
-        if isinstance(round_to, bool) or not isinstance(round_to, int) or round_to < 1:
-            raise ValueError(f"`round_to` must be an int of at least 1. Received: {round_to!r}")
-        if not isinstance(ratio, int | float) or not 0 < ratio <= 1:
-            raise ValueError(
-                f"`max_pruning_ratio` must be above 0 and at most 1. Received: {ratio!r}"
-            )
 
 
 def _prune(

@@ -8,9 +8,11 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from tfcompress.edge.arguments import check_function, refuse
+
 from .errors import ModelError
 
-__all__ = ["check_built", "check_finite", "check_finite_array"]
+__all__ = ["check_built", "check_finite", "check_finite_array", "check_loss"]
 
 
 def check_built(model: object) -> keras.Model:
@@ -27,7 +29,7 @@ def check_built(model: object) -> keras.Model:
 
     Raises:
         TypeError: It is no model of Keras 3.
-        ModelError: It is not built.
+        ModelError: It is not built, or one of its weights has a size of 0.
     """
     if not isinstance(model, keras.Model):
         modules = {cls.__module__.split(".")[0] for cls in type(model).__mro__}
@@ -45,7 +47,39 @@ def check_built(model: object) -> keras.Model:
             f"The model {model.name!r} is not built, so it has no weights yet. Start it with "
             "keras.Input(shape), or call it on a batch of data first."
         )
+    for weight in model.weights:
+        if 0 in weight.shape:
+            raise ModelError(
+                f"The weight {weight.path!r} of model {model.name!r} has the shape "
+                f"{tuple(weight.shape)}, which holds no number. Build the model anew, without a "
+                "size of 0."
+            )
     return model
+
+
+def check_loss(name: str, loss: object) -> None:
+    """Raise if a value is no loss of Keras: a `Loss`, its name, its config or a function.
+
+    >>> check_loss("loss", "mse")
+
+    Args:
+        name: Name of the argument.
+        loss: What was given.
+
+    Raises:
+        TypeError: It is none of these.
+        ValueError: Keras has no loss of this name.
+    """
+    wanted = 'a Keras loss, its name such as "mse", or a function that takes (y_true, y_pred)'
+    if isinstance(loss, str | dict):
+        try:
+            keras.losses.get(loss)
+        except (TypeError, ValueError, KeyError):
+            refuse(name, wanted, loss)
+    elif not isinstance(loss, keras.losses.Loss):
+        if not callable(loss) or isinstance(loss, type):
+            refuse(name, wanted, loss, TypeError)
+        check_function(name, loss, "y_true", "y_pred")
 
 
 def check_finite(model: keras.Model) -> None:

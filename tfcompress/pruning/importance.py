@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from tfcompress.edge.arguments import check_function
 from tfcompress.model.registry import Registry
 
 __all__ = ["IMPORTANCES", "Importance", "get", "magnitude", "register"]
@@ -53,7 +54,7 @@ def get(importance: str | Importance) -> Importance:
             "`importance` must be a name or a function from weights to scores. "
             f"Received: {importance!r}"
         )
-    return importance
+    return check_function("importance", importance, "weights")
 
 
 @register("magnitude")
