@@ -15,7 +15,7 @@ from tfcompress.converters.export.saved_model import save_model
 from tfcompress.converters.file.model import GraphOp, Inspection
 from tfcompress.converters.precisions.base import Precision
 from tfcompress.converters.precisions.float32 import Float32
-from tfcompress.edge.arguments import check_bool, check_seconds
+from tfcompress.edge.arguments import check_bool, check_path, check_seconds
 from tfcompress.edge.system.files import write_whole
 
 from .checks import check_integer, check_ranges
@@ -115,7 +115,7 @@ def convert(
     """
     return convert_all(
         model,
-        {path: precision},
+        {check_path("path", path): precision},
         batch_size=batch_size,
         strict=strict,
         sparse=sparse,

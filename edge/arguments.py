@@ -5,7 +5,7 @@ import math
 import numbers
 import os
 import reprlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -274,7 +274,7 @@ def check_function(name: str, value: object, *arguments: str) -> Callable[..., A
         TypeError: It is no function, or takes other arguments.
     """
     wanted = f"a function that takes ({', '.join(arguments)})"
-    if not callable(value):
+    if not callable(value) or isinstance(value, type):
         refuse(name, wanted, value, TypeError)
     try:
         signature = inspect.signature(value)
@@ -298,7 +298,7 @@ def check_each(name: str, values: object, kind: type | tuple[type, ...], what: s
 
     Args:
         name: Name of the argument.
-        values: What was given: a list, a tuple or another iterable that can be read twice.
+        values: What was given: a list or a tuple.
         kind: Type of each entry.
         what: The type in words.
 
@@ -306,9 +306,7 @@ def check_each(name: str, values: object, kind: type | tuple[type, ...], what: s
         TypeError: It is no list, or an entry has another type.
     """
     wanted = f"a list, each entry {what}"
-    if not isinstance(values, Collection) or isinstance(values, str | bytes | Mapping):
-        refuse(name, wanted, values, TypeError)
-    if not all(isinstance(value, kind) for value in values):
+    if not isinstance(values, list | tuple) or not all(isinstance(v, kind) for v in values):
         refuse(name, wanted, values, TypeError)
 
 

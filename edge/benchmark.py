@@ -321,6 +321,8 @@ def _store(inputs: Any, stack: contextlib.ExitStack) -> _Inputs | None:
         arrays = list(inputs)
     else:
         arrays = [inputs]
+    if not all(np.asarray(array).dtype.kind in "biufc" for array in arrays):
+        refuse("inputs", "an array of numbers, or a list or dict of them", inputs, TypeError)
     path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "inputs.npz")
     np.savez(path, *arrays)
     return _Inputs(path, names)

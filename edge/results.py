@@ -144,7 +144,9 @@ class BenchmarkResult:
         unknown = sorted(set(fields) - {item.name for item in dataclasses.fields(cls)})
         missing = sorted({"name", "path", "delegate"} - set(fields))
         if unknown or missing:
-            raise ValueError(f"Not a benchmark result: unknown {unknown}, missing {missing}")
+            raise ValueError(
+                f"The data are no benchmark result: unknown {unknown}, missing {missing}"
+            )
         if fields.get("placement") is not None:
             fields["placement"] = Placement(**fields["placement"])
         if fields.get("machine") is not None:

@@ -6,7 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import check_batch_size, check_bool, check_number, check_text, check_threads
+from .arguments import (
+    check_batch_size,
+    check_bool,
+    check_number,
+    check_text,
+    check_threads,
+    refuse,
+)
 from .engines.base import DELEGATES, Engine
 from .system import tflite
 from .tensors import Array, TensorInfo, dequantize, quantize
@@ -206,6 +213,9 @@ class Runner:
         self, arrays: dict[str, Array], batch_size: int | None = None
     ) -> list[dict[str, Array]]:
         """Cut encoded inputs into parts that the model takes in one run each."""
+        names = {info.name for info in self.inputs}
+        if not isinstance(arrays, Mapping) or set(arrays) != names:
+            refuse("arrays", f"a dict of an array for each of {sorted(names)}", arrays, TypeError)
         if batch_size is not None:
             batch_size = check_batch_size(batch_size)
         rows = {info.name: info.shape[0] if info.shape else 0 for info in self.inputs}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -65,10 +66,14 @@ class Int8(Precision):
                     "There is no file with calibration samples. "
                     f"Received: calibration={os.fspath(data)!r}"
                 )
-        elif isinstance(data, int | float | bytes | type):
-            # Every other form is checked with the inputs of the model, when it is converted.
-            wanted = "samples: arrays, an iterable of them or the path of an .npz file"
+            return
+        # What is in it is checked with the inputs of the model, when that is converted.
+        wanted = "samples: arrays, an iterable of them or the path of an .npz file"
+        iterable = isinstance(data, Iterable) or callable(data) or hasattr(data, "__array__")
+        if data is not None and (isinstance(data, bytes | type) or not iterable):
             refuse("calibration", wanted, data, TypeError)
+        if isinstance(data, list | tuple | dict) and not data:
+            refuse("calibration", wanted, data)
 
     def converter_options(self) -> ConverterOptions:
         """Return the options for int8 throughout."""

@@ -57,7 +57,7 @@ class Report:
         self, results: BenchmarkResult | Iterable[BenchmarkResult], title: str = "Report"
     ) -> None:
         wanted = "a BenchmarkResult, or a list of them"
-        if not isinstance(results, BenchmarkResult | Iterable):
+        if isinstance(results, str) or not isinstance(results, BenchmarkResult | Iterable):
             refuse("results", wanted, results, TypeError)
         given = (results,) if isinstance(results, BenchmarkResult) else tuple(results)
         if not all(isinstance(result, BenchmarkResult) for result in given):
@@ -150,7 +150,8 @@ class Report:
         version = data.get("schema_version")
         if version != SCHEMA_VERSION:
             raise ValueError(
-                f"Not a report of schema version {SCHEMA_VERSION}. Received version: {version!r}"
+                f"The data are no report of schema version {SCHEMA_VERSION}. "
+                f"Received version: {version!r}"
             )
         return cls((BenchmarkResult.from_dict(item) for item in data["results"]), data["title"])
 
@@ -226,6 +227,8 @@ class Report:
             OSError: The file cannot be read.
         """
         file = check_path("path", path)
+        if not file.is_file():
+            raise FileNotFoundError(f"There is no file {file} to load a report from")
         try:
             data = json.loads(file.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:

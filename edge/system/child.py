@@ -118,8 +118,10 @@ class Process:
         check_each("command", command, (str, os.PathLike), "a text or a path")
         if not command:
             refuse("command", "a list of a program and its arguments", command)
-        if environment is not None and not isinstance(environment, Mapping):
-            refuse("environment", "a dict of texts", environment, TypeError)
+        if environment is not None:
+            if not isinstance(environment, Mapping):
+                refuse("environment", "a dict of texts", environment, TypeError)
+            check_each("environment", [*environment, *environment.values()], str, "a text")
         if folder is not None and not check_path("folder", folder).is_dir():
             refuse("folder", "a folder that exists", folder)
         with contextlib.ExitStack() as stack:

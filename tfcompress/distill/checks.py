@@ -21,8 +21,8 @@ def check_models(teacher: keras.Model, student: keras.Model) -> None:
         ValueError: One is not built, the two share weights or differ in their inputs or outputs, or
             the teacher's weights hold NaN.
     """
-    check_built(teacher)
-    check_built(student)
+    check_built(teacher, "teacher")
+    check_built(student, "student")
     shared = {id(variable) for variable in teacher.variables}
     both = [variable.path for variable in student.variables if id(variable) in shared]
     if teacher is student or both:

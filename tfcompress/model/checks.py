@@ -15,7 +15,7 @@ from .errors import ModelError
 __all__ = ["check_built", "check_finite", "check_finite_array", "check_loss"]
 
 
-def check_built(model: object) -> keras.Model:
+def check_built(model: object, argument: str = "model") -> keras.Model:
     """Return the model, or raise if it is not a built Keras 3 model.
 
     >>> check_built(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])).built
@@ -23,6 +23,7 @@ def check_built(model: object) -> keras.Model:
 
     Args:
         model: Any object.
+        argument: Name of the argument, for the error. Defaults to `"model"`.
 
     Returns:
         The same object.
@@ -38,9 +39,10 @@ def check_built(model: object) -> keras.Model:
                 f"{type(model).__name__} is a Keras 2 model (of tf_keras); Keras 3 is needed. Save "
                 "its weights, build the same model with `import keras`, and load them there."
             )
+        place = "" if argument == "model" else f" as `{argument}`"
         raise TypeError(
-            f"Expected a keras.Model. Received: {model!r} of type {type(model).__name__}. If it "
-            "is a file, load it first with keras.models.load_model(path)."
+            f"Expected a keras.Model{place}. Received: {model!r} of type {type(model).__name__}. "
+            "If it is a file, load it first with keras.models.load_model(path)."
         )
     if not model.built:
         raise ModelError(
@@ -77,7 +79,7 @@ def check_loss(name: str, loss: object) -> None:
         except (TypeError, ValueError, KeyError):
             refuse(name, wanted, loss)
     elif not isinstance(loss, keras.losses.Loss):
-        if not callable(loss) or isinstance(loss, type):
+        if not callable(loss):
             refuse(name, wanted, loss, TypeError)
         check_function(name, loss, "y_true", "y_pred")
 

@@ -78,9 +78,14 @@ def check(filters: Filters, argument: str = "filters") -> None:
 
     Raises:
         TypeError: If it, or an entry of the list, has another type.
-        ValueError: If it is not a valid regular expression, or is an empty list.
+        ValueError: If it is not a valid regular expression, or is empty.
     """
     if isinstance(filters, str):
+        if not filters:
+            raise ValueError(
+                f"`{argument}` is an empty text, which matches every path. "
+                "Use None for the default."
+            )
         try:
             re.compile(filters)
         except re.error as error:
@@ -98,7 +103,7 @@ def check(filters: Filters, argument: str = "filters") -> None:
                     f"`{argument}` as a list holds layers or names of layers. "
                     f"Received: {entry!r} of type {type(entry).__name__}"
                 )
-    elif callable(filters) and not isinstance(filters, keras.layers.Layer | type):
+    elif callable(filters) and not isinstance(filters, keras.layers.Layer):
         check_function(argument, filters, "layer")
     elif filters is not None:
         raise TypeError(

@@ -90,7 +90,6 @@ class Registry(Generic[Function]):
         return self._entry(name)[1]
 
     def _entry(self, name: str) -> tuple[Function, str]:
-        check_text("name", name)
         if name not in self._found:
             close = difflib.get_close_matches(name, self._found, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""

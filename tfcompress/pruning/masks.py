@@ -239,7 +239,7 @@ def _check_axes(axes: object, scores: Sequence[Scores]) -> None:
             refuse("axes", wanted, axes, TypeError)
         every = [axis for side in pair for axis in side]
         if len(set(every)) < len(every) or not set(every) <= set(range(array.ndim)):
-            refuse("axes", f"{wanted}, from 0 to {array.ndim - 1}, each once", axes)
+            refuse("axes", f"{wanted}: axes of scores of shape {array.shape}, each once", axes)
 
 
 def _keep(flat: Scores, zeros: int) -> Mask:

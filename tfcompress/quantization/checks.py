@@ -108,8 +108,6 @@ def check_activation(name: str, given: object) -> Callable[..., Any] | None:
         return None
     wanted = 'an activation of Keras, its name such as "relu", or None'
     if not isinstance(given, str | dict):
-        if isinstance(given, type):
-            refuse(name, wanted, given, TypeError)
         return check_function(name, given, "x")
     try:
         found: Callable[..., Any] = keras.activations.get(given)
