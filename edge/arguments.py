@@ -294,7 +294,7 @@ def check_each(name: str, values: object, kind: type | tuple[type, ...], what: s
     >>> check_each("names", ["a", 3], str, "a text")
     Traceback (most recent call last):
     ...
-    TypeError: `names` must be a list, each entry a text. Received: names=['a', 3]
+    TypeError: `names[1]` must be a text. Received: names[1]=3
 
     Args:
         name: Name of the argument.
@@ -305,9 +305,11 @@ def check_each(name: str, values: object, kind: type | tuple[type, ...], what: s
     Raises:
         TypeError: It is no list, or an entry has another type.
     """
-    wanted = f"a list, each entry {what}"
-    if not isinstance(values, list | tuple) or not all(isinstance(v, kind) for v in values):
-        refuse(name, wanted, values, TypeError)
+    if not isinstance(values, list | tuple):
+        refuse(name, f"a list, each entry {what}", values, TypeError)
+    for index, value in enumerate(values):
+        if not isinstance(value, kind):
+            refuse(f"{name}[{index}]", what, value, TypeError)
 
 
 def check_path(name: str, value: object) -> Path:

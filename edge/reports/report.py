@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import check_path, check_text, refuse
+from ..arguments import check_each, check_path, check_text, refuse
 from ..results import BenchmarkResult
 from ..system.files import write_whole
 from .columns import columns, notes, one_line
@@ -60,8 +60,7 @@ class Report:
         if isinstance(results, str) or not isinstance(results, BenchmarkResult | Iterable):
             refuse("results", wanted, results, TypeError)
         given = (results,) if isinstance(results, BenchmarkResult) else tuple(results)
-        if not all(isinstance(result, BenchmarkResult) for result in given):
-            refuse("results", wanted, given, TypeError)
+        check_each("results", given, BenchmarkResult, "a BenchmarkResult")
         check_text("title", title)
         object.__setattr__(self, "results", given)
         object.__setattr__(self, "title", title)

@@ -245,5 +245,5 @@ def test_what_is_refused(make, message):
 
 
 def test_pairs_take_names():
-    with pytest.raises(TypeError, match="names of layers"):
+    with pytest.raises(TypeError, match="`student_layer_name` must be a text"):
         AttentionMaps("conv", None)

@@ -224,8 +224,8 @@ class TestTogether:
         (lambda: Prune(schedules.Constant(0.5), structure="2:4"), TypeError, "masks.NofM"),
         (lambda: Prune(schedules.Constant(0.5), scope="all"), ValueError, "scope='all'"),
         (lambda: Prune(schedules.Constant(0.5), importance="l1"), ValueError, "'l1'.*magnitude"),
-        (lambda: Prune(schedules.Constant(0.5), importance=1), TypeError, "Received: 1"),
-        (lambda: Prune(schedules.Constant(0.5), then=[1]), TypeError, "Received: 1"),
+        (lambda: Prune(schedules.Constant(0.5), importance=1), TypeError, "Received: importance=1"),
+        (lambda: Prune(schedules.Constant(0.5), then=[1]), TypeError, r"Received: then\[0\]=1"),
         (lambda: Prune(schedules.Constant(0.5), "("), ValueError, "regular expression"),
         (lambda: KeepZeros(7), TypeError, "Received: 7"),
         (

@@ -73,6 +73,6 @@ def check_losses(losses: list[Any], weights: list[Any], student_loss_weight: Any
             f"There are {len(losses)} distillation losses and {len(weights)} weights of them. "
             f"Received: distillation_loss_weights={weights}"
         )
-    for weight in weights:
-        check_number("distillation_loss_weights", weight, 0)
+    for index, weight in enumerate(weights):
+        check_number(f"distillation_loss_weights[{index}]", weight, 0)
     check_number("student_loss_weight", student_loss_weight, 0, 1)
