@@ -71,19 +71,7 @@ def check_integer(name: str, value: object, least: int, most: int = LARGEST) -> 
 
 
 def as_number(name: str, wanted: str, value: object) -> float:
-    """Return a number as a float, infinite if no float can hold it; raise if it is none.
-
-    Args:
-        name: Name of the argument.
-        wanted: What it must be, to follow "must be".
-        value: What was given: an int, a float or a number of NumPy, no bool.
-
-    Returns:
-        The value as a float, perhaps NaN or infinite.
-
-    Raises:
-        TypeError: It is no number.
-    """
+    """Return a number as a float, infinite if it is too large for one; raise TypeError if none."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         refuse(name, wanted, value, TypeError)
     try:
@@ -345,5 +333,5 @@ def _shown(value: object) -> str:
     """Return what a value looks like, cut to a readable length."""
     try:
         return _SHORT.repr(value)
-    except Exception:  # Python writes out no integer of more than 4,300 digits.
-        return f"a {type(value).__name__}"
+    except ValueError:  # Python writes out no integer of more than 4,300 digits.
+        return "a number that is too long to write"
