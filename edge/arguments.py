@@ -64,7 +64,7 @@ def check_integer(name: str, value: object, least: int, most: int = LARGEST) -> 
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         refuse(name, wanted, value, TypeError)
     if not least <= int(value) <= most:
-        # The limit of a file is no news to who gave a small number.
+        # A small number is not told of the limit of a file.
         told = most < LARGEST or int(value) > most
         refuse(name, f"{wanted} to {most}" if told else wanted, value)
     return int(value)

@@ -82,7 +82,7 @@ class Runner:
         if signature is not None:
             check_text("signature", signature)
         # NaN would let every difference pass.
-        self._tolerance = None if tolerance is None else check_number("tolerance", tolerance, 0, 1)
+        self._tolerance = None if tolerance is None else check_number("tolerance", tolerance, 0)
         check_bool("quiet", quiet)
         self.path = tflite.check(path)
         self.delegate = delegate

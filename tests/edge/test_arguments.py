@@ -62,7 +62,9 @@ def test_check_number_keeps_to_its_bounds():
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, 1e9, "60", None])
 def test_check_seconds_takes_a_time_that_can_pass(value):
     assert arguments.check_seconds("timeout", 0.5) == 0.5
-    with pytest.raises((TypeError, ValueError), match="a number of seconds above 0, at most a year"):
+    with pytest.raises(
+        (TypeError, ValueError), match="a number of seconds above 0, at most a year"
+    ):
         arguments.check_seconds("timeout", value)
 
 

@@ -34,6 +34,8 @@ __all__ = [
     "unit",
 ]
 
+_MANY = 10**18  # A thousand times the multiply-accumulates of the largest models.
+
 
 @dataclass(frozen=True)
 class Macs:
@@ -132,9 +134,6 @@ def _check(budget: Macs | Parameters) -> None:
         refuse(name, wanted, budget.most, TypeError)
     if not 0 < budget.most <= (_MANY if isinstance(budget.most, int) else 1):
         refuse(name, wanted, budget.most)
-
-
-_MANY = 10**18  # A thousand times the multiply-accumulates of the largest models.
 
 
 def _check_budget(budget: object) -> None:

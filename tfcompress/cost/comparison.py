@@ -75,15 +75,15 @@ class Comparison:
     before: Summary
     after: Summary
 
-    @property
-    def total(self) -> LayerComparison:
-        """Return the costs of all layers together."""
-        return LayerComparison("Total", self.before.total, self.after.total)
-
     def __post_init__(self) -> None:
         for name, part in (("before", self.before), ("after", self.after)):
             if not isinstance(part, Summary):
                 refuse(name, "a Summary, from tfcompress.summary(model)", part, TypeError)
+
+    @property
+    def total(self) -> LayerComparison:
+        """Return the costs of all layers together."""
+        return LayerComparison("Total", self.before.total, self.after.total)
 
     @property
     def layers(self) -> tuple[LayerComparison, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import keras
 from keras import layers
@@ -61,8 +60,10 @@ def separable_net(
     check_integer("stem", stem, 1, _MOST_FILTERS)
     check_integer("kernel_size", kernel_size, 3, 5)
     check_text("name", name)
-    _check_sizes("input_shape", [input_shape], 3, "three integers: height, width and channels")
-    _check_sizes("blocks", blocks, 2, "a list of pairs of integers: filters and stride")
+    _check_sizes("input_shape", input_shape, 3, "three integers: height, width and channels")
+    check_each("blocks", blocks, (list, tuple), "a pair of integers: filters and stride")
+    for index, sizes in enumerate(blocks):
+        _check_sizes(f"blocks[{index}]", sizes, 2, "a pair of integers: filters and stride")
     strides = [stride for _, stride in blocks]
     if kernel_size not in (3, 5) or not blocks or not set(strides) <= {1, 2}:
         raise ValueError(
@@ -99,14 +100,12 @@ def separable_net(
     return keras.Model(image, layers.Dense(classes, name="scores")(x), name=name)
 
 
-def _check_sizes(name: str, parts: object, length: int, wanted: str) -> None:
-    """Raise if an argument does not consist of tuples of so many sizes each."""
-    check_each(name, parts, (list, tuple), wanted)
-    for part in cast(Sequence[Sequence[object]], parts):
-        if len(part) != length:
-            refuse(name, wanted, parts, TypeError)
-        for size in part:
-            check_integer(name, size, 1, _MOST_FILTERS)
+def _check_sizes(name: str, sizes: object, length: int, wanted: str) -> None:
+    """Raise if an argument is no tuple of so many sizes."""
+    if not isinstance(sizes, list | tuple) or len(sizes) != length:
+        refuse(name, wanted, sizes, TypeError)
+    for index, size in enumerate(sizes):
+        check_integer(f"{name}[{index}]", size, 1, _MOST_FILTERS)
 
 
 def _bn_relu(x: keras.KerasTensor, name: str) -> keras.KerasTensor:

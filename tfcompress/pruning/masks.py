@@ -71,9 +71,7 @@ def per_layer(scores: Scores, sparsity: float) -> Mask:
     Returns:
         Boolean array of the same shape.
     """
-    scores = _checked("scores", scores)
-    share = check_number("sparsity", sparsity, 0, 1)
-    return _keep(scores.ravel(), round(share * scores.size)).reshape(scores.shape)
+    return _keep_share(_checked("scores", scores), check_number("sparsity", sparsity, 0, 1))
 
 
 def global_budget(scores: Sequence[Scores], nonzeros: int) -> list[Mask]:
@@ -172,7 +170,7 @@ def compute(
         refuse("structure", "a NofM, a Block or None", structure, TypeError)
     if structure is None:
         if scope == "layer":
-            return [per_layer(array, sparsity) for array in scores]
+            return [_keep_share(array, sparsity) for array in scores]
         total = sum(array.size for array in scores)
         return global_budget(scores, total - round(sparsity * total))
     if axes is None:
@@ -211,7 +209,7 @@ def compute(
 def _checked(name: str, scores: object) -> Scores:
     """Return scores as an array that can be ranked: of finite numbers, with at least one."""
     wanted = "an array of finite numbers, at least one"
-    array = np.asarray(scores if isinstance(scores, np.ndarray | np.generic | list) else None)
+    array = np.asarray(scores if isinstance(scores, list) or hasattr(scores, "__array__") else None)
     if array.dtype.kind not in "biuf":
         refuse(name, wanted, scores, TypeError)
     if not array.size or not np.isfinite(array).all():
@@ -240,6 +238,10 @@ def _check_axes(axes: object, scores: Sequence[Scores]) -> None:
         every = [axis for side in pair for axis in side]
         if len(set(every)) < len(every) or not set(every) <= set(range(array.ndim)):
             refuse("axes", f"{wanted}: axes of scores of shape {array.shape}, each once", axes)
+
+
+def _keep_share(scores: Scores, removed: float) -> Mask:
+    return _keep(scores.ravel(), round(removed * scores.size)).reshape(scores.shape)
 
 
 def _keep(flat: Scores, zeros: int) -> Mask:
