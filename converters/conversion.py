@@ -17,6 +17,7 @@ from tfcompress.converters.file.model import GraphOp, Inspection
 from tfcompress.converters.file.on_demand import gzip_bytes
 from tfcompress.converters.precisions.base import Precision
 from tfcompress.converters.precisions.float32 import Float32
+from tfcompress.edge.arguments import check_bool, check_path, check_seconds
 from tfcompress.edge.system.files import write_whole
 from tfcompress.edge.system.scratch import scratch_folder
 
@@ -141,6 +142,7 @@ def convert(
         PermissionError: The folder of `path` may not be written in.
         ConversionError: The model cannot be converted; the message names the op and its layer.
     """
+    check_path("path", path)
     return _convert(
         model, {path: precision}, batch_size, strict, sparse, samples, runtime, timeout
     )[0]
@@ -209,6 +211,9 @@ def _convert(
 ) -> list[Converted]:
     release = None if runtime is None else parse_release(runtime)
     config = check_sparse(sparse)
+    check_bool("strict", strict)
+    if timeout is not None:
+        check_seconds("timeout", timeout)
     precisions = check_files(files, config)
     if release is not None:
         precisions = {path: p.for_runtime(release) for path, p in precisions.items()}

@@ -13,6 +13,7 @@ import keras
 from tfcompress.converters.export.float32 import as_float32
 from tfcompress.converters.precisions.base import Precision
 from tfcompress.converters.precisions.registry import check_precision
+from tfcompress.edge.arguments import check_batch_size, check_path, refuse
 from tfcompress.edge.system.files import check_folder
 from tfcompress.model.checks import check_built, check_finite
 from tfcompress.model.errors import ModelError
@@ -64,9 +65,12 @@ def check_files(
         PermissionError: A folder may not be written in.
         ConversionError: `sparse` is given, and a precision has no sparse form.
     """
+    wanted = "a dict of one or more different paths -> their precisions"
+    if not isinstance(files, Mapping):
+        refuse("files", wanted, files, TypeError)
     precisions = {_check_path(path): check_precision(p) for path, p in files.items()}
     if len(precisions) < len(files) or not files:
-        raise ValueError(f"files must be one or more different paths. Received: {list(files)}")
+        refuse("files", wanted, files)
     for precision in precisions.values():
         if sparse is not None and precision.why_not_sparse:
             raise ConversionError(
@@ -97,8 +101,8 @@ def prepare(
         ValueError: `batch_size` or the samples cannot be used.
         ConversionError: The model is not built, holds NaN, or has no float32 form.
     """
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise ValueError(f"batch_size must be a positive whole number. Received: {batch_size!r}")
+    if batch_size is not None:
+        batch_size = check_batch_size(batch_size)
     try:
         check_built(model)
         check_finite(model)
@@ -115,7 +119,7 @@ def prepare(
 
 
 def _check_path(path: PathLike) -> Path:
-    file = Path(path).expanduser()
+    file = check_path("path", path).expanduser()
     if file.suffix != ".tflite":
         raise ValueError(f"The path must end in '.tflite'. Received: path='{file}'")
     if file.is_dir():

@@ -11,12 +11,15 @@ from tfcompress.converters.file.model import Inspection
 from tfcompress.converters.file.read import inspect
 from tfcompress.converters.passes.base import Pass
 from tfcompress.converters.xnnpack.sparse_check import check_sparse_kernels
+from tfcompress.edge.arguments import check_bool, check_path, check_seconds, refuse
 from tfcompress.edge.system.files import check_folder, write_whole
 from tfcompress.edge.system.scratch import scratch_folder
 from tfcompress.model.tables import as_text, new_table
 
 from .errors import ConversionError
 from .rewriting import run_pass
+
+_SPARSE = "Sparse(int8_weights=..., names=..., skip_zeros=...)"
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,9 @@ class Sparse:
 
     def __post_init__(self) -> None:
         for field, value in asdict(self).items():
-            if not isinstance(value, bool):
-                raise TypeError(f"{field} must be True or False. Received: {field}={value!r}")
+            check_bool(field, value)
         if self.skip_zeros and self.int8_weights:
-            raise ValueError("skip_zeros takes float32 weights: leave int8_weights out.")
+            raise ValueError("`skip_zeros` takes float32 weights: leave `int8_weights` out.")
 
 
 @dataclass(frozen=True)
@@ -198,8 +200,13 @@ def sparsify(
         ValueError: The folder of `out` does not exist.
         PermissionError: The folder of `out` may not be written in.
     """
-    config = check_sparse(config) or Sparse()
-    target = Path(out).expanduser()
+    if not isinstance(config, Sparse):
+        refuse("config", _SPARSE, config, TypeError)
+    if timeout is not None:
+        check_seconds("timeout", timeout)
+    target = check_path("out", out).expanduser()
+    if target.is_dir():
+        refuse("out", "the path of a file, not of a folder", out)
     check_folder(target)
     found = inspect(path, timeout)
     small, content = sparsified(found, target, config, timeout, found.path.name)
@@ -212,10 +219,7 @@ def check_sparse(sparse: bool | Sparse) -> Sparse | None:
     if isinstance(sparse, bool):
         return Sparse() if sparse else None
     if not isinstance(sparse, Sparse):
-        raise TypeError(
-            "sparse must be True, False or Sparse(int8_weights=..., names=..., skip_zeros=...). "
-            f"Received: {sparse!r}"
-        )
+        refuse("sparse", f"True, False or {_SPARSE}", sparse, TypeError)
     return sparse
 
 

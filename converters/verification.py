@@ -14,6 +14,9 @@ import numpy as np
 
 from tfcompress.converters.file.read import inspect
 from tfcompress.edge import Runner
+from tfcompress.edge.arguments import check_choice, check_number, check_threads
+from tfcompress.edge.engines.base import DELEGATES
+from tfcompress.edge.system.tflite import check
 from tfcompress.model.checks import check_built
 from tfcompress.model.samples import Array, load_samples, whole_batches
 from tfcompress.model.signature import Signature, signature
@@ -106,6 +109,18 @@ class Verification:
             "top1": top1_below,
             "worst_r2": r2_below,
         }
+        errors = {"lsb": lsb, "mean_lsb": mean_lsb, "max_error": max_error}
+        for argument, bound in {**errors, "mean_error": mean_error}.items():
+            if bound is not None:
+                check_number(argument, bound, 0)
+        if snr_below is not None:
+            check_number("snr_below", snr_below)
+        if cosine_below is not None:
+            check_number("cosine_below", cosine_below, -1, 1)
+        if top1_below is not None:
+            check_number("top1_below", top1_below, 0, 1)
+        if r2_below is not None:
+            check_number("r2_below", r2_below, most=1)
         bounds = {k: v for k, v in {**upper, **lower}.items() if v is not None}
         if not bounds:
             raise ValueError("Give at least one bound, such as lsb=1 or max_error=1e-4.")
@@ -217,6 +232,9 @@ def verify(
         ModelRefused: The runtime cannot run the file, or died of it.
         ValueError: The samples do not fit the model, or the file was made from another model.
     """
+    check_choice("delegate", delegate, DELEGATES.names())
+    check_threads(threads)
+    check(path)
     model = check_built(model)
     call = signature(model)
     arrays = load_samples(samples, call.inputs)

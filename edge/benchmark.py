@@ -10,6 +10,17 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
+from .arguments import (
+    LONGEST,
+    check_each,
+    check_function,
+    check_integer,
+    check_number,
+    check_path,
+    check_seconds,
+    check_threads,
+    refuse,
+)
 from .arrays import save_arrays
 from .engines.base import DELEGATES, Placement
 from .errors import ModelFileError
@@ -20,6 +31,9 @@ from .targets.answers import Loaded, Round, parse
 from .targets.base import Session, Target, check_target
 from .targets.local import LOCAL
 from .timings import speedups, statistics
+
+_MOST_RUNS = 10_000_000
+_MOST_ROUNDS = 10_000
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[int, int], None]
@@ -124,15 +138,28 @@ def benchmark(
         first file.
 
     Raises:
-        ValueError: An argument makes no sense.
-        TypeError: `target` is no target.
+        TypeError: An argument has the wrong type.
+        ValueError: An argument is out of range.
     """
     single = isinstance(paths, str | os.PathLike)
-    given: list[PathLike] = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    files = [os.fspath(path) for path in given]
+    files = _files(paths)
     labels = _labels(files, names)
-    _validate(files, delegate, threads, min_runs, min_seconds, warmup, rounds, timeout)
+    DELEGATES.get(delegate)
+    threads = check_threads(threads)
+    min_runs = check_integer("min_runs", min_runs, 1, _MOST_RUNS)
+    min_seconds = check_number("min_seconds", min_seconds, 0, LONGEST)
+    warmup = check_integer("warmup", warmup, 0, _MOST_RUNS)
+    rounds = check_integer("rounds", rounds, 1, _MOST_ROUNDS)
+    timeout = check_seconds("timeout", timeout)
+    if timeout <= min_seconds / rounds:
+        raise ValueError(
+            f"`timeout` must be longer than a round, min_seconds / rounds = "
+            f"{min_seconds / rounds:g} s. Received: timeout={timeout:g}"
+        )
+    seed = check_integer("seed", seed, 0)
     check_target(target)
+    if progress is not None:
+        check_function("progress", progress, "done", "rounds")
     subjects = [_Subject(name, path) for name, path in zip(labels, files, strict=True)]
     with contextlib.ExitStack() as stack:
         stored = _store(inputs, stack)
@@ -266,42 +293,27 @@ class _Subject:
         )
 
 
+def _files(paths: object) -> list[str]:
+    wanted = "the path of a file, or a list of one or more"
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    if isinstance(paths, bytes | Mapping) or not isinstance(paths, Iterable):
+        refuse("paths", wanted, paths, TypeError)
+    files = [os.fspath(check_path("paths", path)) for path in paths]
+    if not files:
+        refuse("paths", wanted, files)
+    return files
+
+
 def _labels(files: list[str], names: Sequence[str] | None) -> list[str]:
     if names is None:
         stems = [Path(file).stem for file in files]
         return stems if len(set(stems)) == len(stems) else files
-    labels = [names] if isinstance(names, str) else list(names)
-    if len(labels) != len(files):
-        raise ValueError(f"names must have one name a file: {len(files)}. Received: {labels}")
-    return labels
-
-
-def _validate(
-    files: list[str],
-    delegate: str,
-    threads: int | None,
-    min_runs: int,
-    min_seconds: float,
-    warmup: int,
-    rounds: int,
-    timeout: float,
-) -> None:
-    if not files:
-        raise ValueError("paths is empty: there is nothing to measure")
-    DELEGATES.get(delegate)
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be None or at least 1. Received: {threads}")
-    for name, value in (("min_runs", min_runs), ("rounds", rounds)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1. Received: {value}")
-    for name, least in (("min_seconds", min_seconds), ("warmup", warmup)):
-        if least < 0:
-            raise ValueError(f"{name} must not be negative. Received: {least}")
-    if timeout <= min_seconds / rounds:
-        raise ValueError(
-            f"timeout must be longer than a round, min_seconds / rounds = {min_seconds / rounds:g} "
-            f"s. Received: {timeout:g}"
-        )
+    labels = [names] if isinstance(names, str) else names
+    check_each("names", labels, str, "a text")
+    if len(labels) != len(files) or not all(labels):
+        refuse("names", f"{len(files)} name(s), one for each file", names)
+    return list(labels)
 
 
 def _store(inputs: Any, stack: contextlib.ExitStack) -> _Inputs | None:
@@ -316,6 +328,8 @@ def _store(inputs: Any, stack: contextlib.ExitStack) -> _Inputs | None:
         arrays = list(inputs)
     else:
         arrays = [inputs]
+    if not all(np.asarray(array).dtype.kind in "biufc" for array in arrays):
+        refuse("inputs", "an array of numbers, or a list or dict of them", inputs, TypeError)
     path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "inputs.npz")
     save_arrays(path, arrays)
     return _Inputs(path, names)

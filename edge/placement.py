@@ -2,12 +2,13 @@
 
 import os
 
+from .arguments import check_seconds, check_threads
 from .engines.base import DELEGATES, Availability, Placement
 from .errors import raised_by
 from .system import tflite
 from .system.child import ChildFailure
 from .targets.answers import parse
-from .targets.base import Target
+from .targets.base import Target, check_target
 from .targets.local import LOCAL
 
 
@@ -29,8 +30,12 @@ def delegates(timeout: float = 60.0, *, target: Target = LOCAL) -> dict[str, Ava
         Availability by name of the delegate: `"xnnpack"`, `"reference"` and `"gpu"`.
 
     Raises:
+        TypeError: `target` is no target, or `timeout` no number.
+        ValueError: `timeout` is out of range.
         OSError: The target cannot be reached.
     """
+    timeout = check_seconds("timeout", timeout)
+    check_target(target)
     found: dict[str, Availability] = {}
     for name in DELEGATES.names():
         try:
@@ -74,10 +79,14 @@ def placement(
         ModelFileError: The file is missing, corrupt, or no .tflite file.
         ModelRefused: The delegate cannot run the file, or the process died while it tried.
         DelegateUnavailable: The target has no such delegate.
-        ValueError: There is no delegate of this name.
+        TypeError: An argument has the wrong type.
+        ValueError: There is no delegate of this name, or a number is out of range.
         OSError: The target cannot be reached.
     """
     DELEGATES.get(delegate)
+    threads = check_threads(threads)
+    timeout = check_seconds("timeout", timeout)
+    check_target(target)
     file = tflite.check(path)
     try:
         with target.session([file]) as session:

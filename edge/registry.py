@@ -2,6 +2,8 @@
 
 from typing import Generic, Protocol, TypeVar
 
+from .arguments import check_choice
+
 
 class Named(Protocol):
     """An object with a name."""
@@ -26,7 +28,7 @@ class Registry(Generic[T]):
     >>> targets.get("pi")
     Traceback (most recent call last):
     ...
-    ValueError: target must be one of ('local',). Received: 'pi'
+    ValueError: `target` must be one of 'local'. Received: target='pi'
 
     Args:
         kind: What the objects are, for messages: "target".
@@ -64,8 +66,7 @@ class Registry(Generic[T]):
             The object.
 
         Raises:
+            TypeError: The name is no text.
             ValueError: There is no object of this name; the message lists all names.
         """
-        if name not in self._items:
-            raise ValueError(f"{self._kind} must be one of {self.names()}. Received: {name!r}")
-        return self._items[name]
+        return self._items[check_choice(self._kind, name, self.names())]

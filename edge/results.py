@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import refuse
 from .engines.base import Placement
 from .system.machine import Machine
 
@@ -115,6 +116,9 @@ class BenchmarkResult:
             name: value.item() if isinstance(value, np.generic) else value
             for name, value in metrics.items()
         }
+        for name, value in plain.items():
+            if not isinstance(value, str | int | float):
+                refuse(name, "a number or a text", value, TypeError)
         return dataclasses.replace(self, metrics={**self.metrics, **plain})
 
     def to_dict(self) -> dict[str, Any]:
@@ -134,11 +138,15 @@ class BenchmarkResult:
         Raises:
             ValueError: The dict has a field that this version does not know, or lacks one.
         """
+        if not isinstance(data, Mapping):
+            refuse("data", "a dict that `to_dict` returned", data, TypeError)
         fields = dict(data)
         unknown = sorted(set(fields) - {item.name for item in dataclasses.fields(cls)})
         missing = sorted({"name", "path", "delegate"} - set(fields))
         if unknown or missing:
-            raise ValueError(f"Not a benchmark result: unknown {unknown}, missing {missing}")
+            raise ValueError(
+                f"The data are no benchmark result: unknown {unknown}, missing {missing}"
+            )
         if fields.get("placement") is not None:
             fields["placement"] = Placement(**fields["placement"])
         if fields.get("machine") is not None:

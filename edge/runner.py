@@ -7,6 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import (
+    check_batch_size,
+    check_bool,
+    check_number,
+    check_text,
+    check_threads,
+    refuse,
+)
 from .engines.base import DELEGATES, Engine
 from .engines.isolated import IsolatedEngine
 from .inputs import check_shape, convert
@@ -68,7 +76,8 @@ class Runner:
         ModelRefused: The runtime or the delegate cannot run this file, or died of it in a child
             process.
         DelegateUnavailable: This machine has no such delegate.
-        ValueError: There is no delegate or no signature of this name, or `threads` is below 1.
+        TypeError: An argument has the wrong type.
+        ValueError: There is no delegate or no signature of this name, or a number is out of range.
         ImportError: No LiteRT runtime is installed.
     """
 
@@ -84,15 +93,17 @@ class Runner:
         isolated: bool = False,
     ) -> None:
         self._delegate = DELEGATES.get(delegate)
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
-            raise ValueError(f"threads must be None or at least 1. Received: {threads!r}")
+        self.threads = check_threads(threads)
+        if signature is not None:
+            check_text("signature", signature)
+        # NaN would let every difference pass.
+        self._tolerance = None if tolerance is None else check_number("tolerance", tolerance, 0)
+        check_bool("quiet", quiet)
         self.path = tflite.check(path)
         self.delegate = delegate
-        self.threads = threads
         self._signature = signature
-        self._tolerance = tolerance
         self._quiet = quiet
-        self._isolated = isolated
+        self._isolated = check_bool("isolated", isolated)
         self._checked: set[tuple[tuple[int, ...], ...]] = set()
         self._engine = self._load()
         self.inputs: tuple[TensorInfo, ...] = self._engine.inputs
@@ -206,6 +217,8 @@ class Runner:
             DelegateMismatch: On the GPU, the outputs are not the CPU's; checked in the first call
                 with inputs of these shapes.
         """
+        if batch_size is not None:
+            check_batch_size(batch_size)
         arrays = self.encode(inputs, raw)
         results = [self._run(part) for part in self.split(arrays, batch_size)]
         joined = {
@@ -223,6 +236,7 @@ class Runner:
 
     def encode(self, inputs: Any, raw: bool = False) -> dict[str, Array]:
         """Check inputs and convert them to arrays of the file's own types, by name."""
+        check_bool("raw", raw)
         given = self._bind(inputs)
         arrays = {
             info.name: convert(np.asarray(given[info.name]), info, raw) for info in self.inputs
@@ -259,8 +273,11 @@ class Runner:
         self, arrays: dict[str, Array], batch_size: int | None = None
     ) -> list[dict[str, Array]]:
         """Cut encoded inputs into parts that the model takes in one run each."""
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size must be None or at least 1. Received: {batch_size}")
+        names = {info.name for info in self.inputs}
+        if not isinstance(arrays, Mapping) or set(arrays) != names:
+            refuse("arrays", f"a dict of an array for each of {sorted(names)}", arrays, TypeError)
+        if batch_size is not None:
+            batch_size = check_batch_size(batch_size)
         rows = {info.name: info.shape[0] if info.shape else 0 for info in self.inputs}
         if not rows:
             return [arrays]

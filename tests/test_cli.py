@@ -98,7 +98,7 @@ def test_options_that_a_precision_does_not_have_are_bad_usage(folder, options):
     ("options", "message"),
     [
         (["-p", "int7"], "'int7' is none of"),
-        (["-p", "int8", "--io", "int7"], "io must be one of float32, int8, uint8"),
+        (["-p", "int8", "--io", "int7"], "`io` must be one of 'float32', 'int8', 'uint8'"),
     ],
 )
 def test_precisions_that_do_not_exist_are_bad_usage(folder, options, message):

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from rich.table import Table
 
+from tfcompress.edge.arguments import check_bool, check_integer
 from tfcompress.model.checks import check_finite_array
 from tfcompress.model.constraints import Constraint, FitConstraint, masks
 from tfcompress.model.filters import Filters
@@ -138,10 +139,8 @@ def cluster_weights(
     Reference:
         Han et al., "Deep Compression", https://arxiv.org/abs/1510.00149, section 3.
     """
-    if isinstance(clusters, bool) or not isinstance(clusters, int):
-        raise TypeError(f"`clusters` must be an int. Received: {clusters!r}")
-    if not 2 <= clusters <= _MOST + 1:
-        raise ValueError(f"`clusters` must be 2 to {_MOST + 1}. Received: clusters={clusters}")
+    clusters = check_integer("clusters", clusters, 2, _MOST + 1)
+    check_bool("depthwise", depthwise)
     chosen = select(model, filters, depthwise)
     found = []
     for kernel in chosen:

@@ -6,6 +6,7 @@ import os
 
 from tfcompress.converters.errors import ModelFileError
 from tfcompress.converters.jobs.bounded import Damaged
+from tfcompress.edge.arguments import check_seconds
 from tfcompress.edge.system.tflite import check
 
 from .model import Inspection
@@ -40,6 +41,8 @@ def inspect(path: str | os.PathLike[str], timeout: float | None = 60.0) -> Inspe
         ModelFileError: The file is missing, empty, truncated, corrupt, or no .tflite file.
         ImportError: The runtime, ai-edge-litert, is not installed.
     """
+    if timeout is not None:
+        check_seconds("timeout", timeout)
     file = check(path)
     try:
         from tfcompress.converters.jobs.read import describe

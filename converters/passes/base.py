@@ -30,6 +30,17 @@ class Pass:
     module: str
     options: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.module, str) or not self.module:
+            raise TypeError(
+                f"`module` must be the name of a pass or the path of a .py file. "
+                f"Received: module={self.module!r}"
+            )
+        if not isinstance(self.options, dict):
+            raise TypeError(
+                f"`options` must be a dict of arguments. Received: options={self.options!r}"
+            )
+
 
 @dataclass(frozen=True)
 class Rewritten:

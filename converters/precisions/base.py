@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from tfcompress.converters.passes.base import Pass
+from tfcompress.edge.arguments import check_each, check_text
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,13 @@ class ConverterOptions:
     input_type: str | None = None
     output_type: str | None = None
     per_channel_dense: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("optimizations", "supported_ops", "supported_types"):
+            check_each(name, getattr(self, name), str, "a text")
+        for name in ("input_type", "output_type"):
+            if getattr(self, name) is not None:
+                check_text(name, getattr(self, name))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for `json.dumps`."""

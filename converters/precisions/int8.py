@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
+
+from tfcompress.edge.arguments import check_choice, check_integer, check_path, refuse
 
 from .base import ConverterOptions, Precision
 from .registry import register_precision
@@ -38,6 +40,7 @@ class Int8(Precision):
             ones of a generator or dataset. Defaults to 500.
 
     Raises:
+        TypeError: An argument has the wrong type.
         ValueError: `io` is not one of the three, `max_samples` is not positive, or there is no
             file at the path given as `calibration`.
     """
@@ -52,18 +55,26 @@ class Int8(Precision):
     integer: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.io not in IO_TYPES:
-            raise ValueError(f"io must be one of {', '.join(IO_TYPES)}. Received: io={self.io!r}")
-        if not isinstance(self.max_samples, int) or self.max_samples < 1:
-            raise ValueError(
-                "max_samples must be a positive whole number. "
-                f"Received: max_samples={self.max_samples!r}"
-            )
-        if isinstance(self.calibration, str | os.PathLike) and not Path(self.calibration).is_file():
-            raise ValueError(
-                "There is no file with calibration samples. "
-                f"Received: calibration={os.fspath(self.calibration)!r}"
-            )
+        check_choice("io", self.io, IO_TYPES)
+        check_integer("max_samples", self.max_samples, 1)
+        self._check_calibration()
+
+    def _check_calibration(self) -> None:
+        data = self.calibration
+        if isinstance(data, str | os.PathLike):
+            if not check_path("calibration", data).is_file():
+                raise ValueError(
+                    "There is no file with calibration samples. "
+                    f"Received: calibration={os.fspath(data)!r}"
+                )
+            return
+        # What is in it is checked with the inputs of the model, when that is converted.
+        wanted = "samples: arrays, an iterable of them or the path of an .npz file"
+        iterable = isinstance(data, Iterable) or callable(data) or hasattr(data, "__array__")
+        if data is not None and (isinstance(data, bytes | type) or not iterable):
+            refuse("calibration", wanted, data, TypeError)
+        if isinstance(data, list | tuple | dict) and not data:
+            refuse("calibration", wanted, data)
 
     def converter_options(self) -> ConverterOptions:
         """Return the options for int8 throughout."""

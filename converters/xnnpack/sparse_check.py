@@ -23,6 +23,7 @@ from tfcompress.converters.file.dataflow import Dataflow
 from tfcompress.converters.file.model import Inspection, Node, Tensor
 from tfcompress.converters.file.names import layer_in, scope_names
 from tfcompress.converters.file.read import inspect
+from tfcompress.edge.arguments import check_path
 
 from .rules import STEM, is_stem, obstacle
 
@@ -124,6 +125,8 @@ def check_sparse_kernels(file: Inspection | str | os.PathLike[str]) -> SparseChe
     Raises:
         ModelFileError: There is no readable .tflite file at the path.
     """
+    if not isinstance(file, Inspection):
+        check_path("file", file)
     found = file if isinstance(file, Inspection) else inspect(file)
     checks = [_Graph(found, number).check() for number in range(len(found.subgraphs))]
     kinds: tuple[Kind, ...] = ("unsafe", "sparse kernels", "safe")

@@ -6,12 +6,13 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import check_each, check_path, check_text, refuse
 from ..results import BenchmarkResult
 from ..system.files import write_whole
 from .columns import columns, notes, one_line
@@ -45,7 +46,8 @@ class Report:
         title: The heading. Defaults to `"Report"`.
 
     Raises:
-        TypeError: A result is no `BenchmarkResult`.
+        TypeError: A result is no `BenchmarkResult`, or `title` no text.
+        ValueError: `title` is empty.
     """
 
     results: tuple[BenchmarkResult, ...]
@@ -54,10 +56,12 @@ class Report:
     def __init__(
         self, results: BenchmarkResult | Iterable[BenchmarkResult], title: str = "Report"
     ) -> None:
+        wanted = "a BenchmarkResult, or a list of them"
+        if isinstance(results, str) or not isinstance(results, BenchmarkResult | Iterable):
+            refuse("results", wanted, results, TypeError)
         given = (results,) if isinstance(results, BenchmarkResult) else tuple(results)
-        for result in given:
-            if not isinstance(result, BenchmarkResult):
-                raise TypeError(f"A report takes BenchmarkResults. Received: {result!r}")
+        check_each("results", given, BenchmarkResult, "a BenchmarkResult")
+        check_text("title", title)
         object.__setattr__(self, "results", given)
         object.__setattr__(self, "title", title)
 
@@ -140,10 +144,13 @@ class Report:
         Raises:
             ValueError: The dict is no report, or has another schema version.
         """
-        version = data.get("schema_version") if isinstance(data, dict) else None
+        if not isinstance(data, Mapping):
+            refuse("data", "a dict that `Report.to_dict` returned", data, TypeError)
+        version = data.get("schema_version")
         if version != SCHEMA_VERSION:
             raise ValueError(
-                f"Not a report of schema version {SCHEMA_VERSION}. Received version: {version!r}"
+                f"The data are no report of schema version {SCHEMA_VERSION}. "
+                f"Received version: {version!r}"
             )
         return cls((BenchmarkResult.from_dict(item) for item in data["results"]), data["title"])
 
@@ -218,8 +225,11 @@ class Report:
             ValueError: The file is no JSON, holds no report, or has another schema version.
             OSError: The file cannot be read.
         """
+        file = check_path("path", path)
+        if not file.is_file():
+            raise FileNotFoundError(f"There is no file {file} to load a report from")
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = json.loads(file.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise ValueError(f"{os.fspath(path)} is no JSON file: {error}") from error
         try:
@@ -242,7 +252,7 @@ def check_report_path(path: str | os.PathLike[str]) -> Path:
         FileNotFoundError: The folder does not exist.
         ImportError: The suffix is .html, and matplotlib is not installed.
     """
-    target = Path(path)
+    target = check_path("path", path)
     suffix = target.suffix.lower()
     if suffix not in (".json", ".md", ".html"):
         raise ValueError(f"A report is saved as .json, .md or .html. Received: {target.name!r}")

@@ -18,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, cast
 
+from ..arguments import check_each, check_path, check_seconds, check_text, refuse
+
 
 def exit_text(code: int) -> str:
     """Say what the exit code of a process means.
@@ -141,6 +143,15 @@ class Process:
         environment: Mapping[str, str] | None = None,
         folder: str | os.PathLike[str] | None = None,
     ) -> None:
+        check_each("command", command, (str, os.PathLike), "a text or a path")
+        if not command:
+            refuse("command", "a list of a program and its arguments", command)
+        if environment is not None:
+            if not isinstance(environment, Mapping):
+                refuse("environment", "a dict of texts", environment, TypeError)
+            check_each("environment", [*environment, *environment.values()], str, "a text")
+        if folder is not None and not check_path("folder", folder).is_dir():
+            refuse("folder", "a folder that exists", folder)
         with contextlib.ExitStack() as stack:
             # A file takes any amount of output and needs no reader. In append mode, `log` cannot
             # move the place where the process writes.
@@ -231,6 +242,9 @@ class Child:
         Raises:
             ChildFailure: The peer refused, failed, died or was too slow.
         """
+        check_text("command", command)
+        if timeout is not None:
+            timeout = check_seconds("timeout", timeout)
         message = json.dumps({"command": command, "arguments": arguments}) + "\n"
         # A broken pipe means that the peer is dead, and the end of its answers says so.
         with contextlib.suppress(OSError):

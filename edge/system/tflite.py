@@ -4,6 +4,7 @@ import gzip
 import os
 from pathlib import Path
 
+from ..arguments import check_path
 from ..errors import ModelFileError
 
 # FlatBuffers schema of TensorFlow Lite: the file identifier stands after the root offset.
@@ -29,10 +30,11 @@ def check(path: str | os.PathLike[str]) -> Path:
         The path, as a `Path`.
 
     Raises:
+        TypeError: `path` is no path.
         ModelFileError: The file is missing, a folder, empty, cut off or another kind of file; the
             message names it and says what was found.
     """
-    file = Path(path)
+    file = check_path("path", path)
     try:
         with file.open("rb") as stream:
             head = stream.read(8)

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from ..arguments import check_text, refuse
 from ..registry import Registry
 from ..system.child import Child
 
@@ -100,7 +101,6 @@ def check_target(target: object) -> None:
         TypeError: It has no `name`, `emulated` or `session`.
     """
     if isinstance(target, type) or not isinstance(target, Target):
-        raise TypeError(
-            "A target has a name, emulated and session(files), such as edge.Local(). "
-            f"Received: {target!r}"
-        )
+        wanted = "a target with a name, emulated and session(files), such as edge.Local()"
+        refuse("target", wanted, target, TypeError)
+    check_text("target.name", target.name)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..arguments import check_bool, check_text
 from ..system.child import Child, Process, environment
 from .base import TARGETS, Session
 
@@ -25,10 +26,18 @@ class Local:
         name: The name in results. Defaults to `"local"`.
         emulated: Whether this machine is emulated, so that its latencies mean nothing. Defaults to
             False.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: `name` is empty.
     """
 
     name: str = "local"
     emulated: bool = False
+
+    def __post_init__(self) -> None:
+        check_text("name", self.name)
+        check_bool("emulated", self.emulated)
 
     @contextlib.contextmanager
     def session(self, files: Sequence[Path]) -> Iterator[Session]:

@@ -257,9 +257,9 @@ def test_weights_of_samples(model, data, loss):
         (lambda x, y: importance.activation_mean(slices(x, y).batch(2).repeat()), "take"),
         (lambda x, y: importance.activation_mean(slices(x, y).batch(2).take(0)), "is empty"),
         (lambda x, y: importance.activation_mean([x, x]), r"image \(None, 4, 4, 2\). Received"),
-        (lambda x, y: importance.activation_mean([[1.0], 2.0]), "as many samples each"),
-        (lambda x, y: importance.activation_mean(x[:0]), "as many samples each"),
-        (lambda x, y: importance.activation_zeros(x, batch_size=0), "as many samples each"),
+        (lambda x, y: importance.activation_mean([x, x[:2]]), "as many samples each"),
+        (lambda x, y: importance.activation_mean(x[:0]), "`x` must be .* at least one"),
+        (lambda x, y: importance.activation_zeros(x, batch_size=0), "batch_size=0"),
     ],
 )
 def test_data_that_cannot_be_used(model, data, make, message):

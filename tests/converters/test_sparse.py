@@ -135,7 +135,7 @@ def test_convert_makes_several_files_sparse_at_once(pruned, sparse, tmp_path):
 def test_convert_refuses_sparse_dynamic_range(pruned, tmp_path):
     with pytest.raises(converters.ConversionError, match="no sparse form"):
         converters.convert(pruned, tmp_path / "x.tflite", converters.DynamicInt8(), sparse=True)
-    with pytest.raises(TypeError, match="sparse must be"):
+    with pytest.raises(TypeError, match="`sparse` must be"):
         converters.convert(pruned, tmp_path / "x.tflite", sparse="yes")
     assert not list(tmp_path.iterdir())
 
@@ -162,11 +162,11 @@ def test_sparsify_keeps_unsafe_graphs_dense(tmp_path):
 
 
 def test_sparsify_rejects_wrong_arguments(dense, tmp_path):
-    with pytest.raises(TypeError, match="int8_weights must be True or False"):
+    with pytest.raises(TypeError, match="`int8_weights` must be True or False"):
         Sparse(int8_weights=1)
-    with pytest.raises(ValueError, match="skip_zeros takes float32"):
+    with pytest.raises(ValueError, match="`skip_zeros` takes float32"):
         Sparse(skip_zeros=True, int8_weights=True)
-    with pytest.raises(TypeError, match="sparse must be"):
+    with pytest.raises(TypeError, match="`config` must be"):
         sparsify(dense["int8"], tmp_path / "x.tflite", {"names": False})
     with pytest.raises(ValueError, match="There is no folder"):
         sparsify(dense["int8"], tmp_path / "nowhere" / "x.tflite")

@@ -410,7 +410,7 @@ def test_distiller_changes_nothing_before_it_raises():
         (lambda: tfc.Distiller(dense(), dense(), []), ValueError, "empty"),
         (lambda: tfc.Distiller(dense(), dense(), ["kl"]), TypeError, "Received: 'kl'"),
         (lambda: tfc.Distiller(dense(), dense(), None, [1, 2]), ValueError, r"1 dist.*2 weights"),
-        (lambda: tfc.Distiller(dense(), dense(), None, [-1]), ValueError, r"\[-1\]"),
+        (lambda: tfc.Distiller(dense(), dense(), None, [-1]), ValueError, r"weights\[0\]=-1"),
         (
             lambda: tfc.Distiller(dense(), dense(), student_loss_weight=1.5),
             ValueError,

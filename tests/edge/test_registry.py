@@ -10,7 +10,7 @@ def test_registry_keeps_the_order_and_names_what_there_is():
     targets.add(edge.Local("a"))
     assert targets.names() == ("b", "a")
     assert targets.get("a") == edge.Local("a")
-    with pytest.raises(ValueError, match=r"target must be one of \('b', 'a'\)\. Received: 'c'"):
+    with pytest.raises(ValueError, match=r"`target` must be one of 'b', 'a'. Received: target='c'"):
         targets.get("c")
 
 

@@ -96,7 +96,7 @@ def test_runner_resizes_a_dynamic_batch_or_runs_it_in_pieces(files, images):
     # XNNPACK's results for a row do not depend on the batch, up to the order of float32 sums.
     np.testing.assert_allclose(runner(images, batch_size=7), whole, atol=1e-6)
     np.testing.assert_allclose(runner(images[:1]), whole[:1], atol=1e-6)
-    with pytest.raises(ValueError, match="batch_size must be"):
+    with pytest.raises(ValueError, match="`batch_size` must be"):
         runner(images, batch_size=0)
 
 
@@ -168,9 +168,9 @@ def test_runner_runs_the_signature_that_is_named(files):
 
 
 def test_runner_rejects_wrong_arguments():
-    with pytest.raises(ValueError, match=r"delegate must be one of.*'cuda'"):
+    with pytest.raises(ValueError, match=r"`delegate` must be one of.*'cuda'"):
         edge.Runner(PROBE, "cuda")
-    with pytest.raises(ValueError, match="threads must be"):
+    with pytest.raises(ValueError, match="`threads` must be an integer from 1"):
         edge.Runner(PROBE, threads=0)
 
 

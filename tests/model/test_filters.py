@@ -111,7 +111,15 @@ def test_select_layers_shortens_a_long_list():
 
 @pytest.mark.parametrize(
     ("wrong", "error"),
-    [("(", ValueError), ([], ValueError), (3, TypeError), ([3], TypeError)],
+    [
+        ("(", ValueError),
+        ("", ValueError),
+        ([], ValueError),
+        (3, TypeError),
+        ([3], TypeError),
+        (lambda: True, TypeError),
+        (keras.layers.Dense, TypeError),
+    ],
 )
 def test_check_names_the_argument(wrong, error):
     with pytest.raises(error, match="`exclude`"):

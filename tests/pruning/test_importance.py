@@ -45,5 +45,5 @@ def test_get_rejects_unknown_names_and_what_is_no_function():
         ValueError, match=r"no importance of weights named 'magnitde'.*Did you mean"
     ):
         importance.get("magnitde")
-    with pytest.raises(TypeError, match="Received: 3"):
+    with pytest.raises(TypeError, match="Received: importance=3"):
         importance.get(3)

@@ -205,6 +205,15 @@ class TestTogether:
         fit(mlp, data, [prune], epochs=1)  # what the error left behind is in nobody's way
         assert all(kernel.variable.constraint is None for kernel in kernels(mlp))
 
+    @pytest.mark.parametrize("make", [lambda: Prune(schedules.OneShot(0.5)), KeepZeros])
+    def test_one_callback_twice_in_a_list(self, mlp, data, make):
+        callback = make()
+        with pytest.raises(ValueError, match=f"This {type(callback).__name__} is in .* twice"):
+            fit(mlp, data, [callback, callback], epochs=1)
+        prune_weights(mlp, 0.5)
+        fit(mlp, data, [callback], epochs=1)
+        assert all(kernel.variable.constraint is None for kernel in kernels(mlp))
+
     @pytest.mark.parametrize("first", [0, 1])
     def test_with_keep_zeros(self, mlp, data, first):
         kept = mlp.get_layer("hidden").kernel.numpy()
@@ -224,8 +233,8 @@ class TestTogether:
         (lambda: Prune(schedules.Constant(0.5), structure="2:4"), TypeError, "masks.NofM"),
         (lambda: Prune(schedules.Constant(0.5), scope="all"), ValueError, "scope='all'"),
         (lambda: Prune(schedules.Constant(0.5), importance="l1"), ValueError, "'l1'.*magnitude"),
-        (lambda: Prune(schedules.Constant(0.5), importance=1), TypeError, "Received: 1"),
-        (lambda: Prune(schedules.Constant(0.5), then=[1]), TypeError, "Received: 1"),
+        (lambda: Prune(schedules.Constant(0.5), importance=1), TypeError, "Received: importance=1"),
+        (lambda: Prune(schedules.Constant(0.5), then=[1]), TypeError, r"Received: then\[0\]=1"),
         (lambda: Prune(schedules.Constant(0.5), "("), ValueError, "regular expression"),
         (lambda: KeepZeros(7), TypeError, "Received: 7"),
         (

@@ -218,10 +218,12 @@ def test_ranges_must_be_known_to_be_frozen(qat, data):
 @pytest.mark.parametrize("callback", [tfc.FreezeRanges, tfc.FreezeBatchNorm])
 def test_bad_arguments(mlp, data, callback):
     for wrong in ({}, {"epoch": 1, "step": 2}):
-        with pytest.raises(ValueError, match="either an epoch or a step"):
+        with pytest.raises(ValueError, match="one of `epoch` and `step`"):
             callback(**wrong)
     for wrong in ({"epoch": -1}, {"step": 0.5}, {"epoch": "1"}):
-        with pytest.raises(ValueError, match=rf"whole number.*{next(iter(wrong.values()))}"):
+        with pytest.raises(
+            (TypeError, ValueError), match=rf"an integer from 0.*{next(iter(wrong.values()))}"
+        ):
             callback(**wrong)
     with pytest.raises(ValueError, match=f"{callback.__name__} is for models from quantize_aware"):
         mlp.fit(*data, verbose=0, callbacks=[callback(epoch=1)])

@@ -12,7 +12,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from tfcompress.model.batches import batches
+from tfcompress.edge.arguments import check_batch_size
+from tfcompress.model.batches import batches, check_data
 from tfcompress.model.graph import functional, is_graph, nodes
 
 from .groups import ChannelGroup
@@ -77,6 +78,9 @@ def activation_zeros(x: Any, batch_size: int = 32) -> ChannelImportance:
 
 
 def _activations(x: Any, batch_size: int, measure: Callable[[Any], Any]) -> ChannelImportance:
+    check_batch_size(batch_size)
+    check_data("x", x)
+
     def score(model: keras.Model, groups: Sequence[ChannelGroup]) -> Scores:
         inputs = (inputs for inputs, _, _ in batches(model, x, None, batch_size))
         found = _averages(model, groups, inputs, measure)

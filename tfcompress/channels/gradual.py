@@ -12,6 +12,7 @@ import numpy as np
 from tfcompress.channels.dependency.build import channel_groups
 from tfcompress.cost import budgets
 from tfcompress.cost.budgets import Budget, Latency
+from tfcompress.edge.arguments import check_function, check_integer
 
 from .groups import ChannelGroups
 from .prune import Options, check_least, prune_to
@@ -19,6 +20,8 @@ from .ranking import Ranking
 from .slicing import remove_units
 
 __all__ = ["prune_channels_gradually"]
+
+_MOST_STEPS = 1000
 
 
 def prune_channels_gradually(
@@ -61,17 +64,10 @@ def prune_channels_gradually(
     Raises:
         TypeError: If `model` is no Keras model, an argument has the wrong type, or `amount` is a
             `Latency`.
-        ValueError: If `steps` is below 1, or for any reason that `prune_channels` has.
+        ValueError: If `steps` is not from 1 to 1000, or for any reason that `prune_channels` has.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int):
-        raise TypeError(f"`steps` must be a whole number. Received: steps={steps!r}")
-    if steps < 1:
-        raise ValueError(f"`steps` must be at least 1. Received: {steps!r}")
-    if not callable(fine_tune):
-        raise TypeError(
-            "`fine_tune` must be a function of the model and the number of the step. "
-            f"Received: fine_tune={fine_tune!r}"
-        )
+    steps = check_integer("steps", steps, 1, _MOST_STEPS)
+    check_function("fine_tune", fine_tune, "model", "step")
     if isinstance(amount, Latency):
         raise TypeError(
             "Gradual pruning takes a share, `Macs` or `Parameters`. Prune to a `Latency` at once, "

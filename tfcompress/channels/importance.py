@@ -19,6 +19,8 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from tfcompress.edge.arguments import check_integer
+
 from .activations import activation_mean, activation_zeros
 from .groups import ChannelGroup
 from .registry import IMPORTANCES, ChannelImportance, Scores, get, register
@@ -147,5 +149,5 @@ def random(seed: int = 0) -> ChannelImportance:
     Returns:
         A `ChannelImportance`.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(check_integer("seed", seed, 0))
     return lambda model, groups: [generator.random(group.size) for group in groups]

@@ -17,8 +17,9 @@ from tfcompress.channels.dependency.units import Ids
 from tfcompress.cost import budgets
 from tfcompress.cost.budgets import Budget, Latency
 from tfcompress.cost.latency import least_reduction
+from tfcompress.edge.arguments import check_bool, check_choice, check_integer, check_number
 from tfcompress.model.checks import check_finite
-from tfcompress.model.filters import Filters
+from tfcompress.model.filters import Filters, check
 
 from .dead import dead_units
 from .estimate import Estimate
@@ -110,7 +111,8 @@ def prune_channels(
     options = Options(
         importance, data, loss, scope, filters, round_to, max_pruning_ratio, attention
     )
-    if (amount is None) != bool(dead):
+    check_bool("dead", dead)
+    if (amount is None) != dead:
         raise ValueError(
             "Give one of `amount`, a share or a budget, and `dead=True`. "
             f"Received: amount={amount!r}, dead={dead!r}"
@@ -140,16 +142,12 @@ class Options:
     attention: Attention = "heads"
 
     def __post_init__(self) -> None:
+        check_choice("scope", self.scope, ("layer", "global"))
+        check_integer("round_to", self.round_to, 1)
+        check_number("max_pruning_ratio", self.max_pruning_ratio, above=0, most=1)
+        check_choice("attention", self.attention, ("heads", "width"))
+        check(self.filters)
         get(self.importance, self.data, self.loss)
-        if self.scope not in ("layer", "global"):
-            raise ValueError(f'`scope` is "layer" or "global". Received: {self.scope!r}')
-        round_to, ratio = self.round_to, self.max_pruning_ratio
-        if isinstance(round_to, bool) or not isinstance(round_to, int) or round_to < 1:
-            raise ValueError(f"`round_to` must be an int of at least 1. Received: {round_to!r}")
-        if not isinstance(ratio, int | float) or not 0 < ratio <= 1:
-            raise ValueError(
-                f"`max_pruning_ratio` must be above 0 and at most 1. Received: {ratio!r}"
-            )
 
 
 def prune_to(

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from tfcompress.edge.arguments import check_function
+from tfcompress.model.checks import check_loss
 from tfcompress.model.registry import Registry
 
 from .groups import ChannelGroup
@@ -71,7 +73,9 @@ def get(
                 "`data` and `loss` go with the name of an importance. A function has them "
                 f"already. Received: importance={importance!r}"
             )
-        return importance
+        return check_function("importance", importance, "model", "groups")
+    if loss is not None:
+        check_loss("loss", loss)
     function, needs = IMPORTANCES.get(importance), IMPORTANCES.needs(importance)
     if (needs == "weights") != (data is None):
         others = ", ".join(IMPORTANCES.names("data", "loss"))

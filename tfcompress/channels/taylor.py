@@ -9,7 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfcompress.model.batches import batches
+from tfcompress.edge.arguments import check_batch_size
+from tfcompress.model.batches import batches, check_data
+from tfcompress.model.checks import check_loss
 from tfcompress.model.graph import functional
 
 from .groups import ChannelGroup, GroupMember
@@ -47,13 +49,21 @@ def taylor(x: Any, y: Any = None, loss: Any = None, batch_size: int = 32) -> Cha
         A `ChannelImportance`.
 
     Raises:
-        ValueError: When the importance is called, if the model is not compiled and there is no
-            `loss`; or if the data are empty, endless, do not fit the model, or have no targets.
+        TypeError: `x` or `y` is no data, or an argument has another wrong type.
+        ValueError: `batch_size` is below 1, or there is no such loss. When the importance is
+            called: the model is not compiled and there is no `loss`; or the data are empty,
+            endless, do not fit the model, or have no targets.
 
     Reference:
         Molchanov et al., "Importance Estimation for Neural Network Pruning",
         https://arxiv.org/abs/1906.10771, equation 8.
     """
+    check_batch_size(batch_size)
+    check_data("x", x)
+    if y is not None:
+        check_data("y", y)
+    if loss is not None:
+        check_loss("loss", loss)
 
     def score(model: keras.Model, groups: Sequence[ChannelGroup]) -> Scores:
         if loss is None and not getattr(model, "compiled", False):

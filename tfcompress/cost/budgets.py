@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeAlias, TypeGuard
+from typing import TypeAlias
 
 import keras
-import numpy as np
+
+from tfcompress.edge.arguments import (
+    as_number,
+    check_choice,
+    check_integer,
+    check_number,
+    check_text,
+    check_threads,
+    refuse,
+)
+from tfcompress.edge.engines.base import DELEGATES
+from tfcompress.model.checks import check_built
 
 from .summary import summary
 
@@ -22,6 +33,8 @@ __all__ = [
     "limit",
     "unit",
 ]
+
+_MANY = 10**18  # A thousand times the multiply-accumulates of the largest models.
 
 
 @dataclass(frozen=True)
@@ -87,8 +100,9 @@ class Latency:
         threads: Number of CPU threads. Defaults to None: one.
 
     Raises:
-        TypeError: If `most` or `milliseconds` is no number.
-        ValueError: If not exactly one of `most` and `milliseconds` is given, or it is out of range.
+        TypeError: If an argument has the wrong type.
+        ValueError: If not exactly one of `most` and `milliseconds` is given, a number is out of
+            range, or there is no such delegate.
     """
 
     most: float | None = None
@@ -103,30 +117,28 @@ class Latency:
                 f"most={self.most!r}, milliseconds={self.milliseconds!r}"
             )
         for name, value in (("most", self.most), ("milliseconds", self.milliseconds)):
-            if value is None:
-                continue
-            if not _is_number(value):
-                raise TypeError(f"`{name}` of Latency must be a number. Received: {value!r}")
-            if not 0 < value < (math.inf if name == "milliseconds" else 1.0 + 1e-9):
-                raise ValueError(
-                    f"`{name}` of Latency must be above 0"
-                    + (" and at most 1" if name == "most" else " and finite")
-                    + f". Received: {value!r}"
-                )
+            if value is not None:
+                largest = math.inf if name == "milliseconds" else 1.0
+                check_number(f"Latency.{name}", value, above=0, most=largest)
+        check_choice("delegate", self.delegate, DELEGATES.names())
+        check_threads(self.threads)
 
 
 Budget: TypeAlias = Macs | Parameters | Latency
 
 
 def _check(budget: Macs | Parameters) -> None:
-    most = budget.most
-    if isinstance(most, bool) or not isinstance(most, int | float):
-        raise TypeError(f"`most` of {type(budget).__name__} must be a number. Received: {most!r}")
-    if not (most > 0 and (isinstance(most, int) or most <= 1)):
-        raise ValueError(
-            f"`most` of {type(budget).__name__} must be a float above 0 and at most 1.0 (a share) "
-            f"or an int above 0 (a number). Received: {most!r}"
-        )
+    name = f"{type(budget).__name__}.most"
+    wanted = "a float above 0 to 1.0 (a share) or an int above 0 (a number)"
+    if isinstance(budget.most, bool) or not isinstance(budget.most, int | float):
+        refuse(name, wanted, budget.most, TypeError)
+    if not 0 < budget.most <= (_MANY if isinstance(budget.most, int) else 1):
+        refuse(name, wanted, budget.most)
+
+
+def _check_budget(budget: object) -> None:
+    if not isinstance(budget, Macs | Parameters):
+        refuse("budget", "budgets.Macs(...) or budgets.Parameters(...)", budget, TypeError)
 
 
 def check_amount(amount: object, share_of: str) -> None:
@@ -143,20 +155,15 @@ def check_amount(amount: object, share_of: str) -> None:
         TypeError: If `amount` is neither a number nor a budget.
         ValueError: If `amount` is a number out of range.
     """
+    check_text("share_of", share_of)
+    wanted = (
+        f"a share of the {share_of}, from 0 to below 1, or a budget: budgets.Macs(...), "
+        "budgets.Parameters(...) or budgets.Latency(...)"
+    )
     if isinstance(amount, Budget):
         return
-    if not _is_number(amount):
-        raise TypeError(
-            f"`amount` must be a share of the {share_of}, from 0 to below 1, or a budget: "
-            "budgets.Macs(...), budgets.Parameters(...) or budgets.Latency(...). "
-            f"Received: amount={amount!r}"
-        )
-    if not 0 <= amount < 1:
-        raise ValueError(f"`amount` must be at least 0 and below 1. Received: {amount!r}")
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not 0 <= as_number("amount", wanted, amount) < 1:
+        refuse("amount", wanted, amount)
 
 
 def allowed(budget: Macs | Parameters, total: int) -> int:
@@ -172,6 +179,8 @@ def allowed(budget: Macs | Parameters, total: int) -> int:
     Returns:
         A number of multiply-accumulates or parameters.
     """
+    _check_budget(budget)
+    total = check_integer("total", total, 0, _MANY)
     return budget.most if isinstance(budget.most, int) else int(budget.most * total)
 
 
@@ -192,6 +201,8 @@ def limit(budget: Macs | Parameters, model: keras.Model) -> int:
     Raises:
         ValueError: If the multiply-accumulates of the model cannot be counted.
     """
+    _check_budget(budget)
+    check_built(model)
     return budget.most if isinstance(budget.most, int) else allowed(budget, cost(budget, model))
 
 
@@ -212,6 +223,7 @@ def cost(budget: Macs | Parameters, model: keras.Model) -> int:
     Raises:
         ValueError: If the multiply-accumulates of the model cannot be counted.
     """
+    _check_budget(budget)
     total = summary(model).total
     if isinstance(budget, Parameters):
         return total.parameters
@@ -225,4 +237,5 @@ def cost(budget: Macs | Parameters, model: keras.Model) -> int:
 
 def unit(budget: Macs | Parameters) -> str:
     """Return what a budget counts, in words."""
+    _check_budget(budget)
     return "multiply-accumulates" if isinstance(budget, Macs) else "parameters"

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
+from tfcompress.edge.arguments import check_integer, refuse
 from tfcompress.model.tables import as_text, new_table, scaled
 
 from .layer_summary import LayerSummary, Summary, near_zero_note
@@ -74,6 +75,11 @@ class Comparison:
     before: Summary
     after: Summary
 
+    def __post_init__(self) -> None:
+        for name, part in (("before", self.before), ("after", self.after)):
+            if not isinstance(part, Summary):
+                refuse(name, "a Summary, from tfcompress.summary(model)", part, TypeError)
+
     @property
     def total(self) -> LayerComparison:
         """Return the costs of all layers together."""
@@ -94,6 +100,7 @@ class Comparison:
         Returns:
             Tuple of `LayerComparison`.
         """
+        check_integer("depth", depth, 1)
         return self._matched(self.before.grouped(depth), self.after.grouped(depth))
 
     def _matched(
@@ -131,6 +138,7 @@ class Comparison:
         Returns:
             `rich.table.Table`.
         """
+        check_integer("max_rows", max_rows, 1)
         rows = [row for row in self.grouped(depth) if _costs(row.before) or _costs(row.after)]
         largest = _largest(rows, max_rows)
         shown = [row for row in rows if row in largest]

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from tfcompress.edge.arguments import check_integer
 from tfcompress.model.tables import as_text, new_table, scaled
 
 from .macs import add_macs
@@ -90,6 +91,7 @@ class Summary:
         Returns:
             Tuple of `LayerSummary`.
         """
+        check_integer("depth", depth, 1)
         groups: dict[str, list[LayerSummary]] = {}
         for layer in self.layers:
             groups.setdefault("/".join(layer.path.split("/")[:depth]), []).append(layer)
@@ -114,6 +116,7 @@ class Summary:
         Returns:
             `rich.table.Table`.
         """
+        check_integer("max_rows", max_rows, 1)
         total = self.total
         known_macs = sum(layer.macs or 0 for layer in self.layers)
 

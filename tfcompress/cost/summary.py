@@ -8,6 +8,7 @@ from typing import Any, overload
 import keras
 import numpy as np
 
+from tfcompress.edge.arguments import refuse
 from tfcompress.model.checks import check_built
 from tfcompress.model.kernels import is_kernel, kernels_of
 from tfcompress.model.layers import own_weights, walk
@@ -61,6 +62,8 @@ def summary(
         TypeError: `model` or `after` is no Keras model.
         ValueError: A model is not built, or cannot be traced.
     """
+    if inputs is not None:
+        _check_inputs(inputs)
     if after is None:
         return _summarize(model, inputs)
     if not isinstance(after, keras.Model):
@@ -69,6 +72,13 @@ def summary(
             f"summary(model, inputs=...).) Received: after={after!r}"
         )
     return Comparison(_summarize(model, inputs), _summarize(after, inputs))
+
+
+def _check_inputs(inputs: Any) -> None:
+    flat = keras.tree.flatten(inputs)
+    if not flat or not all(hasattr(part, "shape") and hasattr(part, "dtype") for part in flat):
+        wanted = "arrays or KerasTensors with the batch first, or a tuple of several arguments"
+        refuse("inputs", wanted, inputs, TypeError)
 
 
 def _summarize(model: keras.Model, inputs: Any) -> Summary:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
+from tfcompress.edge.arguments import check_number
 from tfcompress.model.checks import check_built, check_finite
 
 __all__ = ["check_losses", "check_models"]
@@ -21,8 +21,8 @@ def check_models(teacher: keras.Model, student: keras.Model) -> None:
         ValueError: One is not built, the two share weights or differ in their inputs or outputs, or
             the teacher's weights hold NaN.
     """
-    check_built(teacher)
-    check_built(student)
+    check_built(teacher, "teacher")
+    check_built(student, "student")
     shared = {id(variable) for variable in teacher.variables}
     both = [variable.path for variable in student.variables if id(variable) in shared]
     if teacher is student or both:
@@ -56,7 +56,7 @@ def check_losses(losses: list[Any], weights: list[Any], student_loss_weight: Any
     """Raise if losses and their weights cannot be those of a `Distiller`.
 
     Raises:
-        TypeError: A loss is no `keras.distillation.DistillationLoss`.
+        TypeError: A loss is no `keras.distillation.DistillationLoss`, or a weight no number.
         ValueError: There is none, the numbers of losses and weights differ, or a weight is out of
             range.
     """
@@ -73,14 +73,6 @@ def check_losses(losses: list[Any], weights: list[Any], student_loss_weight: Any
             f"There are {len(losses)} distillation losses and {len(weights)} weights of them. "
             f"Received: distillation_loss_weights={weights}"
         )
-    for weight in weights:
-        if not 0.0 <= weight < math.inf:
-            raise ValueError(
-                f"Weights of losses are numbers from 0. Received: "
-                f"distillation_loss_weights={weights}"
-            )
-    if not 0.0 <= student_loss_weight <= 1.0:
-        raise ValueError(
-            "`student_loss_weight` must be from 0 to 1. Received: "
-            f"student_loss_weight={student_loss_weight!r}"
-        )
+    for index, weight in enumerate(weights):
+        check_number(f"distillation_loss_weights[{index}]", weight, 0)
+    check_number("student_loss_weight", student_loss_weight, 0, 1)

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import keras
 from keras import ops
 
-from tfcompress.model.checks import check_built
+from tfcompress.edge.arguments import check_text
+from tfcompress.model.checks import check_built, check_finite
 from tfcompress.model.keras_private import compiled_loss
 
 from .checks import check_losses, check_models
@@ -85,11 +86,9 @@ class Distiller(keras.distillation.Distiller):  # type: ignore[misc]
         name: str = "distiller",
         **kwargs: Any,
     ) -> None:
+        check_text("name", name)
         check_models(teacher, student)
-        losses = _as_list(SoftTargets() if distillation_losses is None else distillation_losses)
-        weights = [1.0] * len(losses)
-        if distillation_loss_weights is not None:
-            weights = _as_list(distillation_loss_weights)
+        losses, weights = _losses(distillation_losses, distillation_loss_weights)
         check_losses(losses, weights, student_loss_weight)
         for loss in losses:
             loss.validate_model_compatibility(teacher, student)
@@ -272,7 +271,8 @@ def self_distiller(
         ValueError: The model is not built or cannot be copied, a weight is out of range, or a loss
             does not fit the model.
     """
-    check_built(model)
+    check_finite(check_built(model))
+    check_losses(*_losses(distillation_losses, distillation_loss_weights), student_loss_weight)
     try:
         teacher = keras.models.clone_model(model)
         if not teacher.built:  # Subclassed.
@@ -291,6 +291,12 @@ def self_distiller(
         student_loss_weight,
         **kwargs,
     )
+
+
+def _losses(losses: Any, weights: Any) -> tuple[list[Any], list[Any]]:
+    """Return losses and their weights as lists, with the defaults filled in."""
+    losses = _as_list(SoftTargets() if losses is None else losses)
+    return losses, [1.0] * len(losses) if weights is None else _as_list(weights)
 
 
 def _as_list(value: Any) -> list[Any]:

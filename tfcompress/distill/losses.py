@@ -11,6 +11,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfcompress.edge.arguments import check_text
+from tfcompress.model.checks import check_loss
+
 from .features import Place, attention_at, layer_at, output_of
 
 __all__ = ["AttentionMaps", "AttentionScores", "Features"]
@@ -39,8 +42,9 @@ class Features(keras.distillation.FeatureDistillation):  # type: ignore[misc]
             has half of the sum instead, which differs by a factor.
 
     Raises:
-        ValueError: When the distiller is made: there is no such layer, or the features differ in
-            more than their last axis, the width.
+        TypeError: A name is no text, or `loss` is no loss.
+        ValueError: Keras has no such loss. When the distiller is made: there is no such layer, or
+            the features differ in more than their last axis, the width.
 
     Reference:
         Romero et al. 2015, https://arxiv.org/abs/1412.6550; Jiao et al. 2020,
@@ -53,6 +57,10 @@ class Features(keras.distillation.FeatureDistillation):  # type: ignore[misc]
         student_layer_name: str | None = None,
         loss: Any = "mse",
     ) -> None:
+        for role, name in (("teacher", teacher_layer_name), ("student", student_layer_name)):
+            if name is not None:
+                check_text(f"{role}_layer_name", name)
+        check_loss("loss", loss)
         super().__init__(loss, teacher_layer_name, student_layer_name)
         self.projection: keras.layers.Dense | None = None
 
@@ -89,14 +97,8 @@ class _Pair(keras.distillation.DistillationLoss):  # type: ignore[misc]
     """A loss on a layer of the teacher and a layer of the student, without other arguments."""
 
     def __init__(self, teacher_layer_name: str, student_layer_name: str) -> None:
-        for name in (teacher_layer_name, student_layer_name):
-            if not isinstance(name, str):
-                raise TypeError(
-                    f"{type(self).__name__} takes names of layers. Received: "
-                    f"{teacher_layer_name!r}, {student_layer_name!r}"
-                )
-        self.teacher_layer_name = teacher_layer_name
-        self.student_layer_name = student_layer_name
+        self.teacher_layer_name = check_text("teacher_layer_name", teacher_layer_name)
+        self.student_layer_name = check_text("student_layer_name", student_layer_name)
 
     def get_config(self) -> dict[str, Any]:
         """Return all arguments."""
@@ -135,7 +137,7 @@ class AttentionMaps(_Pair):
             nested model.
 
     Raises:
-        TypeError: A name is no string.
+        TypeError: A name is no text.
         ValueError: When the distiller is made: there is no such layer, or the positions differ.
 
     Reference:
@@ -181,7 +183,7 @@ class AttentionScores(_Pair):
             quantization-aware or not: its name, or its path if it is in a nested model.
 
     Raises:
-        TypeError: A name is no string.
+        TypeError: A name is no text.
         ValueError: When the distiller is made: there is no such attention layer, or the positions
             differ.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
 from keras import ops
+
+from tfcompress.edge.arguments import check_bool, check_number, check_text
 
 from .features import Place, end, output_of
 
@@ -48,6 +49,7 @@ class SoftTargets(keras.distillation.DistillationLoss):  # type: ignore[misc]
             path if it is in a nested model. Defaults to None.
 
     Raises:
+        TypeError: An argument has the wrong type.
         ValueError: `temperature` is not above 0. When the distiller is made: a model ends otherwise
             than `from_logits` says, or it is None and cannot be read; or there is no such layer.
 
@@ -62,15 +64,12 @@ class SoftTargets(keras.distillation.DistillationLoss):  # type: ignore[misc]
         teacher_layer_name: str | None = None,
         student_layer_name: str | None = None,
     ) -> None:
-        if not 0.0 < temperature < math.inf:
-            raise ValueError(
-                f"`temperature` must be above 0. Received: temperature={temperature!r}"
-            )
-        if from_logits not in (None, True, False):
-            raise ValueError(
-                f"`from_logits` must be True, False or None. Received: {from_logits!r}"
-            )
-        self.temperature = float(temperature)
+        if from_logits is not None:
+            check_bool("from_logits", from_logits)
+        for role, name in (("teacher", teacher_layer_name), ("student", student_layer_name)):
+            if name is not None:
+                check_text(f"{role}_layer_name", name)
+        self.temperature = check_number("temperature", temperature, above=0)
         self.from_logits = from_logits
         self.teacher_layer_name = teacher_layer_name
         self.student_layer_name = student_layer_name

@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
-import numpy as np
 from rich.console import Group
 from rich.table import Table
 
 from tfcompress.cost import budgets
 from tfcompress.cost.budgets import Budget
 from tfcompress.cost.macs import add_macs, count_macs
+from tfcompress.edge.arguments import check_integer, check_number
 from tfcompress.model.filters import Filters
 from tfcompress.model.layers import walk
 from tfcompress.model.tables import as_text, new_table
@@ -25,6 +25,7 @@ __all__ = ["LowRankLayer", "LowRankPlan", "low_rank_plan"]
 _FASTER = 0.7
 """The share of MACs from which files were faster: at 0.75 float 1.1x and int8 1.0x, at 0.5 1.7x and
 1.3x (a residual net of seven convolutions, XNNPACK, one thread)."""
+_MOST_SWEEPS = 1000  # HOOI converges in a few.
 
 
 @dataclass(frozen=True)
@@ -247,17 +248,11 @@ def _check_arguments(
             f"Received: amount={amount!r}, energy={energy!r}"
         )
     if energy is not None:
-        if isinstance(energy, bool) or not isinstance(energy, int | float | np.number):
-            raise TypeError(f"`energy` must be a number. Received: energy={energy!r}")
-        if not 0 < energy <= 1:
-            raise ValueError(f"`energy` must be above 0 and at most 1. Received: energy={energy!r}")
+        check_number("energy", energy, above=0, most=1)
     if amount is not None:
         budgets.check_amount(amount, "full ranks")
-    for option, number, least in (("round_to", round_to, 1), ("refine", refine, 0)):
-        if isinstance(number, bool) or not isinstance(number, int):
-            raise TypeError(f"`{option}` must be a whole number. Received: {option}={number!r}")
-        if number < least:
-            raise ValueError(f"`{option}` must be at least {least}. Received: {option}={number!r}")
+    check_integer("round_to", round_to, 1)
+    check_integer("refine", refine, 0, _MOST_SWEEPS)
 
 
 def _row(candidate: Candidate, choice: search.Choice, counted: Counts) -> LowRankLayer:

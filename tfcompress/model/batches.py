@@ -9,10 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfcompress.edge.arguments import refuse
+
 from .graph import functional
 from .keras_private import producer
 
-__all__ = ["Batch", "batches"]
+__all__ = ["Batch", "batches", "check_data"]
 
 Batch: TypeAlias = tuple[list[Any], Any, Any]
 """Inputs in the order of the model's, targets or None, and sample weights or None."""
@@ -42,6 +44,32 @@ def batches(model: keras.Model, x: Any, y: Any, batch_size: int) -> Iterator[Bat
         count += 1
     if not count:
         raise ValueError("An importance by data takes at least one batch. The data set is empty.")
+
+
+def check_data(name: str, data: object) -> None:
+    """Raise if a value is no data set and holds no arrays of numbers.
+
+    >>> check_data("x", np.ones((8, 4)))
+
+    Args:
+        name: Name of the argument.
+        data: What was given.
+
+    Raises:
+        TypeError: It is neither a data set nor an array, nor a list or dictionary of arrays.
+        ValueError: There are no samples.
+    """
+    if _is_dataset(data):
+        return
+    wanted = (
+        "an array of numbers with the samples first, at least one, a list or dictionary of such "
+        "arrays, or a tf.data.Dataset of batches"
+    )
+    leaves = [np.asarray(leaf) for leaf in keras.tree.flatten(data)] if data is not None else []
+    if not leaves or any(not leaf.ndim or leaf.dtype.kind not in "biuf" for leaf in leaves):
+        refuse(name, wanted, data, TypeError)
+    if not all(len(leaf) for leaf in leaves):
+        refuse(name, wanted, data)
 
 
 def _is_dataset(x: object) -> bool:

@@ -9,6 +9,8 @@ from typing import TypeAlias
 
 import keras
 
+from tfcompress.edge.arguments import check_function
+
 from .layers import Lineage, walk
 
 __all__ = ["Filters", "check", "matches", "select_layers"]
@@ -76,9 +78,14 @@ def check(filters: Filters, argument: str = "filters") -> None:
 
     Raises:
         TypeError: If it, or an entry of the list, has another type.
-        ValueError: If it is not a valid regular expression, or is an empty list.
+        ValueError: If it is not a valid regular expression, or is empty.
     """
     if isinstance(filters, str):
+        if not filters:
+            raise ValueError(
+                f"`{argument}` is an empty text, which matches every path. "
+                "Use None for the default."
+            )
         try:
             re.compile(filters)
         except re.error as error:
@@ -96,7 +103,9 @@ def check(filters: Filters, argument: str = "filters") -> None:
                     f"`{argument}` as a list holds layers or names of layers. "
                     f"Received: {entry!r} of type {type(entry).__name__}"
                 )
-    elif filters is not None and (isinstance(filters, keras.layers.Layer) or not callable(filters)):
+    elif callable(filters) and not isinstance(filters, keras.layers.Layer):
+        check_function(argument, filters, "layer")
+    elif filters is not None:
         raise TypeError(
             f"`{argument}` must be a regular expression, a list of layers or names, a function "
             "of a layer that returns a bool, or None for the default. "

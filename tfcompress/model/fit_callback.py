@@ -40,6 +40,7 @@ class FitCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._constraints: list[Any] = []  # one for each kernel
         self._started = False
         self._ends_last = False
+        self._fit: dict[str, Any] | None = None  # Keras makes a new one for each `fit`
 
     def _start(self, epoch: int) -> None:
         """Set the constraints up."""
@@ -53,6 +54,11 @@ class FitCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Find the kernels."""
+        if self._fit is not None and self._fit is self.params:
+            raise ValueError(
+                f"This {type(self).__name__} is in the list of callbacks twice. Leave one out."
+            )
+        self._fit = self.params
         if self.model.optimizer is None:
             raise ValueError(
                 f"{type(self).__name__} works through the model's optimizer, and "
@@ -82,6 +88,7 @@ class FitCallback(keras.callbacks.Callback):  # type: ignore[misc]
             self._end()
 
     def _end(self) -> None:
+        self._fit = None
         if self._started:
             self._finish()
         self._detach()

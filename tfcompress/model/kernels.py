@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from tfcompress.edge.arguments import check_bool
+
 from .checks import check_built
 from .filters import Filters, check, select_layers
 from .layers import Lineage, own_weights, trained, walk
@@ -147,6 +149,7 @@ def select(model: keras.Model, filters: Filters = None, depthwise: bool = False)
         RuntimeError: If Keras runs on another backend than TensorFlow.
     """
     check(filters)
+    check_bool("depthwise", depthwise)
     model = trained(model)
     found = kernels(model, depthwise)
     hint = "" if depthwise else "Depthwise kernels count only with depthwise=True."

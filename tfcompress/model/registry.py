@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from tfcompress.edge.arguments import check_choice, check_text, refuse
+
 __all__ = ["Registry"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -47,16 +49,16 @@ class Registry(Generic[Function]):
             A decorator that returns the function as it is.
 
         Raises:
+            TypeError: If `name` or `needs` is no text, or what is decorated no function.
             ValueError: If another function has the name, or `needs` is none of the kinds.
         """
+        check_text("name", name)
         wanted = self._possible[0] if needs is None else needs
-        if wanted not in self._possible:
-            raise ValueError(
-                f"`needs` of the {self._kind} {name!r} must be one of "
-                f"{', '.join(map(repr, self._possible))}. Received: needs={needs!r}"
-            )
+        check_choice("needs", wanted, self._possible)
 
         def add(function: Function) -> Function:
+            if not callable(function):
+                refuse("function", f"a function, the {self._kind} {name!r}", function, TypeError)
             if name in self._found and _place(self._found[name][0]) != _place(function):
                 raise ValueError(
                     f"There is another {self._kind} named {name!r}: "

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
+from tfcompress.edge.arguments import check_each, check_integer, check_text, refuse
+
 __all__ = ["separable_net"]
+
+_MOST_FILTERS = 65_536
 
 
 def separable_net(
@@ -45,12 +49,21 @@ def separable_net(
         A functional model that is not compiled.
 
     Raises:
+        TypeError: An argument has the wrong type.
         ValueError: The sparse kernels cannot run a net with these arguments.
 
     Reference:
         Howard et al., 2017, https://arxiv.org/abs/1704.04861; Elsen et al., 2019,
         https://arxiv.org/abs/1911.09723.
     """
+    check_integer("classes", classes, 1)
+    check_integer("stem", stem, 1, _MOST_FILTERS)
+    check_integer("kernel_size", kernel_size, 3, 5)
+    check_text("name", name)
+    _check_sizes("input_shape", input_shape, 3, "three integers: height, width and channels")
+    check_each("blocks", blocks, (list, tuple), "a pair of integers: filters and stride")
+    for index, sizes in enumerate(blocks):
+        _check_sizes(f"blocks[{index}]", sizes, 2, "a pair of integers: filters and stride")
     strides = [stride for _, stride in blocks]
     if kernel_size not in (3, 5) or not blocks or not set(strides) <= {1, 2}:
         raise ValueError(
@@ -85,6 +98,14 @@ def separable_net(
         x = _bn_relu(x, f"pointwise{block}")
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     return keras.Model(image, layers.Dense(classes, name="scores")(x), name=name)
+
+
+def _check_sizes(name: str, sizes: object, length: int, wanted: str) -> None:
+    """Raise if an argument is no tuple of so many sizes."""
+    if not isinstance(sizes, list | tuple) or len(sizes) != length:
+        refuse(name, wanted, sizes, TypeError)
+    for index, size in enumerate(sizes):
+        check_integer(f"{name}[{index}]", size, 1, _MOST_FILTERS)
 
 
 def _bn_relu(x: keras.KerasTensor, name: str) -> keras.KerasTensor:

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from tfcompress.edge.arguments import check_bool, check_choice
 from tfcompress.model.checks import check_finite_array
 from tfcompress.model.kernels import Kernel
 
@@ -29,19 +30,19 @@ Scope: TypeAlias = Literal["layer", "global"]
 Array: TypeAlias = npt.NDArray[Any]
 
 
-def check_arguments(structure: object, scope: object) -> None:
+def check_arguments(structure: object, scope: object, depthwise: object) -> None:
     """Raise if an argument of pruning has the wrong type or value.
 
     Raises:
-        TypeError: `structure` is no pattern.
+        TypeError: `structure` is no pattern, or `depthwise` no bool.
         ValueError: `scope` is unknown.
     """
+    check_bool("depthwise", depthwise)
     if structure is not None and not isinstance(structure, NofM | Block):
         raise TypeError(
             f"`structure` must be masks.NofM, masks.Block or None. Received: {structure!r}"
         )
-    if scope not in ("layer", "global"):
-        raise ValueError(f'`scope` must be "layer" or "global". Received: scope={scope!r}')
+    check_choice("scope", scope, ("layer", "global"))
 
 
 def check_structure(kernels: Sequence[Kernel], structure: Structure) -> None:

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from tfcompress.edge.arguments import check_function, refuse
 from tfcompress.model.registry import Registry
 
 __all__ = ["IMPORTANCES", "Importance", "get", "magnitude", "register"]
@@ -49,11 +50,8 @@ def get(importance: str | Importance) -> Importance:
     if isinstance(importance, str):
         return IMPORTANCES.get(importance)
     if not callable(importance):
-        raise TypeError(
-            "`importance` must be a name or a function from weights to scores. "
-            f"Received: {importance!r}"
-        )
-    return importance
+        refuse("importance", "a name or a function from weights to scores", importance, TypeError)
+    return check_function("importance", importance, "weights")
 
 
 @register("magnitude")

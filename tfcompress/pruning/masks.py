@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from tfcompress.edge.arguments import check_choice, check_integer, check_number, refuse
+
 from .patterns import FAST_DENSE, SMALL_FILE, Block, NofM, Structure
 
 __all__ = [
@@ -51,7 +53,8 @@ def threshold(scores: Scores, limit: float) -> Mask:
     Returns:
         Boolean array of the same shape.
     """
-    mask: Mask = np.asarray(scores > limit)
+    scores = _checked("scores", scores)
+    mask: Mask = np.asarray(scores > check_number("limit", limit))
     return mask
 
 
@@ -68,7 +71,7 @@ def per_layer(scores: Scores, sparsity: float) -> Mask:
     Returns:
         Boolean array of the same shape.
     """
-    return _keep(scores.ravel(), round(sparsity * scores.size)).reshape(scores.shape)
+    return _keep_share(_checked("scores", scores), check_number("sparsity", sparsity, 0, 1))
 
 
 def global_budget(scores: Sequence[Scores], nonzeros: int) -> list[Mask]:
@@ -84,8 +87,9 @@ def global_budget(scores: Sequence[Scores], nonzeros: int) -> list[Mask]:
     Returns:
         A boolean array for each array of scores, of its shape.
     """
-    flat = np.concatenate([array.ravel() for array in scores])
-    return _split(_keep(flat, max(flat.size - nonzeros, 0)), scores)
+    arrays = _all_checked(scores)
+    flat = np.concatenate([array.ravel() for array in arrays])
+    return _split(_keep(flat, max(flat.size - check_integer("nonzeros", nonzeros, 0), 0)), arrays)
 
 
 def n_of_m(scores: Scores, n: int, m: int, axes: Axes = ((1,), (0,))) -> Mask:
@@ -155,15 +159,23 @@ def compute(
         A boolean array for each kernel, of its shape.
 
     Raises:
-        ValueError: `sparsity` is more than N:M allows, or a kernel has no input axis.
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has a wrong value, `sparsity` is more than N:M allows, or a kernel
+            has no input axis.
     """
+    scores = _all_checked(scores)
+    sparsity = check_number("sparsity", sparsity, 0, 1)
+    check_choice("scope", scope, ("layer", "global"))
+    if structure is not None and not isinstance(structure, NofM | Block):
+        refuse("structure", "a NofM, a Block or None", structure, TypeError)
     if structure is None:
         if scope == "layer":
-            return [per_layer(array, sparsity) for array in scores]
+            return [_keep_share(array, sparsity) for array in scores]
         total = sum(array.size for array in scores)
         return global_budget(scores, total - round(sparsity * total))
     if axes is None:
         raise ValueError("A structure needs the `axes` of every kernel.")
+    _check_axes(axes, scores)
     views = [_Matrix(array, *pair) for array, pair in zip(scores, axes, strict=True)]
     if isinstance(structure, NofM):
         share = sparsity / structure.sparsity
@@ -192,6 +204,44 @@ def compute(
             for mask, view in zip(kept, views, strict=True)
         ]
     return [view.restore(mask) for mask, view in zip(kept, views, strict=True)]
+
+
+def _checked(name: str, scores: object) -> Scores:
+    """Return scores as an array that can be ranked: of finite numbers, with at least one."""
+    wanted = "an array of finite numbers, at least one"
+    array = np.asarray(scores if isinstance(scores, list) or hasattr(scores, "__array__") else None)
+    if array.dtype.kind not in "biuf":
+        refuse(name, wanted, scores, TypeError)
+    if not array.size or not np.isfinite(array).all():
+        refuse(name, wanted, scores)
+    return array
+
+
+def _all_checked(scores: object) -> list[Scores]:
+    if not isinstance(scores, list | tuple) or not scores:
+        refuse("scores", "a list of arrays, at least one", scores, TypeError)
+    return [_checked("scores", array) for array in scores]
+
+
+def _check_axes(axes: object, scores: Sequence[Scores]) -> None:
+    """Raise if axes are not, for each kernel, two tuples of axes that it has."""
+    wanted = f"a list of {len(scores)} pair(s) of output and input axes, such as ((1,), (0,))"
+    if not isinstance(axes, list | tuple) or len(axes) != len(scores):
+        refuse("axes", wanted, axes, TypeError)
+    for pair, array in zip(axes, scores, strict=True):
+        if not (
+            isinstance(pair, list | tuple)
+            and len(pair) == 2
+            and all(isinstance(side, list | tuple) for side in pair)
+        ):
+            refuse("axes", wanted, axes, TypeError)
+        every = [axis for side in pair for axis in side]
+        if len(set(every)) < len(every) or not set(every) <= set(range(array.ndim)):
+            refuse("axes", f"{wanted}: axes of scores of shape {array.shape}, each once", axes)
+
+
+def _keep_share(scores: Scores, removed: float) -> Mask:
+    return _keep(scores.ravel(), round(removed * scores.size)).reshape(scores.shape)
 
 
 def _keep(flat: Scores, zeros: int) -> Mask:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TypeAlias
 
+from tfcompress.edge.arguments import check_integer, refuse
+
 __all__ = ["FAST_DENSE", "SMALL_FILE", "Block", "NofM", "Structure"]
 
 
@@ -24,6 +26,7 @@ class NofM:
         m: Weights in a group, more than `n`.
 
     Raises:
+        TypeError: A number is no integer.
         ValueError: Not 1 <= n < m.
 
     Reference:
@@ -35,8 +38,10 @@ class NofM:
     m: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.n < self.m:
-            raise ValueError(f"N:M needs 1 <= n < m. Received: n={self.n}, m={self.m}")
+        check_integer("NofM.n", self.n, 1)
+        check_integer("NofM.m", self.m, 1)
+        if not self.n < self.m:
+            refuse("NofM.m", f"more than n={self.n}", self.m)
 
     @property
     def sparsity(self) -> float:
@@ -61,6 +66,7 @@ class Block:
         columns: Inputs in a block, at least 1. A block has more than one weight.
 
     Raises:
+        TypeError: A size is no integer.
         ValueError: A size is less than 1, or both are 1.
 
     Reference:
@@ -71,10 +77,12 @@ class Block:
     columns: int
 
     def __post_init__(self) -> None:
-        if self.rows < 1 or self.columns < 1 or self.rows * self.columns == 1:
+        check_integer("Block.rows", self.rows, 1)
+        check_integer("Block.columns", self.columns, 1)
+        if self.rows == self.columns == 1:
             raise ValueError(
-                "A block has at least 1 row and 1 column, and more than one weight. "
-                f"Received: rows={self.rows}, columns={self.columns}"
+                "A Block has more than one weight. Received: rows=1, columns=1. Use structure=None "
+                "for single weights."
             )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.edge.arguments import check_each
 from tfcompress.model import constraints
 from tfcompress.model.filters import Filters
 from tfcompress.model.fit_callback import inner_optimizer
@@ -105,16 +106,15 @@ class Prune(MaskCallback):
                 "`schedule` must come from tfcompress.schedules, such as "
                 f"Constant(0.5). Received: {schedule!r}"
             )
-        check_arguments(structure, scope)
+        check_arguments(structure, scope, depthwise)
         if isinstance(structure, NofM) and abs(schedule.final - structure.sparsity) > 1e-6:
             raise ValueError(
                 f"The schedule for {structure.n}:{structure.m} must end at "
                 f"{structure.sparsity:.6g}. Received: {schedule!r}"
             )
-        self.then = [then] if isinstance(then, keras.callbacks.Callback) else list(then)
-        for callback in self.then:
-            if not isinstance(callback, keras.callbacks.Callback):
-                raise TypeError(f"`then` must hold Keras callbacks. Received: {callback!r}")
+        given = [then] if isinstance(then, keras.callbacks.Callback) else then
+        check_each("then", given, keras.callbacks.Callback, "a Keras callback")
+        self.then = list(given)
         self.schedule = schedule
         self.structure = structure
         self.scope: Scope = scope

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from tfcompress.edge.arguments import check_number
 from tfcompress.model.filters import Filters
 from tfcompress.model.kernels import select
 
@@ -57,7 +58,7 @@ def prune_weights(
         ValueError: An argument has a wrong value, not exactly one of `sparsity` and `threshold` is
             given, nothing matches `filters`, or a kernel holds NaN. The model is then unchanged.
     """
-    check_arguments(structure, scope)
+    check_arguments(structure, scope, depthwise)
     importance = get(importance)
     if sparsity is None and threshold is None and isinstance(structure, NofM):
         sparsity = structure.sparsity
@@ -66,11 +67,13 @@ def prune_weights(
             "Give one of `sparsity` and `threshold`. "
             f"Received: sparsity={sparsity!r}, threshold={threshold!r}"
         )
+    if sparsity is not None:
+        sparsity = check_number("sparsity", sparsity, 0, below=1)
+    if threshold is not None:
+        threshold = check_number("threshold", threshold, 0)
     chosen = select(model, filters, depthwise)
     weights = [kernel.numpy() for kernel in chosen]
     if sparsity is not None:
-        if not 0.0 <= sparsity < 1.0:
-            raise ValueError(f"`sparsity` must be in [0, 1). Received: sparsity={sparsity!r}")
         check_structure(chosen, structure)
         kept = make_masks(chosen, weights, sparsity, structure, scope, importance)
     else:
@@ -79,8 +82,6 @@ def prune_weights(
                 "`threshold` decides on each weight by itself, so it goes with neither `structure` "
                 f"nor `scope`. Received: structure={structure!r}, scope={scope!r}"
             )
-        if not threshold >= 0.0:  # type: ignore[operator]  # NaN fails this too
-            raise ValueError(f"`threshold` must be >= 0. Received: threshold={threshold!r}")
         kept = [
             masks.threshold(score(kernel, values, importance), threshold)  # type: ignore[arg-type]
             for kernel, values in zip(chosen, weights, strict=True)

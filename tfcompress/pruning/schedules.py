@@ -3,33 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import numbers
 from typing import Any, Self
 
 import keras
 
+from tfcompress.edge.arguments import check_integer, check_number
+
 __all__ = ["Constant", "Exponential", "OneShot", "Polynomial", "Schedule"]
-
-
-def _number(value: object) -> float:
-    """Return a value as a float; NaN, which fails every comparison, if it is no number."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        return math.nan
-    return float(value)
-
-
-def _check_share(name: str, value: object) -> None:
-    if not 0.0 <= _number(value) < 1.0:
-        raise ValueError(
-            f"`{name}` is the share of weights that are zero, a number in [0, 1). "
-            f"Received: {name}={value!r}"
-        )
-
-
-def _check_integer(name: str, value: object, minimum: int) -> None:
-    if not (isinstance(value, numbers.Integral) and _number(value) >= minimum):
-        raise ValueError(f"`{name}` must be an integer >= {minimum}. Received: {name}={value!r}")
 
 
 class Schedule:
@@ -64,6 +44,7 @@ class Schedule:
 
     def __call__(self, step: int) -> float:
         """Return the sparsity at a step, in [0, 1); 0 before `begin`."""
+        check_integer("step", step, 0)
         if step < self.begin:
             return 0.0
         if step >= self.target_step:
@@ -72,6 +53,7 @@ class Schedule:
 
     def last_update(self, step: int) -> int | None:
         """Return the latest step up to and including `step` at which masks are updated, or None."""
+        check_integer("step", step, 0)
         if step < self.begin:
             return None
         if self.end is not None and step >= self.end:
@@ -102,9 +84,9 @@ class Schedule:
 
 
 def _check_steps(begin: int, end: int, frequency: int) -> None:
-    _check_integer("begin", begin, 0)
-    _check_integer("end", end, 0)
-    _check_integer("frequency", frequency, 1)
+    check_integer("begin", begin, 0)
+    check_integer("end", end, 0)
+    check_integer("frequency", frequency, 1)
     if end < begin:
         raise ValueError(f"`end` must not be before `begin`. Received: begin={begin}, end={end}")
 
@@ -128,6 +110,7 @@ class Constant(Schedule):
         frequency: Optimizer steps between two updates of the masks. Defaults to 100.
 
     Raises:
+        TypeError: An argument is no number.
         ValueError: An argument is out of its range.
     """
 
@@ -137,7 +120,7 @@ class Constant(Schedule):
     frequency: int = 100
 
     def __post_init__(self) -> None:
-        _check_share("sparsity", self.sparsity)
+        check_number("sparsity", self.sparsity, 0, below=1)
         _check_steps(self.begin, self.begin if self.end is None else self.end, self.frequency)
 
     @property
@@ -168,6 +151,7 @@ class OneShot(Schedule):
         step: Optimizer step at which the masks are computed. Defaults to 0.
 
     Raises:
+        TypeError: An argument is no number.
         ValueError: An argument is out of its range.
     """
 
@@ -175,8 +159,8 @@ class OneShot(Schedule):
     step: int = 0
 
     def __post_init__(self) -> None:
-        _check_share("sparsity", self.sparsity)
-        _check_integer("step", self.step, 0)
+        check_number("sparsity", self.sparsity, 0, below=1)
+        check_integer("step", self.step, 0)
 
     @property
     def begin(self) -> int:  # type: ignore[override]
@@ -224,6 +208,7 @@ class Polynomial(Schedule):
         frequency: Optimizer steps between two updates of the masks. Defaults to 100.
 
     Raises:
+        TypeError: An argument is no number.
         ValueError: An argument is out of its range.
 
     Reference:
@@ -238,11 +223,10 @@ class Polynomial(Schedule):
     frequency: int = 100
 
     def __post_init__(self) -> None:
-        _check_share("initial", self.initial)
-        _check_share("final", self.final)
+        check_number("initial", self.initial, 0, below=1)
+        check_number("final", self.final, 0, below=1)
         _check_steps(self.begin, self.end, self.frequency)
-        if not 0 < _number(self.power) < math.inf:
-            raise ValueError(f"`power` must be a positive number. Received: power={self.power!r}")
+        check_number("power", self.power, above=0)
 
     def _sparsity(self, progress: float) -> float:
         return float(self.final + (self.initial - self.final) * (1.0 - progress) ** self.power)
@@ -269,6 +253,7 @@ class Exponential(Schedule):
         frequency: Optimizer steps between two updates of the masks. Defaults to 100.
 
     Raises:
+        TypeError: An argument is no number.
         ValueError: An argument is out of its range.
 
     Reference:
@@ -283,8 +268,8 @@ class Exponential(Schedule):
     frequency: int = 100
 
     def __post_init__(self) -> None:
-        _check_share("initial", self.initial)
-        _check_share("final", self.final)
+        check_number("initial", self.initial, 0, below=1)
+        check_number("final", self.final, 0, below=1)
         _check_steps(self.begin, self.end, self.frequency)
 
     def _sparsity(self, progress: float) -> float:

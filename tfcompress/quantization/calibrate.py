@@ -12,7 +12,8 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import Progress
 
-from tfcompress.model.checks import check_no_keras_2
+from tfcompress.edge.arguments import check_batch_size, check_integer
+from tfcompress.model.checks import check_built
 from tfcompress.model.layers import all_layers
 from tfcompress.model.samples import load_samples
 from tfcompress.model.signature import signature
@@ -51,14 +52,16 @@ def calibrate(
         The model that was given.
 
     Raises:
-        TypeError: If it is not a Keras model.
-        ValueError: If the model does not come from `quantize_aware`, or there are no samples, or
-            they have a wrong shape or hold NaN, or a tensor becomes infinite or NaN. The ranges
-            stay as they were.
+        TypeError: If it is not a Keras model, or an argument has another wrong type.
+        ValueError: If a number is below 1, the model does not come from `quantize_aware`, or there
+            are no samples, or they have a wrong shape or hold NaN, or a tensor becomes infinite or
+            NaN. The ranges stay as they were.
 
     Warns:
         UserWarning: If batch normalization has no statistics yet.
     """
+    batch_size = check_batch_size(batch_size)
+    max_samples = check_integer("max_samples", max_samples, 1)
     layers = _fake_quants(model)
     call = signature(model, batch_size)
     samples = load_samples(data, call.inputs, max_samples=max_samples)
@@ -121,9 +124,7 @@ def _warn_of_fresh_statistics(model: keras.Model) -> None:
 
 
 def _fake_quants(model: keras.Model) -> list[FakeQuant]:
-    check_no_keras_2(model)
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"Expected a keras.Model. Received: {model!r}")
+    check_built(model)
     found = list(fake_quants(model))
     if not found:
         raise ValueError(

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from tfcompress.edge.arguments import check_integer
 from tfcompress.model.fit_callback import inner_optimizer
 from tfcompress.model.layers import all_layers, trained
 
@@ -22,11 +23,11 @@ class _FreezeAt(keras.callbacks.Callback):  # type: ignore[misc]
     def __init__(self, epoch: int | None = None, step: int | None = None) -> None:
         super().__init__()
         for name, value in (("epoch", epoch), ("step", step)):
-            if value is not None and (not isinstance(value, int) or value < 0):
-                raise ValueError(f"{name} must be a whole number from 0. Received: {value!r}")
+            if value is not None:
+                check_integer(name, value, 0)
         if (epoch is None) == (step is None):
             raise ValueError(
-                f"Give either an epoch or a step. Received: epoch={epoch}, step={step}"
+                f"Give one of `epoch` and `step`. Received: epoch={epoch}, step={step}"
             )
         self.epoch = epoch
         self.step = step

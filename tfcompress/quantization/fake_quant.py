@@ -11,10 +11,12 @@ import tensorflow as tf
 
 from tfcompress.converters.errors import ConversionError
 from tfcompress.converters.export.scope import is_exporting
+from tfcompress.edge.arguments import check_integer
 from tfcompress.model.layers import all_layers
 from tfcompress.model.quantized import TensorQuantizer
 
 from . import numerics
+from .checks import check_bits, check_bools, check_range
 from .observers.base import Observer, observer, off_by_far
 
 __all__ = ["FakeQuant", "fake_quants"]
@@ -47,7 +49,8 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
         **kwargs: Options of `keras.layers.Layer`: name, dtype, trainable.
 
     Raises:
-        ValueError: If there is no such observer, or the momentum is out of bounds.
+        TypeError: If an argument has the wrong type.
+        ValueError: If there is no such observer, a number is out of bounds, or `fixed` is no range.
 
     Reference:
         Jacob et al. 2018, https://arxiv.org/abs/1712.05877
@@ -65,11 +68,14 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         self.observer = observer(ranges, momentum)
+        check_bools(symmetric=symmetric, frozen=frozen)
+        check_integer("calls", calls, 1)
+        check_bits("bits", bits)
         super().__init__(**kwargs)
         self.ranges = ranges
         self.momentum = momentum
         self.symmetric = symmetric
-        self.fixed = None if fixed is None else (float(fixed[0]), float(fixed[1]))
+        self.fixed = None if fixed is None else check_range("fixed", fixed)
         self.calls = calls
         self.frozen = frozen
         self.bits = bits

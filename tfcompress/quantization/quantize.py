@@ -11,8 +11,9 @@ from typing import Any
 import keras
 from keras.layers import Layer
 
+from tfcompress.edge.arguments import check_bool, refuse
 from tfcompress.model.checks import check_finite
-from tfcompress.model.filters import Filters, select_layers
+from tfcompress.model.filters import Filters, check, select_layers
 from tfcompress.model.functionalize import with_graph
 from tfcompress.model.graph import Node, ends, functional, is_graph, nodes
 from tfcompress.model.kernels import kernels_of
@@ -80,9 +81,13 @@ def quantize_aware(
     Reference:
         Jacob et al. 2018, https://arxiv.org/abs/1712.05877
     """
-    model = with_graph(model)
     if not isinstance(scheme, Int8Scheme):
-        raise TypeError(f"scheme must be an Int8Scheme. Received: scheme={scheme!r}")
+        refuse("scheme", "an Int8Scheme(...)", scheme, TypeError)
+    check_bool("float_first", float_first)
+    check_bool("float_last", float_last)
+    check(filters)
+    check(exclude, "exclude")
+    model = with_graph(model)
     _check(model)
     layers = [
         (path, lineage)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from tfcompress.edge.arguments import check_bool
+
 from .observers.base import check_observer
 
 __all__ = ["Int8Scheme", "TensorScheme"]
@@ -46,6 +48,7 @@ class Int8Scheme:
             that; it costs half the steps after a ReLU. Defaults to False.
 
     Raises:
+        TypeError: If an argument has the wrong type.
         ValueError: If there is no such observer, or the momentum is out of bounds.
 
     Reference:
@@ -62,6 +65,7 @@ class Int8Scheme:
 
     def __post_init__(self) -> None:
         check_observer(self.ranges, self.momentum)
+        check_bool("symmetric_activations", self.symmetric_activations)
 
     @property
     def activations(self) -> TensorScheme:

@@ -17,6 +17,7 @@ from tfcompress.model.kernels import Kernel, kernels_of
 from tfcompress.model.quantized import LayerQuantizer
 from tfcompress.model.rebuild import copy_layer, from_config, symbolic_call
 
+from .checks import check_activation, check_bools, check_wrapped
 from .composites.table import composite_of
 from .executor import Executor, limit_key
 from .fake_quant import FakeQuant
@@ -79,10 +80,12 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         self.observer = observer(ranges, momentum)
+        check_wrapped(layer, then, weight_bits, activation_bits)
+        check_bools(symmetric=symmetric, in_float=in_float, frozen_statistics=frozen_statistics)
         super().__init__(**kwargs)
         self.layer = layer
         self.then = list(then)
-        self.activation = None if activation is None else keras.activations.get(activation)
+        self.activation = check_activation("activation", activation)
         self.ranges = ranges
         self.momentum = momentum
         self.symmetric = symmetric

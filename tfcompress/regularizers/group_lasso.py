@@ -8,7 +8,11 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfcompress.edge.arguments import check_integer, check_number
+
 __all__ = ["GroupLasso"]
+
+_MOST_AXES = 5  # as the kernel of a Conv3D has
 
 
 @keras.saving.register_keras_serializable("tfcompress")
@@ -30,7 +34,8 @@ class GroupLasso(keras.regularizers.Regularizer):  # type: ignore[misc]
             and `Conv` layers. For the outputs of a transposed convolution use -2.
 
     Raises:
-        ValueError: `strength` is no finite number of at least 0, or `axis` is no int.
+        TypeError: `strength` is no number, or `axis` no integer.
+        ValueError: `strength` is below 0 or not finite, or no kernel has such an `axis`.
 
     Reference:
         Wen et al., "Learning Structured Sparsity in Deep Neural Networks",
@@ -38,12 +43,8 @@ class GroupLasso(keras.regularizers.Regularizer):  # type: ignore[misc]
     """
 
     def __init__(self, strength: float = 1e-4, axis: int = -1) -> None:
-        if not isinstance(strength, int | float) or not 0 <= strength < math.inf:
-            raise ValueError(f"`strength` must be a number from 0. Received: {strength!r}")
-        if not isinstance(axis, int):
-            raise ValueError(f"`axis` must be an int. Received: {axis!r}")
-        self.strength = float(strength)
-        self.axis = axis
+        self.strength = check_number("strength", strength, 0)
+        self.axis = check_integer("axis", axis, -_MOST_AXES, _MOST_AXES - 1)
 
     def __call__(self, x: Any) -> Any:
         """Return the penalty of a kernel, a scalar."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from tfcompress.edge.arguments import check_bool, refuse
 from tfcompress.model.filters import Filters
 from tfcompress.model.keras_private import set_attention_regularizer
 from tfcompress.model.kernels import DEPTHWISE, Kernel, kernels, select
@@ -46,12 +47,8 @@ def regularize(
         TypeError: An argument has the wrong type.
         ValueError: Nothing matches `filters`, or no regularizer has the given name.
     """
-    found = keras.regularizers.get(regularizer)
-    if found is not None and not isinstance(found, keras.regularizers.Regularizer):
-        raise TypeError(
-            "`regularizer` must be a keras.regularizers.Regularizer, a name or None. "
-            f"Received: {regularizer!r}"
-        )
+    found = _regularizer(regularizer)
+    check_bool("depthwise", depthwise)
     chosen = select(model, filters, depthwise)
     for kernel in chosen:
         kernel.variable.regularizer = found
@@ -66,6 +63,18 @@ def regularize(
     # Steps that were traced earlier do not contain the regularizer.
     model.train_function = None
     model.test_function = None
+
+
+def _regularizer(given: object) -> keras.regularizers.Regularizer | None:
+    wanted = 'a keras.regularizers.Regularizer, its name such as "l1", or None'
+    if given is None or isinstance(given, keras.regularizers.Regularizer):
+        return given
+    if not isinstance(given, str):
+        refuse("regularizer", wanted, given, TypeError)
+    try:
+        return keras.regularizers.get(given)
+    except ValueError:
+        refuse("regularizer", wanted, given)
 
 
 def _attribute(kernel: Kernel) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfcompress.edge.arguments import check_choice, check_number
+
 __all__ = ["SmoothL0"]
 
 _SHAPES = ("exponential", "rational")
@@ -34,6 +36,7 @@ class SmoothL0(keras.regularizers.Regularizer):  # type: ignore[misc]
         shape: `"exponential"` (the default), or `"rational"`, which pulls large weights more.
 
     Raises:
+        TypeError: An argument has the wrong type.
         ValueError: `l0` is negative, `epsilon` not above zero, or the shape is unknown.
 
     Reference:
@@ -43,15 +46,9 @@ class SmoothL0(keras.regularizers.Regularizer):  # type: ignore[misc]
     """
 
     def __init__(self, l0: float = 1e-4, epsilon: float = 0.05, shape: str = "exponential") -> None:
-        if not isinstance(l0, int | float) or not 0.0 <= l0 < float("inf"):
-            raise ValueError(f"`l0` must be a number from 0. Received: l0={l0!r}")
-        if not isinstance(epsilon, int | float) or not 0.0 < epsilon < float("inf"):
-            raise ValueError(f"`epsilon` must be a number above 0. Received: epsilon={epsilon!r}")
-        if shape not in _SHAPES:
-            raise ValueError(f"`shape` must be one of {_SHAPES}. Received: shape={shape!r}")
-        self.l0 = float(l0)
-        self.epsilon = float(epsilon)
-        self.shape = shape
+        self.l0 = check_number("l0", l0, 0)
+        self.epsilon = check_number("epsilon", epsilon, above=0)
+        self.shape = check_choice("shape", shape, _SHAPES)
 
     def __call__(self, x: Any) -> Any:
         """Return the penalty, a scalar."""

@@ -174,14 +174,17 @@ def test_report_load_rejects_other_files(tmp_path):
     path = tmp_path / "x.json"
     for text, message in (
         ("{", "is no JSON file"),
-        ("[]", "version: None"),
+        ("[]", "holds no report"),
         ('{"schema_version": 99}', "version: 99"),
         ('{"schema_version": 1}', "holds no report"),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
             edge.Report.load(path)
-    with pytest.raises(TypeError, match="Received: 'float32'"):
+    with pytest.raises(
+        TypeError,
+        match=r"`results\[0\]` must be a BenchmarkResult. Received: results\[0\]='float32'",
+    ):
         edge.Report(["float32"])
 
 

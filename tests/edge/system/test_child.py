@@ -117,6 +117,8 @@ def test_environment_leaves_the_current_folder_out_of_pythonpath(monkeypatch):
         assert found["EXTRA"] == "1" and found["PATH"] == os.environ["PATH"]
         assert found.get("PYTHONPATH") == (kept and kept.replace(":", os.pathsep))
     assert "EXTRA" not in os.environ
+
+
 PARENT = """
 import sys
 from tfcompress.edge.system.child import Child, Process

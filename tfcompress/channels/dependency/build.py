@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from tfcompress.channels.groups import ChannelGroup, ChannelGroups, GroupMember
+from tfcompress.edge.arguments import check_choice
 from tfcompress.model.filters import Filters, check, select_layers
 from tfcompress.model.functionalize import with_graph
 from tfcompress.model.graph import functional, is_graph, nodes
@@ -63,8 +64,7 @@ def channel_groups(
     Reference:
         Fang et al., "DepGraph: Towards Any Structural Pruning", https://arxiv.org/abs/2301.12900.
     """
-    if attention not in ("heads", "width"):
-        raise ValueError(f'`attention` is "heads" or "width". Received: {attention!r}')
+    check_choice("attention", attention, ("heads", "width"))
     check(filters)
     model = with_graph(model)
     if is_quantized(model):

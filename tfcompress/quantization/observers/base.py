@@ -8,6 +8,8 @@ from typing import Any, ClassVar, TypeVar
 
 import tensorflow as tf
 
+from tfcompress.edge.arguments import check_number, check_text
+
 __all__ = [
     "Observer",
     "check_observer",
@@ -88,6 +90,7 @@ def register_observer(name: str) -> Callable[[_Class], _Class]:
         TypeError: If the class is not an `Observer`.
         ValueError: If another class has the name.
     """
+    check_text("name", name)
 
     def register(cls: _Class) -> _Class:
         if not (isinstance(cls, type) and issubclass(cls, Observer)):
@@ -126,16 +129,14 @@ def observer(name: str, momentum: float = 0.99) -> Observer:
 
 
 def check_observer(name: str, momentum: float = 0.99) -> None:
-    """Raise ValueError if there is no observer of this name, or the momentum is out of bounds."""
+    """Raise if there is no observer of this name, or the momentum is not from 0 to below 1."""
+    check_text("ranges", name)
     if name not in _OBSERVERS:
         raise ValueError(
-            f"ranges must be one of {observers()}, or an observer that a module which was imported "
-            f"before has registered. Received: ranges={name!r}"
+            f"`ranges` must be one of {observers()}, or an observer that a module which was "
+            f"imported before has registered. Received: ranges={name!r}"
         )
-    if not 0.0 <= momentum < 1.0:
-        raise ValueError(
-            f"momentum must be from 0 up to, not including, 1. Received: momentum={momentum!r}"
-        )
+    check_number("momentum", momentum, 0, below=1)
 
 
 def extremes(values: Any) -> tuple[Any, Any]:

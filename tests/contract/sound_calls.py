@@ -1,0 +1,536 @@
+"""A sound call of every public function, whose arguments `test_arguments.py` spoils one by one."""
+
+import dataclasses
+import functools
+import inspect
+import io
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+from keras import layers
+
+import tfcompress as tfc
+from tfcompress import converters, edge, schedules
+from tfcompress.edge.system.tflite import PROBE
+
+# Results, which functions of ours make, and bases that define no argument.
+MADE_BY_US = {
+    *("ChannelGroup", "ChannelGroups", "Clustering", "LowRankPlan", "QatReport", "Summary"),
+    *("converters.Converted", "converters.GraphOp", "converters.Inspection"),
+    *("converters.Inspection.from_description", "converters.OutputError"),
+    *("converters.RuleViolation", "converters.SparseCheck", "converters.SparseWeight"),
+    *("converters.Sparsified", "converters.Verification", "edge.Availability"),
+    *("edge.BenchmarkResult", "edge.Placement", "edge.Session", "edge.TensorInfo"),
+    *("edge.TensorInfo.from_details", "edge.Child"),
+}
+# Called by ours, with checked arguments: a protocol to implement, a function to choose by name.
+CALLED_BY_US = {
+    *("edge.Target", "edge.Target.session", "edge.Local.session", "edge.Process.wait"),
+    *("importance.bn_scale", "importance.l1_norm", "importance.l2_norm"),
+    *("schedules.Schedule", "schedules.Schedule.from_config"),
+}
+# Keras calls these methods.
+KERAS = (
+    *(keras.layers.Layer, keras.callbacks.Callback, keras.regularizers.Regularizer),
+    keras.distillation.DistillationLoss,
+)
+
+
+def public(module: ModuleType = tfc, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every public function, class and method that takes arguments, with its name."""
+    for name in module.__all__:
+        item, path = getattr(module, name), f"{prefix}{name}"
+        if isinstance(item, ModuleType):
+            yield from public(item, f"{path}.")
+        elif isinstance(item, type):
+            if not issubclass(item, Exception):
+                yield from ((p, o) for p, o in _class(item, path) if p not in MADE_BY_US)
+        elif inspect.isroutine(item) and _parameters(item):
+            yield path, item
+
+
+def _class(item: type, path: str) -> Iterator[tuple[str, Any]]:
+    if inspect.isabstract(item) or _parameters(item):
+        yield path, item
+    if issubclass(item, KERAS):
+        return
+    for name, method in vars(item).items():
+        function = getattr(item, name)
+        if (not name.startswith("_") or name == "__call__") and inspect.isroutine(function):
+            own = _parameters(function)
+            taken = 0 if isinstance(method, classmethod | staticmethod) else 1
+            if len(own) > taken:
+                yield f"{path}.{name}", function
+
+
+def _parameters(function: Any) -> list[inspect.Parameter]:
+    return list(inspect.signature(function).parameters.values())
+
+
+@dataclasses.dataclass
+class Call:
+    """A sound call.
+
+    Attributes:
+        function: Function to call.
+        arguments: Its arguments by name.
+        legal: Names of bad values that are good ones here, by argument.
+        words: What an error may call an argument instead.
+        only: The arguments to spoil; None for all.
+        work: Whether it takes long, so that only a slow test calls it as it is.
+    """
+
+    function: Callable[..., Any]
+    arguments: dict[str, Any]
+    legal: dict[str, str] = dataclasses.field(default_factory=dict)
+    words: dict[str, str] = dataclasses.field(default_factory=dict)
+    only: tuple[str, ...] | None = None
+    work: bool = False
+
+    def __call__(self, **spoiled: Any) -> Any:
+        signature = inspect.signature(self.function)
+        given = {**self.arguments, **spoiled}
+        bound = inspect.BoundArguments(
+            signature,
+            {name: given[name] for name in signature.parameters if name in given},  # type: ignore[arg-type]
+        )
+        return self.function(*bound.args, **bound.kwargs)
+
+    def parameters(self) -> list[inspect.Parameter]:
+        """Return the arguments to spoil."""
+        kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        return [
+            parameter
+            for parameter in inspect.signature(self.function).parameters.values()
+            if parameter.kind not in kinds and (self.only is None or parameter.name in self.only)
+        ]
+
+
+def model() -> keras.Model:
+    net = keras.Sequential(
+        [keras.Input((8,), name="x"), layers.Dense(16, name="a"), layers.Dense(4, name="b")],
+        name="net",
+    )
+    net.compile("sgd", "mse", jit_compile=False)
+    return net
+
+
+X, Y = np.ones((8, 8), np.float32), np.ones((8, 4), np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tenths(converters.Precision):
+    name: ClassVar[str] = "tenths"
+
+
+def nothing(*arguments: Any) -> None:
+    """Take anything, and do nothing."""
+
+
+NUMBERS = "True, zero, negative, fraction, minus, NaN, infinite, huge"
+FUNCTIONS = "function without arguments, function of six"
+
+
+class Answering:
+    """A peer that answers one request."""
+
+    def __init__(self) -> None:
+        self.requests, self.answers = io.BytesIO(), io.BytesIO(b'{"ok": true, "result": {}}\n')
+
+    def wait(self, timeout: float) -> int | None:
+        return 0
+
+    def kill(self) -> None: ...
+
+    def log(self) -> str:
+        return ""
+
+    def close(self) -> None: ...
+
+
+@functools.cache
+def table(folder: Path) -> dict[str, list[Call]]:
+    """Return the sound calls by the name of the public function."""
+    net, other = model(), model()
+    qat = tfc.calibrate(tfc.quantize_aware(net), X)
+    summary = tfc.summary(net)
+    runner = edge.Runner(PROBE)
+    rows = np.ones((2, 4), np.float32)
+    result = edge.BenchmarkResult("name", "path", "xnnpack")
+    report = edge.Report(result)
+    report.save(folder / "report.json")
+    schedule = schedules.Constant(0.5)
+    verification = converters.Verification(folder / "m.tflite", "xnnpack", 1, ())
+    scores = np.arange(8.0).reshape(4, 2)
+    latent = {"teacher_layer_name": "a", "student_layer_name": "a"}
+    file, out = folder / "m.tflite", folder / "new.tflite"
+    shutil.copy(PROBE, file)
+    child = {"command": [sys.executable, "-c", "pass"]}
+
+    def gradually(scope: Any, round_to: Any, max_pruning_ratio: Any, attention: Any) -> Any:
+        options = {"scope": scope, "round_to": round_to, "max_pruning_ratio": max_pruning_ratio}
+        return tfc.prune_channels_gradually(net, 0.5, nothing, attention=attention, **options)
+
+    return {
+        "Comparison": [Call(tfc.Comparison, {"before": summary, "after": summary})],
+        "Comparison.grouped": [Call(tfc.Comparison(summary, summary).grouped, {})],
+        "Comparison.table": [Call(tfc.Comparison(summary, summary).table, {})],
+        "Summary.grouped": [Call(summary.grouped, {})],
+        "Summary.table": [Call(summary.table, {})],
+        "Distiller": [
+            Call(
+                tfc.Distiller,
+                {"teacher": net, "student": other},
+                {
+                    "name": "text",
+                    "distillation_loss_weights": "zero, fraction, huge, list",
+                    "student_loss_weight": "zero",
+                },
+            )
+        ],
+        "FakeQuant": [Call(tfc.FakeQuant, {}, {"momentum": "zero"})],
+        "FreezeBatchNorm": [
+            Call(tfc.FreezeBatchNorm, {"epoch": 1}, {"epoch": "zero"}, only=("epoch",)),
+            Call(tfc.FreezeBatchNorm, {"step": 1}, {"step": "zero"}, only=("step",)),
+        ],
+        "FreezeRanges": [
+            Call(tfc.FreezeRanges, {"epoch": 1}, {"epoch": "zero"}, only=("epoch",)),
+            Call(tfc.FreezeRanges, {"step": 1}, {"step": "zero"}, only=("step",)),
+        ],
+        "GroupLasso": [
+            Call(tfc.GroupLasso, {}, {"strength": "zero, huge", "axis": "zero, negative"})
+        ],
+        "Int8Scheme": [Call(tfc.Int8Scheme, {}, {"momentum": "zero"})],
+        "KeepClusters": [Call(tfc.KeepClusters, {}, {"filters": "text"})],
+        "KeepZeros": [Call(tfc.KeepZeros, {}, {"filters": "text"})],
+        "Prune": [
+            Call(
+                tfc.Prune,
+                {"schedule": schedule},
+                {"filters": "text", "then": "empty list"},
+            )
+        ],
+        "QuantizeWrapper": [
+            Call(
+                tfc.QuantizeWrapper,
+                {"layer": layers.Dense(2)},
+                {"then": "empty list", "momentum": "zero"},
+            )
+        ],
+        "SmoothL0": [Call(tfc.SmoothL0, {}, {"l0": "zero, huge", "epsilon": "huge"})],
+        "calibrate": [
+            Call(tfc.calibrate, {"model": qat, "data": X}, words={"data": "samples"}, work=True)
+        ],
+        "channel_groups": [Call(tfc.channel_groups, {"model": net}, {"model": "empty model"})],
+        "cluster_weights": [Call(tfc.cluster_weights, {"model": model()})],
+        "factorize": [
+            Call(
+                tfc.factorize, {"model": net, "amount": 0.5}, {"refine": "zero", "amount": "zero"}
+            ),
+            Call(tfc.factorize, {"model": net, "energy": 0.5}, only=("energy",)),
+        ],
+        "low_rank_plan": [
+            Call(
+                tfc.low_rank_plan,
+                {"model": net, "amount": 0.5},
+                {"refine": "zero", "amount": "zero"},
+            ),
+            Call(tfc.low_rank_plan, {"model": net, "energy": 0.5}, only=("energy",)),
+        ],
+        "prune_channels": [
+            Call(tfc.prune_channels, {"model": net, "amount": 0.5}, {"amount": "zero"})
+        ],
+        "prune_channels_gradually": [
+            Call(
+                tfc.prune_channels_gradually,
+                {"model": net, "amount": 0.5, "fine_tune": nothing},
+                {"amount": "zero"},
+            ),
+            Call(
+                gradually,
+                {"scope": "layer", "round_to": 1, "max_pruning_ratio": 0.9, "attention": "heads"},
+                {"max_pruning_ratio": "fraction"},
+            ),
+        ],
+        "prune_weights": [
+            Call(tfc.prune_weights, {"model": model(), "sparsity": 0.5}, {"sparsity": "zero"}),
+            Call(
+                tfc.prune_weights,
+                {"model": model(), "threshold": 0.5},
+                {"threshold": "zero, huge"},
+                only=("threshold",),
+            ),
+        ],
+        "qat_report": [Call(tfc.qat_report, {"model": qat})],
+        "quantize_aware": [Call(tfc.quantize_aware, {"model": net})],
+        "regularize": [Call(tfc.regularize, {"model": other, "regularizer": "l1"})],
+        "self_distiller": [
+            Call(
+                tfc.self_distiller,
+                {"model": net},
+                {
+                    "distillation_loss_weights": "zero, fraction, huge, list",
+                    "student_loss_weight": "zero",
+                },
+            )
+        ],
+        "separable_net": [
+            Call(tfc.separable_net, {"input_shape": (32, 32, 3), "classes": 2}, {"name": "text"})
+        ],
+        "strip": [Call(tfc.strip, {"model": qat})],
+        "summary": [Call(tfc.summary, {"model": net}, {"model": "empty model"})],
+        "budgets.Latency": [
+            Call(tfc.budgets.Latency, {"most": 0.5}, only=("most", "delegate", "threads")),
+            Call(
+                tfc.budgets.Latency,
+                {"milliseconds": 0.5},
+                {"milliseconds": "huge"},
+                only=("milliseconds",),
+            ),
+        ],
+        "budgets.Macs": [Call(tfc.budgets.Macs, {"most": 0.5})],
+        "budgets.Parameters": [Call(tfc.budgets.Parameters, {"most": 0.5})],
+        "budgets.allowed": [
+            Call(
+                tfc.budgets.allowed,
+                {"budget": tfc.budgets.Macs(0.5), "total": 9},
+                {"total": "zero"},
+            )
+        ],
+        "budgets.check_amount": [
+            Call(
+                tfc.budgets.check_amount,
+                {"amount": 0.5, "share_of": "units"},
+                {"amount": "zero, fraction", "share_of": "text"},
+            )
+        ],
+        **{
+            f"budgets.{name}": [
+                Call(
+                    getattr(tfc.budgets, name),
+                    {"budget": tfc.budgets.Macs(0.5), "model": net},
+                    {"model": "empty model"},
+                )
+            ]
+            for name in ("cost", "limit")
+        },
+        "budgets.unit": [Call(tfc.budgets.unit, {"budget": tfc.budgets.Macs(0.5)})],
+        **{
+            f"distill.{name}": [
+                Call(getattr(tfc.distill, name), latent, dict.fromkeys(latent, "text"))
+            ]
+            for name in ("AttentionMaps", "AttentionScores", "Features")
+        },
+        "distill.SoftTargets": [
+            Call(
+                tfc.distill.SoftTargets,
+                {},
+                {"temperature": "huge", **dict.fromkeys(latent, "text")},
+            )
+        ],
+        **{
+            f"importance.{name}": [Call(getattr(tfc.importance, name), {"x": X})]
+            for name in ("activation_mean", "activation_zeros")
+        },
+        "importance.get": [
+            Call(tfc.importance.get, {"importance": "l2_norm"}, only=("importance",)),
+            Call(
+                tfc.importance.get,
+                {"importance": "taylor", "data": (X, Y), "loss": "mse"},
+                only=("data", "loss"),
+            ),
+        ],
+        "importance.random": [Call(tfc.importance.random, {}, {"seed": "zero"})],
+        "importance.register": [Call(tfc.importance.register, {"name": "mine"}, {"name": "text"})],
+        "importance.taylor": [Call(tfc.importance.taylor, {"x": X, "y": Y})],
+        "masks.Block": [Call(tfc.masks.Block, {"rows": 4, "columns": 2})],
+        "masks.NofM": [Call(tfc.masks.NofM, {"n": 2, "m": 4})],
+        "masks.blocks": [
+            Call(
+                tfc.masks.blocks,
+                {"scores": scores, "sparsity": 0.5, "rows": 2, "columns": 2},
+                {"sparsity": "zero"},
+            )
+        ],
+        "masks.compute": [
+            Call(
+                tfc.masks.compute,
+                {
+                    "scores": [scores],
+                    "sparsity": 0.5,
+                    "structure": tfc.masks.NofM(2, 4),
+                    "axes": [((1,), (0,))],
+                },
+                {"sparsity": "zero"},
+            ),
+        ],
+        "masks.global_budget": [
+            Call(tfc.masks.global_budget, {"scores": [scores], "nonzeros": 3}, {"nonzeros": "zero"})
+        ],
+        "masks.n_of_m": [Call(tfc.masks.n_of_m, {"scores": scores, "n": 2, "m": 4})],
+        "masks.per_layer": [
+            Call(
+                tfc.masks.per_layer,
+                {"scores": scores, "sparsity": 0.5},
+                {"scores": "list", "sparsity": "zero"},
+            )
+        ],
+        "masks.threshold": [
+            Call(
+                tfc.masks.threshold,
+                {"scores": scores, "limit": 0.5},
+                {"scores": "list", "limit": "zero, negative, minus, huge"},
+            )
+        ],
+        "schedules.Constant": [
+            Call(
+                schedules.Constant,
+                {"sparsity": 0.5},
+                {"sparsity": "zero", "begin": "zero", "end": "zero"},
+            )
+        ],
+        "schedules.OneShot": [
+            Call(schedules.OneShot, {"sparsity": 0.5}, {"sparsity": "zero", "step": "zero"})
+        ],
+        **{
+            f"schedules.{name}": [
+                Call(
+                    getattr(schedules, name),
+                    {"initial": 0.0, "final": 0.5, "begin": 0, "end": 9},
+                    {
+                        "initial": "zero",
+                        "final": "zero",
+                        "begin": "zero",
+                        "end": "zero",
+                        "power": "huge",
+                    },
+                )
+            ]
+            for name in ("Polynomial", "Exponential")
+        },
+        **{
+            f"schedules.Schedule.{name}": [
+                Call(getattr(schedule, name), {"step": 3}, {"step": "zero"})
+            ]
+            for name in ("__call__", "last_update", "next_update")
+        },
+        "converters.ConverterOptions": [
+            Call(
+                converters.ConverterOptions,
+                {},
+                {
+                    **dict.fromkeys(
+                        ("optimizations", "supported_ops", "supported_types"), "empty list"
+                    ),
+                    **dict.fromkeys(("input_type", "output_type"), "text"),
+                },
+            )
+        ],
+        "converters.Int8": [
+            Call(
+                converters.Int8,
+                {"calibration": X},
+                {"calibration": "list, list of None, dict, empty array, " + FUNCTIONS},
+            )
+        ],
+        "converters.Pass": [
+            Call(converters.Pass, {"module": "sparsify"}, {"module": "text", "options": "dict"})
+        ],
+        "converters.Sparse": [
+            Call(converters.Sparse, {}, {"int8_weights": "True", "skip_zeros": "True"})
+        ],
+        "converters.Verification.raise_if_above": [
+            Call(
+                verification.raise_if_above,
+                {"lsb": 1},
+                {
+                    **dict.fromkeys(("lsb", "max_error", "mean_error"), "zero, huge"),
+                    "snr_below": "zero, negative, minus, huge",
+                    "cosine_below": "zero, negative, minus",
+                    "top1_below": "zero",
+                },
+            )
+        ],
+        "converters.check_sparse_kernels": [
+            Call(converters.check_sparse_kernels, {"file": file}, work=True)
+        ],
+        "converters.convert": [Call(converters.convert, {"model": net, "path": file}, work=True)],
+        "converters.convert_all": [
+            Call(
+                converters.convert_all,
+                {"model": net, "files": {file: converters.Float32()}},
+                words={"files": "path"},
+                work=True,
+            )
+        ],
+        "converters.inspect": [Call(converters.inspect, {"path": file}, work=True)],
+        "converters.register_precision": [
+            Call(converters.register_precision, {"precision": Tenths})
+        ],
+        "converters.sparsify": [
+            Call(converters.sparsify, {"path": file, "out": out}, {"out": "text"}, work=True)
+        ],
+        "converters.verify": [
+            Call(converters.verify, {"model": net, "path": file, "samples": X}, work=True)
+        ],
+        "edge.BenchmarkResult.from_dict": [
+            Call(edge.BenchmarkResult.from_dict, {"data": result.to_dict()})
+        ],
+        "edge.Local": [Call(edge.Local, {}, {"name": "text"})],
+        "edge.Process": [Call(edge.Process, child, {"command": ""}, work=True)],
+        "edge.Report": [
+            Call(
+                edge.Report,
+                {"results": [result]},
+                {"title": "text", "results": "empty list, empty array"},
+            )
+        ],
+        "edge.Report.from_dict": [Call(edge.Report.from_dict, {"data": report.to_dict()})],
+        "edge.Report.load": [Call(edge.Report.load, {"path": folder / "report.json"})],
+        "edge.Report.save": [Call(report.save, {"path": folder / "other.json"})],
+        "edge.Runner": [Call(edge.Runner, {"path": PROBE}, {"tolerance": "zero, huge"})],
+        **{
+            f"edge.Runner.{name}": [Call(getattr(runner, name), {"inputs": rows})]
+            for name in ("__call__", "named", "encode")
+        },
+        "edge.Runner.split": [Call(runner.split, {"arrays": {"x": rows}})],
+        "edge.benchmark": [
+            Call(
+                edge.benchmark,
+                {"paths": PROBE, "rounds": 1, "min_runs": 1, "min_seconds": 0.0},
+                {
+                    "min_seconds": "zero",
+                    "warmup": "zero",
+                    "seed": "zero",
+                    "names": "text",
+                    "paths": "text",
+                    # A result says that inputs do not fit its file.
+                    "inputs": "empty list, list, dict, empty array, " + NUMBERS,
+                },
+                work=True,
+            )
+        ],
+        "edge.delegates": [Call(edge.delegates, {}, work=True)],
+        "edge.placement": [Call(edge.placement, {"path": PROBE}, work=True)],
+        "edge.register_target": [Call(edge.register_target, {"target": edge.Local("mine")})],
+        "edge.Child.request": [
+            Call(
+                edge.Child(Answering()).request,
+                {"command": "probe", "timeout": 5},
+                {"command": "text"},
+            )
+        ],
+        "edge.BenchmarkResult.with_metrics": [
+            Call(
+                lambda accuracy: result.with_metrics(accuracy=accuracy),
+                {"accuracy": 0.5},
+                {"accuracy": "text, empty text, " + NUMBERS},
+            )
+        ],
+    }
