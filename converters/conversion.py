@@ -199,7 +199,8 @@ def _convert(
         check_ranges(model, ops, precisions)
         lowered = lower(prepared, precisions, saved_model, timeout)
         rewritten = _run_passes(lowered, precisions, config, timeout)
-        judged = judge(prepared, [new.dense for new in rewritten], timeout)
+        files_made = [new.dense for new in rewritten]
+        judged = judge(prepared.call, prepared.judged_by, files_made, timeout)
         converted = _check(model, precisions, rewritten, judged, strict)
         write_whole({path: new.content for path, new in zip(precisions, rewritten, strict=True)})
     said = list(prepared.warnings)
