@@ -225,7 +225,8 @@ def _convert(
         lowered = lower(prepared, precisions, saved_model, timeout)
         notes = _check_runtimes(lowered, precisions, release)
         rewritten = _run_passes(lowered, precisions, config, timeout)
-        judged = judge(prepared, [new.dense for new in rewritten], timeout)
+        files_made = [new.dense for new in rewritten]
+        judged = judge(prepared.call, prepared.judged_by, files_made, timeout)
         converted = _check(model, precisions, rewritten, judged, strict)
         write_whole({path: new.content for path, new in zip(precisions, rewritten, strict=True)})
     said = [*prepared.warnings, *notes]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from tfcompress.converters.file.model import Inspection
 from tfcompress.model.samples import Array
+from tfcompress.model.signature import Signature
 
 from .output_error import OutputError, compare
 from .outputs import file_outputs, keras_outputs, output_scales
-
-if TYPE_CHECKING:
-    from .preparation import Prepared
 
 SAMPLES = 32
 """Enough to see each channel vary; few enough to cost less than the conversion."""
@@ -41,11 +39,17 @@ class Judgement(NamedTuple):
     faults: tuple[str, ...] = ()
 
 
-def judge(prepared: Prepared, files: list[Inspection], timeout: float | None) -> list[Judgement]:
+def judge(
+    call: Signature,
+    judged_by: Sequence[dict[str, Array] | None],
+    files: Sequence[Inspection],
+    timeout: float | None,
+) -> list[Judgement]:
     """Compare files with the model, on a few of the samples that there are for each.
 
     Args:
-        prepared: The model, which runs once for all files, and the samples.
+        call: The model, which runs once for all files of one calibration.
+        judged_by: For each file the samples; None for no samples.
         files: The files.
         timeout: Seconds for each file; None for no limit. A file that takes longer is not judged.
 
@@ -57,14 +61,14 @@ def judge(prepared: Prepared, files: list[Inspection], timeout: float | None) ->
     """
     expected: dict[int, dict[str, Array]] = {}
     judgements = []
-    for file, given in zip(files, prepared.judged_by, strict=True):
+    for file, given in zip(files, judged_by, strict=True):
         if given is None:
             judgements.append(Judgement())
             continue
         samples = _evenly(given)
         if id(given) not in expected:
-            expected[id(given)] = keras_outputs(prepared.call, samples)
-        actual = file_outputs(file.path, prepared.call, samples, timeout)
+            expected[id(given)] = keras_outputs(call, samples)
+        actual = file_outputs(file.path, call, samples, timeout)
         wanted = {
             name: value
             for name, value in expected[id(given)].items()

@@ -23,7 +23,6 @@ from .softmax_masks import clip_masks
 # Ops that copy the bytes of constants, and where these stand among their inputs.
 _COPYING = {"ONE_HOT": (2, 3), "PADV2": (2,), "FILL": (1,)}
 
-
 _RUNS = 100
 """Enough to see the range of the scores again."""
 
@@ -45,13 +44,15 @@ def repair(
         model = unpack(content)
     except Refused:
         return content, []
-    names = []
+    changed, names = False, []
     for number, graph in enumerate(graphs(model)):
         if number == 0:
-            clip_masks(graph, lambda tensors: measure(content, islice(batches(), _RUNS), tensors))
+            changed = clip_masks(
+                graph, lambda tensors: measure(content, islice(batches(), _RUNS), tensors)
+            )
         keep = exact_values(graph) | (uneven_inputs(graph) if float_inputs else set())
         names += [graph[index].name.decode() for index in sorted(keep)]
-    return pack(model), names
+    return pack(model) if changed else content, names
 
 
 def repair_copies(content: bytes) -> bytes:

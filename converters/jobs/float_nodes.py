@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from ..passes.graph import Graph
-from .ranges import is_float, producers, range_of, step_of
+from .ranges import is_float, producers, step_of
 
 # Ops that only place values elsewhere, and ops that change each value by itself.
 _PLACING = {"RESHAPE", "EXPAND_DIMS", "SQUEEZE", "TRANSPOSE", "CONCATENATION"}
@@ -50,21 +52,20 @@ def uneven_inputs(graph: Graph) -> set[int]:
             coarse[out], chains[out] = step, set()
         if not moving or not all(tensor in coarse for tensor in moving):
             continue
-        if op in _PLACING or (op in _AFFINE and len(moving) == 1 and moving[0] == inputs[0]):
-            gain = _gain(graph, inputs[-1]) if op in ("MUL", "DIV") and len(inputs) > 1 else 1.0
-            error = max(coarse[tensor] for tensor in moving)
-            error = error / gain if op == "DIV" else error * gain
-            coarse[out] = max(error, step)
+        if op in _PLACING or (op in _AFFINE and len(inputs) == 2 and moving == inputs[:1]):
+            coarse[out] = max(coarse[tensor] for tensor in moving) * _gain(graph, op, inputs[-1])
             chains[out] = {out}.union(*(chains[tensor] for tensor in moving))
             if coarse[out] > _UNEVEN * step:
                 found |= chains[out]
     return found
 
 
-def _gain(graph: Graph, index: int) -> float:
-    """Return the largest size of the values of a constant."""
-    low, high = range_of(graph, index) or (1.0, 1.0)
-    return max(abs(low), abs(high)) or 1.0
+def _gain(graph: Graph, op: str, constant: int) -> float:
+    """Return by how much an op with a constant enlarges an error, at most."""
+    if op not in ("MUL", "DIV"):
+        return 1.0
+    sizes = np.abs(graph.array(constant))
+    return float(sizes.max() if op == "MUL" else 1 / max(sizes.min(), 1e-30))
 
 
 def exact_values(graph: Graph) -> set[int]:

@@ -38,7 +38,7 @@ class Span(NamedTuple):
 Measure = Callable[[list[int]], dict[int, tuple[float, float]]]
 
 
-def clip_masks(graph: Graph, measure: Measure) -> None:
+def clip_masks(graph: Graph, measure: Measure) -> bool:
     """Replace the masks before each softmax by the lowest value that still hides a position.
 
     Let the real scores of n positions be at least a. A score of a - log(256 n) adds less than 1/n
@@ -49,12 +49,15 @@ def clip_masks(graph: Graph, measure: Measure) -> None:
         graph: A float graph whose tensors have ranges. It is changed.
         measure: Measures the ranges of tensors anew. Those of the calibrator may hold the values of
             a tensor that was computed in the same memory.
+
+    Returns:
+        Whether the graph was changed.
     """
     masks = _Masks(graph)
     if not any(
         graph.op(n) == "SOFTMAX" and masks.hides(int(n.inputs[0]), 1.0) for n in _ops(graph)
     ):
-        return
+        return False
     wide = [
         index for index in masks.producers if masks.hides(index, 1.0) or masks.hides(index, -1.0)
     ]
@@ -64,7 +67,7 @@ def clip_masks(graph: Graph, measure: Measure) -> None:
     spans = {}
     for node in _ops(graph):
         source = int(node.inputs[0]) if graph.op(node) == "SOFTMAX" else -1
-        real = masks.real(source, 1.0) if source >= 0 and masks.hides(source, 1.0) else None
+        real = masks.real(source, 1.0) if source >= 0 and masks.masked(source, 1.0) else None
         if real is not None:
             shape = graph[source].shapeSignature
             length = int((graph[source].shape if shape is None else shape)[-1])
@@ -72,6 +75,7 @@ def clip_masks(graph: Graph, measure: Measure) -> None:
             spans[source] = Span(lowest, real.high)
     for source, span in spans.items():
         masks.clip(source, span, 1.0)
+    return True
 
 
 def _ops(graph: Graph) -> list[Any]:
@@ -90,6 +94,7 @@ class _Masks:
         self.producers = producers(graph)
         self.ranges = {index: range_of(graph, index) for index in range(len(graph.tables.tensors))}
         self.floors: dict[int, float] = {}
+        self.factors: dict[int, tuple[int, int]] = {}
 
     def span(self, index: int, sign: float) -> Span | None:
         """Return the values of a tensor, as they count in the scores; None if not known."""
@@ -100,6 +105,10 @@ class _Masks:
         """Return whether a tensor holds values that hide a position."""
         span = self.span(index, sign)
         return span is not None and span.low < _MASK
+
+    def masked(self, index: int, sign: float) -> bool:
+        """Return whether a tensor holds masks that can be told from scores."""
+        return self.hides(index, sign) and self.real(index, sign) != self.span(index, sign)
 
     def operands(self, index: int, sign: float) -> tuple[str, list[tuple[int, int, float]]]:
         """Return the op that computes a tensor, and its operands: place, tensor, sign."""
@@ -136,8 +145,10 @@ class _Masks:
             if found:
                 return Span(min(r.low for r in found), max(r.high for r in found))
             return None
-        # A mask that is computed: of 0 for a position that is seen, in all models that we know.
-        return Span(span.high, span.high) if span.high >= _MASK else None
+        if op == "MUL" and self._factor(self.producers[index]) is not None:
+            # 0.0 or 1.0 times a huge number; a position that is seen gets 0.
+            return Span(span.high, span.high) if span.high >= _MASK else None
+        return span
 
     def clip(self, index: int, span: Span, sign: float) -> None:
         """Clip a computed tensor, and what hides positions in its operands."""
@@ -157,7 +168,7 @@ class _Masks:
                 other = self.real(operands[1 - position][1], operands[1 - position][2])
                 own = self.real(tensor, turned)
                 inner = Span(low - (other.high if other else 0.0), own.high if own else 0.0)
-            if not self.hides(tensor, turned):
+            if not self.masked(tensor, turned):
                 if op in _CHOOSING:
                     # Both values of a choice have one scale.
                     set_range(self.graph, tensor, *sorted((turned * low, turned * span.high)))
@@ -168,10 +179,17 @@ class _Masks:
             else:
                 self.clip(tensor, inner, turned)
 
+    def _factor(self, node: Any) -> tuple[int, int] | None:
+        """Return the place and the tensor of the huge constant by which a mask is multiplied."""
+        for place, tensor in enumerate(map(int, node.inputs)):
+            found = self.ranges.get(tensor)
+            if found and self.graph.constant(tensor) and max(map(abs, found)) > -_MASK:
+                self.factors.setdefault(id(node), (place, tensor))
+        return self.factors.get(id(node))
+
     def _scale(self, node: Any, factor: float) -> None:
-        """Multiply the constant by which a mask is multiplied."""
-        for place, tensor in enumerate(node.inputs):
-            if self.ranges.get(int(tensor)) and self.graph.constant(int(tensor)):
-                values = self.graph.array(int(tensor)) * np.float32(factor)
-                self.graph.redirect(node, place, self.graph.add(int(tensor), values))
-                return
+        """Multiply the constant by which a mask is multiplied, as it was at first."""
+        if (found := self._factor(node)) is not None:
+            place, tensor = found
+            values = self.graph.array(tensor) * np.float32(factor)
+            self.graph.redirect(node, place, self.graph.add(tensor, values.astype(np.float32)))

@@ -24,11 +24,11 @@ MODELS = [
     pytest.param(range(start, start + 20), id=f"{start}", marks=pytest.mark.slow("converts much"))
     for start in range(0, 60, 20)
 ]
-# Output steps that are allowed anywhere, and where the mean is below RARE. A value in the middle
-# between two steps rounds the other way now and then, more often in TFLite's reference kernels,
-# which round twice; the layers after it may make several steps of it. A fault moves all elements.
-STEPS, AT_WORST = 2.01, 8.01
-RARE = {"xnnpack": 0.1, "reference": 0.5}
+# Output steps that are allowed anywhere, and at worst where the mean is below AVERAGE. A value in
+# the middle between two steps rounds the other way now and then, more often in TFLite's reference
+# kernels, which round twice; a steep sigmoid or a narrow output makes several steps of it. A fault
+# moves all elements: a step or more on average.
+STEPS, AT_WORST, AVERAGE = 2.01, 8.01, 0.5
 # float32 sums in another order, over the layers of a graph.
 FLOAT = {"rtol": 1e-4, "atol": 2e-5}
 
@@ -74,10 +74,10 @@ def quantization_aware(model, x, path):
         tfc.calibrate(qat, x, batch_size=SAMPLES)
     file = converters.convert(qat, path, converters.Int8(), batch_size=1)
     assert file.float_macs == ()
-    for delegate in RARE:
+    for delegate in ("xnnpack", "reference"):
         for output in converters.verify(qat, file, x, delegate=delegate).outputs:
             seen = (output.name, delegate, output.max_lsb, output.mean_lsb)
-            few = output.max_lsb <= AT_WORST and output.mean_lsb <= RARE[delegate]
+            few = output.max_lsb <= AT_WORST and output.mean_lsb <= AVERAGE
             assert output.max_lsb <= STEPS or few, seen
 
 
