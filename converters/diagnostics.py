@@ -37,7 +37,8 @@ def explain_crash(model: keras.Model, precision: Precision, error: ChildError) -
         return ConversionError(
             f"{text} It is known to crash on recurrent layers with a loop, here {loops}. "
             "Unroll them, which works on a trained model too: `layer.unroll = True`, then convert "
-            "again. Or choose another precision."
+            "again. The file then holds every step one by one, and may be many times as large. Or "
+            "choose another precision."
         )
     if "SIGKILL" in error.reason:
         return ConversionError(

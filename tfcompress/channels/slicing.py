@@ -12,7 +12,7 @@ import numpy.typing as npt
 from tfcompress.channels.dependency.axes import index_parts
 from tfcompress.channels.dependency.units import FIXED, Coupling, Ids, Member
 from tfcompress.model.graph import Node, given_inputs, is_graph
-from tfcompress.model.rebuild import copy_layer, from_config, rebuild
+from tfcompress.model.rebuild import copy_layer, from_config, rebuild, warn_of_untied
 
 __all__ = ["kept_shape", "kept_units", "remove_units"]
 
@@ -30,6 +30,7 @@ def remove_units(model: keras.Model, coupling: Coupling, removed: Ids) -> keras.
     Returns:
         A functional model, not compiled.
     """
+    warn_of_untied(model)
     return _Slicer(coupling, removed).build(model, None)
 
 

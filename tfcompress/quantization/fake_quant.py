@@ -44,6 +44,8 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
             all calls, so that it grows only. Defaults to 1.
         frozen: Whether the range stays as it is in training. Defaults to False.
         bits: Width of the integers. A .tflite file can be made with 8 only. Defaults to 8.
+        integers: Whether the inputs are integers, which become floats first. Integers that are not
+            expected are passed on as they are. Defaults to False.
         **kwargs: Options of `keras.layers.Layer`: name, dtype, trainable.
 
     Raises:
@@ -62,6 +64,7 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
         calls: int = 1,
         frozen: bool = False,
         bits: int = 8,
+        integers: bool = False,
         **kwargs: Any,
     ) -> None:
         self.observer = observer(ranges, momentum)
@@ -73,6 +76,7 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
         self.calls = calls
         self.frozen = frozen
         self.bits = bits
+        self.integers = integers
         self.observing = False
         self.supports_masking = True
 
@@ -118,6 +122,10 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
         """
         if only_step:
             return self.step()
+        if self.integers:
+            inputs = tf.cast(inputs, self.compute_dtype)
+        elif not keras.backend.is_float_dtype(inputs.dtype):
+            return inputs
         if is_exporting():
             self._check_bits()
             low, high = numerics.nudged(*self.range())
@@ -230,6 +238,7 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
             "calls": self.calls,
             "frozen": self.frozen,
             "bits": self.bits,
+            "integers": self.integers,
         }
 
 

@@ -9,14 +9,18 @@ import keras
 from keras import activations, layers
 
 from tfcompress.model.kernels import kernels_of
+from tfcompress.model.layers import rule_class
 
 from .composites.table import COMPOSITES, composite_of
 from .ops import affine, linear
-from .ops.activations import fixed_range, is_fused
+from .ops.activations import fixed_range, has_int8_form, is_fused
+from .single_op import trace
 
 __all__ = [
     "Rule",
     "fixed_output",
+    "float_reason",
+    "has_rule",
     "is_relu",
     "needs_wrapper",
     "rounds_biases",
@@ -33,7 +37,7 @@ class Rule(Enum):
     JOINED = "int8, all inputs in one range"
     FIXED = "int8, in the range that TFLite prescribes"
     OWN = "int8, in a range of its own"
-    ROUNDED = "int8, in the range of its table"
+    ROUNDED = "int8, in a range inside the layer"
     NONE = "no float"
 
 
@@ -102,6 +106,8 @@ _FIXED_OPERATIONS = {
     "Tanh": activations.tanh,
 }
 
+_INT8_LAYERS = (layers.LeakyReLU, layers.PReLU, layers.ReLU, layers.Softmax)
+
 _NO_KERNEL = {
     layers.Conv1DTranspose: "TFLite has no such op; it has Conv2DTranspose, on images of width 1",
     layers.Conv3D: "TFLite's CONV_3D has no int8 kernel",
@@ -122,8 +128,8 @@ def rule_of(operation: Any) -> Rule:
     >>> rule_of(layers.Flatten()).name, rule_of(layers.Dense(2)).name
     ('SAME', 'OWN')
     """
-    name = type(operation).__name__
-    if type(operation) is layers.TimeDistributed:
+    name, kind = type(operation).__name__, rule_class(operation)
+    if kind is layers.TimeDistributed:
         rule = rule_of(operation.layer)
         return rule if rule not in (Rule.JOINED, Rule.NONE) else Rule.OWN
     if not isinstance(operation, keras.layers.Layer):
@@ -132,13 +138,13 @@ def rule_of(operation: Any) -> Rule:
         if name in _JOINED_OPERATIONS:
             return Rule.JOINED
         return Rule.FIXED if name in _FIXED_OPERATIONS else Rule.OWN
-    if type(operation) in _SAME_LAYERS:
+    if kind in _SAME_LAYERS:
         return Rule.SAME
-    if isinstance(operation, layers.UpSampling2D):
+    if kind is layers.UpSampling2D:
         return Rule.SAME if operation.interpolation == "nearest" else Rule.SHARED
-    if type(operation) in _SHARED_LAYERS:
+    if kind in _SHARED_LAYERS:
         return Rule.SHARED
-    if type(operation) in _JOINED_LAYERS:
+    if kind in _JOINED_LAYERS:
         return Rule.JOINED
     composite = composite_of(operation)
     if composite is not None and composite.output_step is not None:
@@ -146,40 +152,51 @@ def rule_of(operation: Any) -> Rule:
     return Rule.OWN if fixed_output(operation) is None else Rule.FIXED
 
 
+_WITH_ACTIVATION = (layers.Activation, layers.SeparableConv1D, layers.SeparableConv2D)
+
+
 def fixed_output(operation: Any) -> tuple[float, float] | None:
     """Return the output range that TFLite prescribes for the operation, else None."""
     if not isinstance(operation, keras.layers.Layer):
         return fixed_range(_FIXED_OPERATIONS.get(type(operation).__name__))
-    if type(operation) is layers.TimeDistributed:
+    kind = rule_class(operation)
+    if kind is layers.TimeDistributed:
         return fixed_output(operation.layer)
-    if isinstance(operation, layers.Softmax):
+    if kind is layers.Softmax:
         return fixed_range(activations.softmax)
-    if linear.is_linear(operation) or isinstance(
-        operation, layers.Activation | layers.SeparableConv1D | layers.SeparableConv2D
-    ):
+    if linear.is_linear(operation) or kind in _WITH_ACTIVATION:
         return fixed_range(operation.activation)
     return None
 
 
 def is_relu(operation: Any) -> bool:
     """Return whether it is an activation that TFLite computes within the op before it."""
-    if isinstance(operation, layers.ReLU):
+    kind = rule_class(operation)
+    if kind is layers.ReLU:
         plain = not operation.negative_slope and not operation.threshold
         return plain and operation.max_value in (None, 6.0)
-    if isinstance(operation, layers.Activation):
+    if kind is layers.Activation:
         return is_fused(operation.activation)
     return type(operation).__name__ in ("Relu", "Relu6")
 
 
-def needs_wrapper(layer: keras.layers.Layer) -> bool:
-    """Return whether the layer computes differently in int8, beyond the rounding of its output."""
-    return (
-        linear.is_linear(layer)
-        or affine.is_affine(layer)
-        or isinstance(layer, layers.BatchNormalization)  # `FreezeBatchNorm` finds it
-        or (composite_of(layer) is not None and why_float(layer) is None)
-        or (why_float(layer) is None and bool(kernels_of(layer)))
-    )
+def needs_wrapper(layer: keras.layers.Layer, args: Any, kwargs: Any) -> bool:
+    """Return whether the layer computes differently in int8, beyond the rounding of its output.
+
+    Args:
+        layer: A built layer.
+        args: Positional arguments that it is called with, symbolic tensors among them.
+        kwargs: Keyword arguments, in the same form.
+
+    Returns:
+        True or False.
+    """
+    if isinstance(layer, layers.BatchNormalization):  # `FreezeBatchNorm` finds it.
+        return True
+    if has_rule(layer):
+        computes = linear.is_linear(layer) or affine.is_affine(layer)
+        return computes or (composite_of(layer) is not None and why_float(layer) is None)
+    return bool(kernels_of(layer)) and float_reason(layer, args, kwargs) is None
 
 
 def rounds_biases(layer: keras.layers.Layer) -> bool:
@@ -190,10 +207,63 @@ def rounds_biases(layer: keras.layers.Layer) -> bool:
 
 
 def why_float(operation: Any) -> str | None:
-    """Return why the operation is computed in float in the file, or None if it is not."""
-    if type(operation) is layers.TimeDistributed and why_float(operation.layer) is not None:
+    """Return why the tables say that an operation is computed in float in the file, or None."""
+    kind = rule_class(operation)
+    if kind is layers.TimeDistributed and why_float(operation.layer) is not None:
         return why_float(operation.layer)
-    reason = _NO_KERNEL.get(type(operation)) or _SUMS_IN_FLOAT.get(type(operation))
-    if reason is None and type(operation) in COMPOSITES:
-        return COMPOSITES[type(operation)].applies(operation)
+    reason = _NO_KERNEL.get(kind) or _SUMS_IN_FLOAT.get(kind)
+    if reason is None and kind in COMPOSITES:
+        return COMPOSITES[kind].applies(operation)
     return reason
+
+
+def has_rule(operation: Any) -> bool:
+    """Return whether the tables say how the operation is computed in the file.
+
+    >>> has_rule(layers.Dense(2)), has_rule(layers.Lambda(lambda x: x))
+    (True, False)
+    """
+    if not isinstance(operation, keras.layers.Layer):
+        return rule_of(operation) is not Rule.OWN
+    kind = rule_class(operation)
+    if kind is layers.TimeDistributed:
+        return has_rule(operation.layer)
+    if why_float(operation) is not None or rule_of(operation) is not Rule.OWN:
+        return True
+    computes = linear.is_linear(operation) or affine.is_affine(operation)
+    return computes or kind in _INT8_LAYERS or kind in COMPOSITES
+
+
+def float_reason(operation: Any, args: Any, kwargs: Any) -> str | None:
+    """Return why a call is computed in float in the file, or None if it is not.
+
+    What has no rule is traced: it is int8 if it is a single op that has an int8 form.
+
+    Args:
+        operation: A layer or an operation of `keras.ops`.
+        args: Positional arguments of the call, symbolic tensors among them.
+        kwargs: Keyword arguments, in the same form.
+
+    Returns:
+        The reason in words, or None.
+    """
+    if has_rule(operation):
+        return why_float(operation) or _activation_reason(operation)
+    if rule_class(operation) is layers.TimeDistributed:
+        step = keras.KerasTensor((args[0].shape[0], *args[0].shape[2:]), args[0].dtype)
+        return float_reason(operation.layer, (step,), {})
+    return trace(operation, args, kwargs).why_float()
+
+
+def _activation_reason(operation: Any) -> str | None:
+    activation = getattr(operation, "activation", None)
+    return None if activation is None else activation_reason(activation)
+
+
+def activation_reason(activation: Any) -> str | None:
+    """Return why an activation function is computed in float in the file, or None if it is not."""
+    if has_int8_form(activation):
+        return None
+    reason = trace(activation, (keras.KerasTensor((1, 4, 4, 8), "float32"),), {}).why_float()
+    name = getattr(activation, "__name__", type(activation).__name__)
+    return reason and f"its activation, {name}: {reason}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +12,20 @@ from keras import layers
 
 from tfcompress.model import keras_private
 from tfcompress.model.graph import Node, is_graph, nodes
+from tfcompress.model.layers import rule_class
 
-from .layer_table import Rule, fixed_output, is_relu, needs_wrapper, rounds_biases, rule_of
+from .layer_table import (
+    Rule,
+    fixed_output,
+    has_rule,
+    is_relu,
+    needs_wrapper,
+    rounds_biases,
+    rule_of,
+)
+from .naming import heads, name_outputs
 from .ops import affine, linear
+from .single_op import trace
 
 __all__ = ["Placement", "place"]
 
@@ -28,10 +40,12 @@ class Placement:
         ranges: Tensor -> the name of the range that it is rounded to where it is computed.
         shared: Tensors that share a range and do not shape it.
         calls: Range -> how many tensors shape it.
-        fixed: Range -> its bounds, where TFLite prescribes them.
-        names: Range -> the name of its layer. At an output of the model it is the name of the layer
-            that stood there, since losses and metrics go by it.
+        fixed: Range -> its bounds, where TFLite or the dtype prescribes them.
+        names: Range -> the name of its layer. At an output of the model it is the name of what
+            stood there, since losses, metrics and the outputs of the file go by it.
         ends: Layer to wrap whose output is one of the model's and stays float -> that name.
+        freed: Operations that are no layers and give their names to such a range.
+        integers: Integer tensor that layers compute floats from -> the range of those floats.
         origins: Tensor on an int8 grid -> the tensor that the grid comes from. It is the tensor
             itself where it is rounded, where a composite or a nested model gives it, and at the
             input of a nested model. Otherwise an operation moved its values about.
@@ -46,6 +60,8 @@ class Placement:
     fixed: dict[str, tuple[float, float]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     ends: dict[int, str] = field(default_factory=dict)
+    freed: set[int] = field(default_factory=set)
+    integers: dict[int, str] = field(default_factory=dict)
     origins: dict[int, int] = field(default_factory=dict)
     wanted: set[int] = field(default_factory=set)
 
@@ -59,13 +75,16 @@ class Placement:
         return key in self.wrapped and key not in in_float and rounds_biases(node.operation)
 
 
-def place(model: keras.Model, in_float: Collection[int], nested: bool) -> Placement:
+def place(
+    model: keras.Model, in_float: Collection[int], nested: bool, calls: Counter[int]
+) -> Placement:
     """Decide what is done along one graph; nested models have placements of their own.
 
     Args:
         model: A functional or sequential model.
         in_float: Ids of layers whose kernels are not quantized.
         nested: Whether the model is part of another one, so that its inputs are rounded already.
+        calls: Id of each operation -> how often this and all other graphs call it.
 
     Returns:
         The placement.
@@ -73,11 +92,15 @@ def place(model: keras.Model, in_float: Collection[int], nested: bool) -> Placem
     graph = nodes(model)
     placement = Placement()
     for node in graph:
+        node.calls = calls[id(node.operation)]
+    for node in graph:
         if not placement.absorbs(node) and _wrappable(node):
             chain = _chain(node)
             placement.wrapped[id(node.operation)] = chain
             placement.absorbed.update(key for link in chain for key in link.outputs)
     _Assignment(graph, placement, in_float, nested).run()
+    if not nested:
+        name_outputs(model, graph, placement)
     placement.wanted = {
         placement.origins[key]
         for node in graph
@@ -92,14 +115,14 @@ def _wrappable(node: Node) -> bool:
     return (
         isinstance(node.operation, keras.layers.Layer)
         and not isinstance(node.operation, keras.Model | layers.InputLayer)
-        and needs_wrapper(node.operation)
+        and needs_wrapper(node.operation, node.call.arguments.args, node.call.arguments.kwargs)
     )
 
 
 def _chain(node: Node) -> list[Node]:
     """Return batch normalization and ReLU that TFLite computes in the same op."""
     layer = node.operation
-    multiplies = linear.is_linear(layer) or isinstance(layer, layers.SeparableConv2D)
+    multiplies = linear.is_linear(layer) or rule_class(layer) is layers.SeparableConv2D
     if not (multiplies or affine.is_affine(layer)):
         return []
     if getattr(layer, "activation", None) not in (None, keras.activations.linear):
@@ -111,7 +134,7 @@ def _chain(node: Node) -> list[Node]:
         and multiplies
         and isinstance(follower.operation, layers.BatchNormalization)
         and affine.is_affine(follower.operation)
-        and (not isinstance(layer, layers.EinsumDense) or len(layer.kernel.shape) == 2)
+        and (rule_class(layer) is not layers.EinsumDense or len(layer.kernel.shape) == 2)
     ):
         chain.append(follower)
         follower = _alone_after(follower)
@@ -142,13 +165,9 @@ class _Assignment:
         self.range_of: dict[int, str | None] = {}
         self.owned: set[str] = set()
         self.joined: dict[str, str] = {}
-        # What to round, in order: the tensor, its node, its range before joining.
-        self.rounded: list[tuple[int, Node, str]] = []
-        self.heads = {
-            id(chain[-1].call): node.operation
-            for node in graph
-            if (chain := placement.wrapped.get(id(node.operation)))
-        }
+        # What to round, in order: the tensor, its range before joining.
+        self.rounded: list[tuple[int, str]] = []
+        self.heads = heads(graph, placement.wrapped)
 
     def run(self) -> None:
         """Fill in the placement."""
@@ -156,19 +175,14 @@ class _Assignment:
             for index, tensor in enumerate(node.tensors):
                 self.range_of[node.outputs[index]] = self._range(node, index, tensor)
         placement = self.placement
-        for key, node, name in self.rounded:
+        for key, name in self.rounded:
             root = self._root(name)
             placement.ranges[key] = root
             placement.origins[key] = key
             placement.names.setdefault(root, f"fake_quant_{root}")
             if key not in placement.shared:
                 placement.calls[root] = placement.calls.get(root, 0) + 1
-            if _names_output(node):
-                placement.names[root] = node.name
-                placement.wrapped.setdefault(id(self._head(node)), [])
         for node in self.graph:
-            if _names_output(node) and node.outputs[0] not in placement.ranges:
-                placement.ends[id(self._head(node))] = node.name
             for key, tensor in zip(node.outputs, node.tensors, strict=True):
                 if keras.backend.is_float_dtype(tensor.dtype) and key not in placement.origins:
                     self._trace(node, key)
@@ -192,7 +206,11 @@ class _Assignment:
     def _range(self, node: Node, index: int, tensor: Any) -> str | None:
         head, key = self._head(node), node.outputs[index]
         rule = rule_of(head)
-        if not keras.backend.is_float_dtype(tensor.dtype) or self._is_float(node):
+        if not keras.backend.is_float_dtype(tensor.dtype):
+            if any(self._widens(reader, key) for reader in node.consumers):
+                self._own_integers(node, index, tensor)
+            return None
+        if self._is_float(node):
             return None
         if node.call.is_input:
             return None if self.nested else self._own(node, index)
@@ -205,8 +223,10 @@ class _Assignment:
             return self._join([str(name) for name in before])
         if rule is Rule.SHARED and before[0] is not None:
             self.placement.shared.add(key)
-            self.rounded.append((key, node, before[0]))
+            self.rounded.append((key, before[0]))
             return before[0]
+        if not _gives_floats(head, node):
+            return None
         name = self._own(node, index)
         if rule is Rule.FIXED and (bounds := fixed_output(head)) is not None:
             # No other tensor has its range.
@@ -214,11 +234,25 @@ class _Assignment:
             self.placement.fixed[name] = bounds
         return name
 
+    def _widens(self, reader: Node | None, key: int) -> bool:
+        """Return whether a node computes floats from an integer tensor, in one int8 op."""
+        return (
+            reader is not None
+            and reader.inputs[:1] == [key]
+            and self.placement.takes_steps(reader, self.in_float)
+        )
+
+    def _own_integers(self, node: Node, index: int, tensor: Any) -> None:
+        placement, key, name = self.placement, node.outputs[index], _range_name(node, index)
+        placement.integers[key], placement.origins[key] = name, key
+        placement.names[name] = f"fake_quant_{name}"
+        if tensor.dtype in _BYTES:
+            placement.fixed[name] = _BYTES[tensor.dtype]
+
     def _own(self, node: Node, index: int) -> str:
-        number = keras_private.call_index(node.operation, node.call) if node.calls > 1 else 0
-        name = "_".join([node.name, *(str(n) for n in (number, index) if n)])
+        name = _range_name(node, index)
         self.owned.add(name)
-        self.rounded.append((node.outputs[index], node, name))
+        self.rounded.append((node.outputs[index], name))
         return name
 
     def _join(self, names: list[str]) -> str:
@@ -254,12 +288,17 @@ class _Assignment:
         return fused or self.placement.absorbs(follower)
 
 
-def _names_output(node: Node) -> bool:
-    """Return whether an output of the model goes by the node's name."""
-    return (
-        None in node.consumers
-        and isinstance(node.operation, keras.layers.Layer)
-        and not node.call.is_input
-        and node.calls == 1
-        and len(node.outputs) == 1
-    )
+_BYTES = {"uint8": (0.0, 255.0), "int8": (-128.0, 127.0)}
+
+
+def _range_name(node: Node, index: int) -> str:
+    number = keras_private.call_index(node.operation, node.call) if node.calls > 1 else 0
+    return "_".join([node.name, *(str(n) for n in (number, index) if n)])
+
+
+def _gives_floats(operation: Any, node: Node) -> bool:
+    """Return whether the outputs are floats; Keras believes so of any Lambda, for example."""
+    if not isinstance(operation, keras.layers.Layer) or has_rule(operation):
+        return True
+    given = node.call.arguments
+    return trace(operation, given.args, given.kwargs).gives_floats

@@ -15,7 +15,7 @@ from tfcompress.converters.export.scope import is_exporting
 from tfcompress.model.keras_private import mask_of, set_call_signature
 from tfcompress.model.kernels import Kernel, kernels_of
 from tfcompress.model.quantized import LayerQuantizer
-from tfcompress.model.rebuild import copy_layer, from_config, symbolic_call
+from tfcompress.model.rebuild import copy_layer, symbolic_call
 
 from .composites.table import composite_of
 from .executor import Executor, limit_key
@@ -267,10 +267,9 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
         Returns:
             The wrapped layer and the layers that follow in its op, with the weights as trained.
         """
-        config = self.layer.get_config()
+        layer = copy_layer(self.layer, args, kwargs)
         if self.activation is not None:
-            config["activation"] = keras.activations.serialize(self.activation)
-        layer = from_config(self.layer, config, args, kwargs)
+            layer.activation = self.activation
         outputs = symbolic_call(layer, args, kwargs)
         copies = [layer]
         for follower in self.then:
