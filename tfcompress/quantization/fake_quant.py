@@ -46,6 +46,8 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
         bits: Width of the integers. A .tflite file can be made with 8 only. Defaults to 8.
         integers: Whether the inputs are integers, which become floats first. Integers that are not
             expected are passed on as they are. Defaults to False.
+        detached: Whether the op that makes the inputs stays in float in the file, because the
+            converter fails on an int8 form of it. Defaults to False.
         **kwargs: Options of `keras.layers.Layer`: name, dtype, trainable.
 
     Raises:
@@ -65,6 +67,7 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
         frozen: bool = False,
         bits: int = 8,
         integers: bool = False,
+        detached: bool = False,
         **kwargs: Any,
     ) -> None:
         self.observer = observer(ranges, momentum)
@@ -77,6 +80,7 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
         self.frozen = frozen
         self.bits = bits
         self.integers = integers
+        self.detached = detached
         self.observing = False
         self.supports_masking = True
 
@@ -129,6 +133,7 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
         if is_exporting():
             self._check_bits()
             low, high = numerics.nudged(*self.range())
+            inputs = numerics.kept_float(inputs) if self.detached else inputs
             return tf.quantization.fake_quant_with_min_max_args(inputs, low, high)
         if self.fixed is not None:
             return numerics.fake_quant(inputs, *self.fixed, self.bits)
@@ -239,6 +244,7 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
             "frozen": self.frozen,
             "bits": self.bits,
             "integers": self.integers,
+            "detached": self.detached,
         }
 
 

@@ -79,7 +79,6 @@ _SAME_LAYERS = (
 _SAME_OPERATIONS = {
     "BroadcastTo",
     "ExpandDims",
-    "Flip",
     "GetItem",
     "Identity",
     "Max",
@@ -89,7 +88,6 @@ _SAME_OPERATIONS = {
     "Reshape",
     "Roll",
     "Slice",
-    "Split",
     "Squeeze",
     "StopGradient",
     "Swapaxes",
@@ -98,6 +96,8 @@ _SAME_OPERATIONS = {
     "Transpose",
 }
 _SHARED_LAYERS = (layers.AveragePooling1D, layers.AveragePooling2D)
+# The converter carries no range through these, so that what reads them would be float.
+_SHARED_OPERATIONS = {"Flip", "Split"}
 _JOINED_LAYERS = (layers.Concatenate, layers.Maximum, layers.Minimum)
 _JOINED_OPERATIONS = {"Concatenate", "Maximum", "Minimum", "Stack"}
 _FIXED_OPERATIONS = {
@@ -106,6 +106,7 @@ _FIXED_OPERATIONS = {
     "Tanh": activations.tanh,
 }
 
+_INT8_OPERATIONS = {"Clip", "Gelu", "HardSilu", "HardTanh", "Silu", "SoftShrink"}
 _INT8_LAYERS = (layers.LeakyReLU, layers.PReLU, layers.ReLU, layers.Softmax)
 
 _NO_KERNEL = {
@@ -135,6 +136,8 @@ def rule_of(operation: Any) -> Rule:
     if not isinstance(operation, keras.layers.Layer):
         if name in _SAME_OPERATIONS:
             return Rule.SAME
+        if name in _SHARED_OPERATIONS:
+            return Rule.SHARED
         if name in _JOINED_OPERATIONS:
             return Rule.JOINED
         return Rule.FIXED if name in _FIXED_OPERATIONS else Rule.OWN
@@ -224,7 +227,8 @@ def has_rule(operation: Any) -> bool:
     (True, False)
     """
     if not isinstance(operation, keras.layers.Layer):
-        return rule_of(operation) is not Rule.OWN
+        known = type(operation).__name__ in _INT8_OPERATIONS
+        return known or rule_of(operation) is not Rule.OWN
     kind = rule_class(operation)
     if kind is layers.TimeDistributed:
         return has_rule(operation.layer)

@@ -45,6 +45,7 @@ class Placement:
             stood there, since losses, metrics and the outputs of the file go by it.
         ends: Layer to wrap whose output is one of the model's and stays float -> that name.
         freed: Operations that are no layers and give their names to such a range.
+        detached: Ranges of tensors that the converter must be kept from computing in int8.
         integers: Integer tensor that layers compute floats from -> the range of those floats.
         origins: Tensor on an int8 grid -> the tensor that the grid comes from. It is the tensor
             itself where it is rounded, where a composite or a nested model gives it, and at the
@@ -61,6 +62,7 @@ class Placement:
     names: dict[str, str] = field(default_factory=dict)
     ends: dict[int, str] = field(default_factory=dict)
     freed: set[int] = field(default_factory=set)
+    detached: set[str] = field(default_factory=set)
     integers: dict[int, str] = field(default_factory=dict)
     origins: dict[int, int] = field(default_factory=dict)
     wanted: set[int] = field(default_factory=set)
@@ -210,7 +212,7 @@ class _Assignment:
             if any(self._widens(reader, key) for reader in node.consumers):
                 self._own_integers(node, index, tensor)
             return None
-        if self._is_float(node):
+        if self._is_float(node) or (node.call.is_input and all(map(_discretizes, node.consumers))):
             return None
         if node.call.is_input:
             return None if self.nested else self._own(node, index)
@@ -225,9 +227,14 @@ class _Assignment:
             self.placement.shared.add(key)
             self.rounded.append((key, before[0]))
             return before[0]
-        if not _gives_floats(head, node):
-            return None
+        given, traced = node.call.arguments, None
+        if not has_rule(head):
+            traced = trace(head, given.args, given.kwargs)
+            if not traced.gives_floats:  # Keras believes that any Lambda gives floats, for example.
+                return None
         name = self._own(node, index)
+        if traced is not None and traced.must_stay_float:
+            self.placement.detached.add(name)
         if rule is Rule.FIXED and (bounds := fixed_output(head)) is not None:
             # No other tensor has its range.
             self.owned.discard(name)
@@ -296,9 +303,9 @@ def _range_name(node: Node, index: int) -> str:
     return "_".join([node.name, *(str(n) for n in (number, index) if n)])
 
 
-def _gives_floats(operation: Any, node: Node) -> bool:
-    """Return whether the outputs are floats; Keras believes so of any Lambda, for example."""
-    if not isinstance(operation, keras.layers.Layer) or has_rule(operation):
-        return True
-    given = node.call.arguments
-    return trace(operation, given.args, given.kwargs).gives_floats
+def _discretizes(reader: Node | None) -> bool:
+    """Return whether a node makes categories of floats, which must not be rounded before."""
+    if reader is None:
+        return False
+    floats = any(keras.backend.is_float_dtype(tensor.dtype) for tensor in reader.tensors)
+    return not floats or rule_class(reader.operation) is layers.Discretization

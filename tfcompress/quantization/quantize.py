@@ -265,6 +265,7 @@ class _Graph:
             calls=self.placement.calls.get(name, 1),
             bits=scheme.activations.bits,
             integers=integers,
+            detached=name in self.placement.detached,
             name=self.placement.names[name],
         )
 

@@ -26,6 +26,11 @@ class Traced:
     ops: tuple[str, ...]
     gives_floats: bool
 
+    @property
+    def must_stay_float(self) -> bool:
+        """Return whether the converter fails when it makes one of the ops int8."""
+        return "OneHot" in self.ops
+
     def why_float(self) -> str | None:
         """Return why the call is computed in float in the file, or None if it is not."""
         unknown = [op for op in self.ops if op not in _INT8]
@@ -109,6 +114,7 @@ _MOVES = {
     "MirrorPad",
     "Pack",
     "Pad",
+    "PadV2",
     "PreventGradient",
     "Reshape",
     "ReverseV2",
@@ -127,11 +133,12 @@ _MOVES = {
 _INT8 = {
     *_PRODUCTS,
     *_FIXED,
+    "Abs",
     "AddV2",
     "AvgPool",
     "BiasAdd",
-    "LeakyRelu",
     "Exp",
+    "LeakyRelu",
     "Max",
     "MaxPool",
     "Maximum",
@@ -139,10 +146,15 @@ _INT8 = {
     "Min",
     "Minimum",
     "Mul",
+    "RealDiv",
+    "Reciprocal",
     "Relu",
     "Relu6",
     "ResizeBilinear",
     "ResizeNearestNeighbor",
+    "Rsqrt",
+    "SelectV2",
+    "Sqrt",
     "Sub",
     "Sum",
 }

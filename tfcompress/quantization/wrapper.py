@@ -21,6 +21,7 @@ from .composites.table import composite_of
 from .executor import Executor, limit_key
 from .fake_quant import FakeQuant
 from .layer_table import why_float
+from .numerics import kept_float
 from .observers.base import observer
 from .ops import activations, affine, linear
 from .ops.batch_norm import batch_norm
@@ -220,9 +221,7 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
         if self.activation is not None:
             y = self.activation(y)
         y = self._followed(y, training)
-        # The converter makes an op int8 when both its ends are; no int8 tensor passes a cast.
-        wide = lambda x: ops.cast(ops.cast(x, "float64"), x.dtype)  # noqa: E731
-        return keras.tree.map_structure(wide, y) if is_exporting() else y
+        return keras.tree.map_structure(kept_float, y) if is_exporting() else y
 
     def _followed(self, y: Any, training: bool | None) -> Any:
         for layer in self.then:
