@@ -48,8 +48,8 @@ class OneOp(layers.Layer):
 
 
 def both(layer):
-    """A merging layer on a tensor and the tensor in reverse."""
-    return lambda x: layer([x, ops.flip(x, 1)])
+    """A merging layer on a tensor and the tensor with its values moved."""
+    return lambda x: layer([x, ops.roll(x, 1, 1)])
 
 
 QUICK = {
@@ -64,21 +64,12 @@ QUICK = {
     "square": (VECTOR, ops.square),
     "sin": (VECTOR, ops.sin),
     "exp": (VECTOR, ops.exp),
-    "x * x reversed": (VECTOR, both(layers.Multiply())),
+    "Multiply": (VECTOR, both(layers.Multiply())),
 }
 LAYERS = {
     **{
         f"Activation({name})": (VECTOR, layers.Activation(name))
-        for name in [
-            "elu",
-            "selu",
-            "softplus",
-            "softsign",
-            "mish",
-            "gelu",
-            "hard_sigmoid",
-            "exponential",
-        ]
+        for name in ("elu", "selu", "softplus", "softsign", "mish", "gelu", "hard_sigmoid")
     },
     "ELU": (VECTOR, layers.ELU()),
     "PReLU": (VECTOR, layers.PReLU(alpha_initializer="ones")),
@@ -93,40 +84,27 @@ LAYERS = {
     "Conv1DTranspose": (SEQUENCE, layers.Conv1DTranspose(4, 3)),
     "SimpleRNN": (SEQUENCE, layers.SimpleRNN(3)),
     "TimeDistributed(ELU)": (SEQUENCE, layers.TimeDistributed(layers.ELU())),
+    "TimeDistributed(Dense(elu))": (
+        SEQUENCE,
+        layers.TimeDistributed(layers.Dense(3, activation="elu")),
+    ),
     "Resizing": (IMAGE, layers.Resizing(4, 4)),
     "GlobalAveragePooling2D": (IMAGE, layers.GlobalAveragePooling2D()),
     "SeparableConv2D(elu)": (IMAGE, layers.SeparableConv2D(4, 3, activation="elu")),
 }
+UNARY = (
+    *("abs", "ceil", "cos", "elu", "expm1", "floor", "gelu", "hard_silu", "leaky_relu"),
+    *("log1p", "log_sigmoid", "log_softmax", "negative", "reciprocal", "relu", "round", "rsqrt"),
+    *("sigmoid", "sign", "silu", "softmax", "softplus", "sqrt", "tanh", "tanh_shrink"),
+)
 OPERATIONS = {
-    **{
-        name: (VECTOR, getattr(ops, name))
-        for name in [
-            "abs",
-            "cos",
-            "sign",
-            "floor",
-            "ceil",
-            "round",
-            "sqrt",
-            "rsqrt",
-            "log1p",
-            "expm1",
-            "sigmoid",
-            "tanh",
-            "relu",
-            "softplus",
-            "silu",
-            "elu",
-            "gelu",
-            "hard_silu",
-            "leaky_relu",
-            "log_sigmoid",
-            "softmax",
-            "log_softmax",
-            "negative",
-        ]
-    },
+    **{name: (VECTOR, getattr(ops, name)) for name in UNARY},
+    "flip": (SEQUENCE, lambda x: ops.flip(x, 1)),
     "x + 1": (VECTOR, lambda x: x + 1.0),
+    "1 / x": (VECTOR, lambda x: 1.0 / x),
+    "clip": (VECTOR, lambda x: ops.clip(x, 0.1, 0.4)),
+    "where": (VECTOR, lambda x: ops.where(x > 0.3, x, 0.0)),
+    "split": (VECTOR, lambda x: ops.split(x, 2, -1)[0]),
     "cumsum": (VECTOR, lambda x: ops.cumsum(x, -1)),
     "normalize": (VECTOR, ops.normalize),
     "mean": (IMAGE, lambda x: ops.mean(x, (1, 2))),

@@ -260,6 +260,8 @@ def float_reason(operation: Any, args: Any, kwargs: Any) -> str | None:
 
 
 def _activation_reason(operation: Any) -> str | None:
+    if rule_class(operation) is layers.TimeDistributed:
+        return _activation_reason(operation.layer)
     activation = getattr(operation, "activation", None)
     return None if activation is None else activation_reason(activation)
 

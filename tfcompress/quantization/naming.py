@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
-from tfcompress.model.graph import Node, functional
+from tfcompress.model.graph import functional, nodes
 from tfcompress.model.keras_private import renamed
 from tfcompress.model.signature import unique_names
 
-if TYPE_CHECKING:
-    from .placement import Placement
+from .placement import Placement, heads
 
-__all__ = ["free_name", "heads", "name_outputs", "original", "original_name"]
+__all__ = ["free_name", "name_outputs", "original", "original_name"]
 
 _PREFIX = "quantized_"
 
 
-def heads(graph: Sequence[Node], wrapped: Mapping[int, Sequence[Node]]) -> dict[int, Any]:
-    """Return the layer whose wrapper computes a node, by the id of the node's call."""
-    return {
-        id(chain[-1].call): node.operation
-        for node in graph
-        if (chain := wrapped.get(id(node.operation)))
-    }
-
-
-def name_outputs(model: keras.Model, graph: Sequence[Node], placement: Placement) -> None:
+def name_outputs(model: keras.Model, placement: Placement) -> None:
     """Give the layers that make the outputs of the copy the names of those that make the model's.
 
     The layers and operations that have these names are noted to be wrapped, or to get another name.
 
     Args:
         model: The original model.
-        graph: Its nodes.
-        placement: Is filled in.
+        placement: What is done along its graph; the names are filled in.
     """
+    graph = nodes(model)
     producers = {key: node for node in graph for key in node.outputs}
     head_of = heads(graph, placement.wrapped)
     keys = [id(tensor) for tensor in functional(model).outputs]

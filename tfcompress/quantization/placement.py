@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,11 +23,10 @@ from .layer_table import (
     rounds_biases,
     rule_of,
 )
-from .naming import heads, name_outputs
 from .ops import affine, linear
 from .single_op import trace
 
-__all__ = ["Placement", "place"]
+__all__ = ["Placement", "heads", "place"]
 
 
 @dataclass(eq=False)
@@ -101,8 +100,6 @@ def place(
             placement.wrapped[id(node.operation)] = chain
             placement.absorbed.update(key for link in chain for key in link.outputs)
     _Assignment(graph, placement, in_float, nested).run()
-    if not nested:
-        name_outputs(model, graph, placement)
     placement.wanted = {
         placement.origins[key]
         for node in graph
@@ -151,6 +148,15 @@ def _alone_after(node: Node) -> Node | None:
     if follower is None or node.calls > 1 or follower.calls > 1:
         return None
     return follower if isinstance(follower.operation, keras.layers.Layer) else None
+
+
+def heads(graph: Sequence[Node], wrapped: Mapping[int, Sequence[Node]]) -> dict[int, Any]:
+    """Return the layer whose wrapper computes a node, by the id of the node's call."""
+    return {
+        id(chain[-1].call): node.operation
+        for node in graph
+        if (chain := wrapped.get(id(node.operation)))
+    }
 
 
 class _Assignment:

@@ -23,7 +23,7 @@ from tfcompress.model.rebuild import copy_layer, rebuild, warn_of_untied
 
 from .fake_quant import FakeQuant
 from .layer_table import needs_wrapper, why_float
-from .naming import free_name
+from .naming import free_name, name_outputs
 from .ops.linear import is_linear
 from .placement import place
 from .scheme import Int8Scheme
@@ -167,6 +167,8 @@ class _Graph:
         self.steps_of = steps_of or set()
         nested = steps_of is not None
         self.placement = place(model, shared.in_float, nested, shared.calls)
+        if not nested:
+            name_outputs(model, self.placement)
         for key, chain in self.placement.wrapped.items():
             shared.wrapped.setdefault(key, chain)
         shared.names.update(self.placement.ends)
