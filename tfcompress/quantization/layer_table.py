@@ -107,7 +107,7 @@ _FIXED_OPERATIONS = {
 }
 
 _INT8_OPERATIONS = {"Clip", "Gelu", "HardSilu", "HardTanh", "Silu", "SoftShrink"}
-_INT8_LAYERS = (layers.LeakyReLU, layers.PReLU, layers.ReLU, layers.Softmax)
+_INT8_LAYERS = (layers.LeakyReLU, layers.PReLU, layers.Softmax)
 
 _NO_KERNEL = {
     layers.Conv1DTranspose: "TFLite has no such op; it has Conv2DTranspose, on images of width 1",
@@ -234,7 +234,7 @@ def has_rule(operation: Any) -> bool:
         return has_rule(operation.layer)
     if why_float(operation) is not None or rule_of(operation) is not Rule.OWN:
         return True
-    computes = linear.is_linear(operation) or affine.is_affine(operation)
+    computes = linear.is_linear(operation) or affine.is_affine(operation) or is_relu(operation)
     return computes or kind in _INT8_LAYERS or kind in COMPOSITES
 
 
@@ -254,7 +254,8 @@ def float_reason(operation: Any, args: Any, kwargs: Any) -> str | None:
     if has_rule(operation):
         return why_float(operation) or _activation_reason(operation)
     if rule_class(operation) is layers.TimeDistributed:
-        step = keras.KerasTensor((args[0].shape[0], *args[0].shape[2:]), args[0].dtype)
+        first, *_ = keras.tree.flatten((args, kwargs))
+        step = keras.KerasTensor((first.shape[0], *first.shape[2:]), first.dtype)
         return float_reason(operation.layer, (step,), {})
     return trace(operation, args, kwargs).why_float()
 

@@ -219,19 +219,21 @@ class _Graph:
                 self.makers[output] = partial(copy, *args, **kwargs, only_step=index)
         if self.placement.takes_steps(node, self.shared.in_float):
             if node.inputs and node.inputs[0] in self.placement.integers:
-                first, *others = args
-                args = (self._as_floats(node.inputs[0], first), *others)
+                args, kwargs = self._as_floats(node.inputs[0], args, kwargs)
             steps = self._input_steps(node)
             return copy(*args, **kwargs, **({"input_steps": steps} if steps else {}))
         return copy(*args, **kwargs)
 
-    def _as_floats(self, key: int, integers: Any) -> Any:
-        name = self.placement.integers[key]
+    def _as_floats(self, key: int, args: Any, kwargs: Any) -> Any:
+        """Return the arguments with the first tensor, of integers, as rounded floats."""
+        name, tensors = self.placement.integers[key], keras.tree.flatten((args, kwargs))
         if name not in self.ranges:
             self.ranges[name] = self._fake_quant(name, integers=True)
         layer: Any = self.ranges[name]
-        self.makers.setdefault(name, partial(layer, integers, only_step=True))
-        return layer(integers)
+        first = next(x for x in tensors if isinstance(x, keras.KerasTensor))
+        self.makers.setdefault(name, partial(layer, first, only_step=True))
+        floats = layer(first)
+        return keras.tree.map_structure(lambda x: floats if x is first else x, (args, kwargs))
 
     def _wrap(self, layer: Layer, node: Node) -> QuantizeWrapper:
         key, given, activation = id(node.operation), node.call.arguments, None
