@@ -459,7 +459,12 @@ def test_a_subclass_with_another_constructor_keeps_the_rule():
 )
 def test_integers_become_floats_before_they_are_rounded(dtype, first):
     x = keras.Input((6,), dtype=dtype, name="bytes")
-    model = keras.Model(x, layers.Dense(2, name="head")(layers.ReLU()(first()(inputs=x))))
+    model = keras.Model(
+        x,
+        layers.Dense(2, "relu", kernel_initializer="ones", name="head")(
+            layers.ReLU()(first()(inputs=x))
+        ),
+    )
     data = RNG.integers(0, 256, (32, 6)).astype(dtype)
     qat = tfc.calibrate(tfc.quantize_aware(model), data)
     fixed = qat.get_layer("fake_quant_bytes").fixed
