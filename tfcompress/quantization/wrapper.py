@@ -181,12 +181,13 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
             kwargs |= {} if mask is None else {"mask": mask}
         if self.in_float:
             return self._in_float(*args, training=training, **kwargs)
+        first = args[0] if args else kwargs.get("inputs")
         if self.composite is not None:
             y = self.composite.compute(q, self.layer, *args, training=training, **kwargs)
         elif not training and linear.is_linear(self.layer):
-            return self._as_one_op(q, args[0])
+            return self._as_one_op(q, first)
         elif not training and affine.is_affine(self.layer):
-            return q.affine(self.layer, args[0], self._fused)
+            return q.affine(self.layer, first, self._fused)
         elif isinstance(self.layer, keras.layers.BatchNormalization):
             y = self._plain(self.layer, *args, training=training, **kwargs)
         else:
