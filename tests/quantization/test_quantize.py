@@ -544,7 +544,7 @@ def test_tied_weights_are_warned_of():
     x = keras.Input((8,))
     encoder = layers.Dense(4, use_bias=False, name="encoder")
     model = keras.Model(x, Transposed(encoder, name="decoder")(encoder(x)))
-    for function in (tfc.quantize_aware, lambda m: tfc.factorize(m, 0.3)):
+    for function in (tfc.quantize_aware, lambda m: tfc.factorize(m, energy=0.5)):
         with pytest.warns(UserWarning, match="'encoder' and 'decoder' share 'encoder/kernel'"):
             function(model)
 
