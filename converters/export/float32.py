@@ -9,6 +9,7 @@ import keras
 from tfcompress.converters.errors import ConversionError
 from tfcompress.model.keras_private import has_graph
 from tfcompress.model.layers import all_layers
+from tfcompress.model.rebuild import own_objects
 
 _NARROW = ("float16", "bfloat16", "float64")
 
@@ -33,15 +34,11 @@ def as_float32(model: keras.Model) -> keras.Model:
     """
     if not any(layer.compute_dtype in _NARROW for layer in all_layers(model)):
         return model
-    custom = {}
-    for layer in all_layers(model):
-        custom[type(layer).__name__] = type(layer)
-        custom[keras.saving.get_registered_name(type(layer))] = type(layer)
     policy = keras.config.dtype_policy()
     try:
         # Layers without a dtype in their config take the global policy.
         keras.config.set_dtype_policy("float32")
-        with keras.saving.custom_object_scope(custom):
+        with keras.saving.custom_object_scope(own_objects(model)):
             if isinstance(model, keras.Sequential) or has_graph(model):
                 copy = keras.models.clone_model(model, clone_function=_clone)
             else:

@@ -2,7 +2,7 @@ import keras
 import pytest
 from keras import layers
 
-from tfcompress.model.graph import calls, functional, is_graph, nodes
+from tfcompress.model.graph import all_nodes, calls, functional, given_inputs, is_graph, nodes
 
 
 def model_with_a_shared_layer():
@@ -45,3 +45,21 @@ def test_calls_gives_the_shape_of_each_call_of_a_nested_model():
     model = keras.Model([a, b], [inner(a), inner(b)])
     found = [("/".join(part.name for part in line), shape) for line, shape in calls(model)]
     assert sorted(found) == [("inner/head", (None, 3, 4)), ("inner/head", (None, 5, 4))]
+
+
+def test_given_inputs_finds_inputs_behind_other_keywords():
+    a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
+    pair = keras.Model([a, b], layers.Add()([a, b]))
+    single = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
+    x, y = keras.Input((4,)), keras.Input((4,))
+    assert given_inputs(single, (), {"training": True, "inputs": x}) == [x]
+    assert given_inputs(pair, (), {"mask": None, "inputs": [x, y]}) == [x, y]
+    assert given_inputs(pair, ({"b": y, "a": x},), {}) == [x, y]
+
+
+def test_all_nodes_goes_into_each_nested_model_once():
+    inner = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="dense")], name="inner")
+    x = keras.Input((4,), name="x")
+    names = [node.name for node in all_nodes(keras.Model(x, inner(inner(x))))]
+    assert names.count("inner") == 2
+    assert names.count("dense") == 1

@@ -106,6 +106,19 @@ def test_attention_gives_its_projections_dropout_and_regularizer(layer):
     assert layer.get_config()["kernel_regularizer"]["config"] == {"l1": 0.5}
 
 
+def test_renamed_computes_the_same_and_leaves_the_operation_alone():
+    x = keras.Input((4,))
+    y = keras.ops.roll(x, 1, 1)
+    operation = keras_private.producer(y)
+    name, calls = operation.name, keras_private.number_of_calls(operation)
+    other = keras_private.renamed(operation, "other")
+    z = other(x)
+    assert (other.name, operation.name) == ("other", name)
+    assert keras_private.number_of_calls(operation) == calls
+    data = np.arange(8, dtype="float32").reshape(2, 4)
+    np.testing.assert_array_equal(keras.Model(x, z)(data), keras.Model(x, y)(data))
+
+
 def test_set_call_signature_hands_masks_on():
     class Inner(layers.Layer):
         def __init__(self):

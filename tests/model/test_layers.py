@@ -1,7 +1,8 @@
 import keras
+import pytest
 from keras import layers
 
-from tfcompress.model.layers import all_layers, children, own_weights, trained, walk
+from tfcompress.model.layers import all_layers, children, own_weights, rule_class, trained, walk
 
 
 def nested():
@@ -43,3 +44,54 @@ def test_trained_is_the_student_of_a_distiller():
     distiller = keras.distillation.Distiller(teacher, student, losses)
     assert trained(distiller) is student
     assert trained(student) is student
+
+
+class WithoutGroups(layers.DepthwiseConv2D):
+    """The usual remedy for models saved by older versions of Keras."""
+
+    def __init__(self, *args, groups=1, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+class Named(WithoutGroups):
+    def get_config(self):
+        return {**super().get_config(), "more": True}
+
+    def more(self):
+        return 1
+
+
+class Doubled(layers.Dense):
+    def call(self, inputs):
+        return 2.0 * super().call(inputs)
+
+
+class Halves:
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], shape[-1] // 2)
+
+
+class Mixed(Halves, layers.ReLU):
+    pass
+
+
+class Scored(layers.MultiHeadAttention):
+    def _compute_attention(self, *args, **kwargs):
+        return super()._compute_attention(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (layers.Conv2D(2, 3), layers.Conv2D),
+        (layers.SpatialDropout1D(0.5), layers.SpatialDropout1D),
+        (WithoutGroups(3), layers.DepthwiseConv2D),
+        (Named(3), layers.DepthwiseConv2D),
+        (Doubled(2), Doubled),
+        (Mixed(), Mixed),
+        (Scored(2, 2), Scored),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else value.name,
+)
+def test_rule_class_is_that_of_keras_unless_a_method_is_replaced(layer, expected):
+    assert rule_class(layer) is expected

@@ -2,7 +2,7 @@
 
 import keras
 import pytest
-from keras import layers
+from keras import layers, ops
 
 import tfcompress
 
@@ -36,3 +36,45 @@ def test_what_a_layer_gives_can_be_looked_at(model):
     for made in (qat, tfcompress.strip(qat)):
         for layer in made.layers:
             assert keras.Model(made.inputs, layer.output).output is layer.output
+
+
+def operation(x):
+    return ops.sigmoid(layers.Dense(4)(x))
+
+
+def called_twice(x):
+    layer = layers.Dense(8, name="twice")
+    return layer(layer(x))
+
+
+def operation_and_state(x):
+    sequence, state = layers.GRU(3, return_sequences=True, return_state=True, name="gru")(
+        ops.reshape(x, (-1, 2, 4))
+    )
+    return [ops.add(sequence, 1.0), state]
+
+
+def unknown_layer(x):
+    return layers.Multiply(name="product")([x, layers.Dense(8)(x)])
+
+
+@pytest.mark.parametrize("make", [operation, called_twice, operation_and_state, unknown_layer])
+def test_outputs_of_operations_and_shared_layers_keep_their_names(make, tmp_path):
+    x = keras.Input((8,))
+    model = keras.Model(x, make(x))
+    qat = tfcompress.quantize_aware(model)
+    assert qat.output_names == model.output_names
+    qat.save(tmp_path / "qat.keras")
+    loaded = keras.models.load_model(tmp_path / "qat.keras")
+    assert loaded.output_names == model.output_names
+    stripped = tfcompress.strip(loaded)
+    assert stripped.output_names == model.output_names
+    assert [layer.name for layer in stripped.layers] == [layer.name for layer in model.layers]
+
+
+def test_a_layer_that_makes_two_outputs_names_both():
+    x, layer = keras.Input((8,)), layers.Dense(8, name="twice")
+    first = layer(x)
+    qat = tfcompress.quantize_aware(keras.Model(x, [first, layer(first)]))
+    # As `converters.convert` names them in the float file.
+    assert qat.output_names == ["twice", "twice_1"]

@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
 import tfcompress as tfc
@@ -455,3 +456,147 @@ def test_what_is_not_quantization_aware(function):
         function(dense())
     with pytest.raises(TypeError, match=r"keras\.Model"):
         function(None)
+
+
+# What the layers of a model may be.
+
+
+def test_a_subclass_with_another_constructor_keeps_the_rule():
+    class WithoutGroups(layers.DepthwiseConv2D):
+        def __init__(self, *args, groups=1, **kwargs):
+            super().__init__(*args, **kwargs)
+
+    x = keras.Input((6, 6, 3))
+    y = WithoutGroups(3, use_bias=False, name="conv")(x)
+    y = layers.ReLU(6.0, name="relu")(layers.BatchNormalization(name="bn")(y))
+    model = keras.Model(x, y)
+    randomize(model)
+    qat = tfc.quantize_aware(model)
+    assert wrappers(qat) == {"conv": ["bn", "relu"]}
+    equal_floats(model, qat, RNG.normal(size=(2, 6, 6, 3)).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "first"),
+    [
+        ("uint8", lambda: layers.Rescaling(1 / 127.5, offset=-1.0)),
+        ("int32", lambda: layers.Normalization(mean=100.0, variance=2500.0, axis=None)),
+        ("int32", lambda: layers.Dense(3, kernel_initializer=keras.initializers.Constant(0.01))),
+    ],
+    ids=["Rescaling", "Normalization", "Dense"],
+)
+def test_integers_become_floats_before_they_are_rounded(dtype, first):
+    x = keras.Input((6,), dtype=dtype, name="bytes")
+    model = keras.Model(
+        x,
+        layers.Dense(2, "relu", kernel_initializer="ones", name="head")(
+            layers.ReLU()(first()(inputs=x))
+        ),
+    )
+    data = RNG.integers(0, 256, (32, 6)).astype(dtype)
+    qat = tfc.calibrate(tfc.quantize_aware(model), data)
+    fixed = qat.get_layer("fake_quant_bytes").fixed
+    assert fixed == ((0.0, 255.0) if dtype == "uint8" else None)
+    assert qat(data, training=True).shape == (32, 2)
+    # Two roundings of half a step, and those of the kernels.
+    assert np.abs(qat(data) - model(data)).max() < 0.03 * np.abs(model(data)).max()
+    equal_floats(model, qat, data)
+
+
+def test_an_input_that_is_only_made_categories_of_is_not_rounded():
+    x = keras.Input((3,), name="x")
+    y = layers.Discretization([0.0, 0.5], output_mode="one_hot", name="bins")(x)
+    model = keras.Model(x, layers.Dense(2)(layers.Flatten()(y)))
+    qat = tfc.quantize_aware(model)
+    assert [layer.name for layer in fake_quants(qat) if layer.detached] == ["fake_quant_bins"]
+    assert "fake_quant_x" not in [layer.name for layer in qat.layers]
+
+
+def decayed(x):
+    return 0.9 * ops.square(ops.relu(x)) - 0.4
+
+
+def small(weights):
+    return 1e-4 * ops.sum(ops.abs(weights))
+
+
+class Small(keras.regularizers.Regularizer):
+    def __call__(self, weights):
+        return small(weights)
+
+    def get_config(self):
+        return {}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"activation": tf.nn.silu},
+        {"activation": decayed},
+        {"kernel_regularizer": small},
+        {"kernel_regularizer": Small()},
+        {"kernel_constraint": decayed},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_functions_need_no_registration_to_be_copied(options):
+    x = keras.Input((6,))
+    y = layers.Dense(4, name="pruned")(layers.Dense(4, **options, name="own")(x))
+    model = keras.Model(x, layers.Dense(2)(y))
+    stripped = equal_floats(model, tfc.quantize_aware(model), images(1).reshape(-1, 6))
+    for name, value in options.items():
+        found = getattr(stripped.get_layer("own"), name)
+        assert found is value or type(found) is type(value)
+    cut = tfc.prune_channels(model, 0.5, filters="pruned").get_layer("own")
+    assert cut.activation is model.get_layer("own").activation
+
+
+def test_tied_weights_are_warned_of():
+    class Transposed(layers.Layer):
+        def __init__(self, other, **kwargs):
+            super().__init__(**kwargs)
+            self.other = other
+
+        def call(self, x):
+            return ops.matmul(x, ops.transpose(self.other.kernel))
+
+        def get_config(self):
+            other = keras.saving.serialize_keras_object(self.other)
+            return {**super().get_config(), "other": other}
+
+        @classmethod
+        def from_config(cls, config):
+            other = keras.saving.deserialize_keras_object(config.pop("other"))
+            return cls(other, **config)
+
+    x = keras.Input((8,))
+    encoder = layers.Dense(4, use_bias=False, name="encoder")
+    model = keras.Model(x, Transposed(encoder, name="decoder")(encoder(x)))
+    for function in (tfc.quantize_aware, lambda m: tfc.factorize(m, energy=0.5)):
+        with pytest.warns(UserWarning, match="'encoder' and 'decoder' share 'encoder/kernel'"):
+            function(model)
+
+
+def test_a_head_that_is_tied_to_a_nested_body_keeps_its_name_and_weights():
+    table = layers.ReversibleEmbedding(20, 4, name="tokens")
+    words = keras.Input((5,), dtype="int32")
+    body = keras.Model(words, layers.Dense(4)(table(words)), name="body")
+    outer = keras.Input((5,), dtype="int32")
+    model = keras.Model(outer, table(body(outer), reverse=True))
+    qat = tfc.quantize_aware(model)
+    assert qat.output_names == ["tokens"]
+    assert len(qat.trainable_variables) == len(model.trainable_variables)
+    equal_floats(model, qat, RNG.integers(0, 20, (3, 5)))
+
+
+def test_a_normalization_is_not_absorbed_where_another_graph_calls_the_layer():
+    conv = layers.Conv2D(3, 1, name="conv")
+    x = keras.Input((4, 4, 3))
+    body = keras.Model(x, layers.BatchNormalization(name="bn")(conv(x)), name="body")
+    outer = keras.Input((4, 4, 3))
+    model = keras.Model(outer, conv(body(outer)))
+    randomize(model)
+    data = RNG.normal(size=(8, 4, 4, 3)).astype(np.float32)
+    qat = tfc.calibrate(tfc.quantize_aware(model), data)
+    assert np.abs(qat(data) - model(data)).max() < 0.05 * np.abs(model(data)).max()
+    equal_floats(model, qat, data, tolerance=1e-5)

@@ -5,7 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 import tfcompress
 
@@ -58,11 +58,54 @@ def test_a_float_model_has_nothing_to_report():
         tfcompress.qat_report(model)
 
 
-def test_report_says_what_is_unrolled_and_what_that_costs():
-    model = keras.Sequential([keras.Input((3, 2)), layers.GRU(4, name="memory"), layers.Dense(1)])
+class Block(layers.Layer):
+    """A layer made of layers; TFLite knows no range between them."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(4)
+
+    def build(self, shape):
+        self.dense.build(shape)
+        self.built = True
+
+    def call(self, x):
+        return x + self.dense(x)
+
+
+def test_a_layer_made_of_layers_is_float_and_not_rounded():
+    x = keras.Input((4,))
+    model = keras.Model(x, layers.Dense(2, name="head")(Block(name="block")(x)))
     report = tfcompress.qat_report(tfcompress.quantize_aware(model))
-    assert [layer.path for layer in report.layers if layer.unrolled] == ["memory"]
-    assert "GRU, unrolled" in str(report)
-    assert "12 times as large" in " ".join(str(report).split())
-    plain = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
-    assert "nrolled" not in str(tfcompress.qat_report(tfcompress.quantize_aware(plain)))
+    assert [row.path for row in report.floating] == ["block"]
+    assert {row.path: row.kernel for row in report.layers if row.kernel} == {
+        "block": "float",
+        "head": "int8 per channel",
+    }
+    summary = tfcompress.summary(tfcompress.quantize_aware(model))
+    assert {row.path: row.bits for row in summary.grouped() if "block" in row.path}["block"] == (
+        32,
+    )
+
+
+def test_the_report_says_how_many_steps_are_unrolled():
+    model = keras.Sequential([keras.Input((5, 3)), layers.GRU(2, name="gru"), layers.Dense(1)])
+    (row,) = [
+        row
+        for row in tfcompress.qat_report(tfcompress.quantize_aware(model)).layers
+        if row.path == "gru"
+    ]
+    assert "unrolled: the file holds all 5 steps" in row.output
+
+
+def test_what_gives_no_floats_has_no_range():
+    x = keras.Input((4,))
+    scores = layers.Dense(3, name="scores")(x)
+    # Keras believes that every Lambda gives floats.
+    classes = layers.Lambda(lambda t: ops.argmax(t, -1), name="classes")(scores)
+    qat = tfcompress.quantize_aware(keras.Model(x, [scores, classes]))
+    tfcompress.calibrate(qat, np.eye(4, dtype="float32"))
+    qat.compile("sgd", loss=["mse", None], jit_compile=False)
+    qat.fit(np.eye(4), [np.zeros((4, 3))], verbose=0)
+    _, found = qat(np.eye(4, dtype="float32"))
+    assert "int" in str(found.dtype)

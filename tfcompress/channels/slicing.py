@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tfcompress.channels.dependency.axes import index_parts
 from tfcompress.channels.dependency.units import FIXED, Coupling, Ids, Member
 from tfcompress.model.graph import Node, given_inputs, is_graph
-from tfcompress.model.rebuild import copy_layer, from_config, rebuild
+from tfcompress.model.rebuild import copy_layer, from_config, rebuild, warn_of_untied
 
 __all__ = ["kept_shape", "kept_units", "remove_units"]
 
@@ -38,6 +38,7 @@ def remove_units(
     Returns:
         A functional model, not compiled.
     """
+    warn_of_untied(model)
     return _Slicer(coupling, removed, replaced or {}).build(model, None)
 
 

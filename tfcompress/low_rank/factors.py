@@ -15,6 +15,7 @@ from keras import layers
 
 from tfcompress.model.constraints import MaskConstraint
 from tfcompress.model.kernels import DEPTHWISE
+from tfcompress.model.layers import rule_class
 
 from . import decompositions
 
@@ -46,9 +47,9 @@ def why_not(layer: keras.layers.Layer) -> str:
         return "depthwise"
     if isinstance(layer, CONVOLUTIONS) and layer.groups > 1:
         return "depthwise" if layer.kernel.shape[-2] == 1 else "grouped"
-    if isinstance(layer, layers.TimeDistributed):
+    if rule_class(layer) is layers.TimeDistributed:
         return "no rule for TimeDistributed; a Dense alone does the same at each step"
-    if type(layer) not in TYPES:  # A subclass may compute anything.
+    if rule_class(layer) not in TYPES:
         return f"no rule for {kind}"
     if layer.quantization_mode is not None:
         return "quantized by Keras"
@@ -221,7 +222,7 @@ def _convolution(
 ) -> Weighted:
     """Return a convolution of the same kind; by default over a single position."""
     size = kernel_size or (1,) * len(layer.kernel_size)
-    new = type(layer)(
+    new = rule_class(layer)(
         weights.shape[-1], size, data_format=layer.data_format, name=name, **options, **_both(layer)
     )
     return new, weights.reshape(*size, *weights.shape[-2:])

@@ -11,7 +11,7 @@ from keras.layers import Layer
 from tfcompress.model.graph import Node, functional, is_graph
 from tfcompress.model.keras_private import producer
 from tfcompress.model.layers import walk
-from tfcompress.model.rebuild import copy_layer, rebuild
+from tfcompress.model.rebuild import copy_layer, rebuild, warn_of_untied
 
 from . import factors
 
@@ -30,6 +30,7 @@ def rewrite(model: keras.Model, ranks: Mapping[int, tuple[int, ...]], refine: in
     Returns:
         A functional model, not compiled.
     """
+    warn_of_untied(model)
     return _Rewrite(model, ranks, refine).build(model)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from .layers import Lineage
 
 __all__ = [
     "Node",
+    "all_nodes",
     "calls",
     "ends",
     "functional",
@@ -114,6 +116,24 @@ def nodes(model: keras.Model) -> list[Node]:
     return found
 
 
+def all_nodes(model: keras.Model) -> Iterator[Node]:
+    """Yield the calls in a model and in the models nested in it, each of these once.
+
+    Args:
+        model: A functional or sequential model.
+
+    Yields:
+        The nodes of the model, then those of each nested one.
+    """
+    todo, seen = [model], {id(model)}
+    while todo:
+        for node in nodes(todo.pop()):
+            yield node
+            if is_graph(node.operation) and id(node.operation) not in seen:
+                seen.add(id(node.operation))
+                todo.append(node.operation)
+
+
 def given_inputs(model: keras.Model, args: Any, kwargs: Any) -> list[Any]:
     """Return the symbolic tensors that a model is called with, in the order of its inputs.
 
@@ -126,11 +146,11 @@ def given_inputs(model: keras.Model, args: Any, kwargs: Any) -> list[Any]:
         A tensor for each input; a dictionary is read by the names of the inputs.
     """
     graph = functional(model)
-    given = args[0] if args else next(iter(kwargs.values()))
+    given = inspect.signature(model.call).bind(*args, **kwargs).args[0]
     if isinstance(given, dict) and not isinstance(graph.input, dict):
         return [given[tensor.name] for tensor in graph.inputs]
-    flat = keras.tree.flatten((args, kwargs))
-    return [tensor for tensor in flat if isinstance(tensor, keras.KerasTensor)][: len(graph.inputs)]
+    flat = keras.tree.flatten(given)
+    return [tensor for tensor in flat if isinstance(tensor, keras.KerasTensor)]
 
 
 def calls(

@@ -7,6 +7,7 @@ the Keras version `CHECKED_WITH`.
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -34,6 +35,7 @@ __all__ = [
     "mask_of",
     "number_of_calls",
     "producer",
+    "renamed",
     "set_attention_regularizer",
     "set_call_signature",
     "traced_function",
@@ -132,6 +134,17 @@ def mask_of(tensor: Any) -> Any:
     Keras hands masks from layer to layer on the tensors, and has no public way to read one.
     """
     return getattr(tensor, "_keras_mask", None)
+
+
+def renamed(operation: keras.Operation, name: str) -> keras.Operation:
+    """Return an operation of `keras.ops` under another name, without the record of its calls.
+
+    Some operations have no config that a copy could be made from.
+    """
+    other = copy.copy(operation)
+    other.name = name
+    other._inbound_nodes, other._outbound_nodes = [], []
+    return other
 
 
 def number_of_calls(operation: keras.Operation) -> int:

@@ -14,7 +14,7 @@ from tfcompress.edge.arguments import check_bool
 
 from .checks import check_built
 from .filters import Filters, check, select_layers
-from .layers import Lineage, own_weights, trained, walk
+from .layers import Lineage, own_weights, rule_class, trained, walk
 
 __all__ = ["Kernel", "is_kernel", "kernels", "kernels_of", "select"]
 
@@ -193,7 +193,7 @@ def is_kernel(layer: keras.layers.Layer, variable: keras.Variable) -> bool:
     shape = variable.shape
     if len(shape) < 2 or not keras.backend.is_float_dtype(variable.dtype):
         return False
-    if type(layer).__module__.split(".")[0] == "keras":
+    if rule_class(layer).__module__.split(".")[0] == "keras":
         return _KERAS_KERNEL.fullmatch(variable.name) is not None
     return sum(size > 1 for size in shape) >= 2 and _NOT_A_KERNEL.fullmatch(variable.name) is None
 

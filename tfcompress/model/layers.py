@@ -10,7 +10,7 @@ import keras
 from .checks import check_no_keras_2
 from .keras_private import child_layers, flat_layers
 
-__all__ = ["Lineage", "all_layers", "children", "own_weights", "trained", "walk"]
+__all__ = ["Lineage", "all_layers", "children", "own_weights", "rule_class", "trained", "walk"]
 
 Lineage: TypeAlias = tuple[keras.layers.Layer, ...]
 """A layer and the layers around it, outermost first, without the model itself."""
@@ -58,6 +58,37 @@ def own_weights(layer: keras.layers.Layer) -> list[keras.Variable]:
     """Return the weights of a layer without the weights of the layers inside it."""
     inside = {id(weight) for child in children(layer) for weight in child.weights}
     return [weight for weight in layer.weights if id(weight) not in inside]
+
+
+def rule_class(layer: keras.layers.Layer) -> type:
+    """Return the class by which tables of layers look a layer up.
+
+    That is the Keras class that the layer computes as: its own, or that of which it is a subclass
+    with another constructor or config and nothing else. A subclass that replaces any other method
+    may compute anything, so that it has a class of its own, and no rule.
+
+    >>> class OldConv(keras.layers.DepthwiseConv2D):
+    ...     def __init__(self, *args, groups=1, **kwargs):
+    ...         super().__init__(*args, **kwargs)
+    >>> rule_class(OldConv(3)).__name__
+    'DepthwiseConv2D'
+
+    Args:
+        layer: A layer.
+
+    Returns:
+        A class of Keras, or the layer's own class.
+    """
+    own: set[str] = set()
+    for base in type(layer).__mro__:
+        if base.__module__.split(".")[0] == "keras":
+            changed = {name for name in own if hasattr(base, name)}
+            return base if changed <= _CONFIG else type(layer)
+        own |= {name for name in vars(base) if name == "__call__" or not name.startswith("__")}
+    return type(layer)
+
+
+_CONFIG = {"get_config", "from_config"}
 
 
 def trained(model: keras.Model) -> keras.Model:

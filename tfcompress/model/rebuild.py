@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from . import keras_private
-from .graph import Node, functional, nodes
+from .graph import Node, all_nodes, functional, is_graph, nodes
+from .layers import all_layers
 
-__all__ = ["copy_layer", "from_config", "rebuild", "symbolic_call"]
+__all__ = ["copy_layer", "from_config", "own_objects", "rebuild", "symbolic_call", "warn_of_untied"]
 
 
 def rebuild(
@@ -56,6 +59,32 @@ def rebuild(
     return finish(inputs, results, name=name)
 
 
+def warn_of_untied(model: keras.Model) -> None:
+    """Warn of layers that share weights, since a model that is rebuilt layer by layer unties them.
+
+    One layer that is called several times stays one layer, and needs no warning.
+
+    Args:
+        model: A functional or sequential model that is about to be rebuilt.
+    """
+    owners: dict[int, keras.layers.Layer] = {}
+    found: dict[str, None] = {}
+    operations = {id(node.operation): node.operation for node in all_nodes(model)}
+    for layer in operations.values():
+        if not isinstance(layer, keras.layers.Layer) or is_graph(layer):
+            continue
+        for weight in layer.weights:
+            other = owners.setdefault(id(weight), layer)
+            if other is not layer:
+                found[f"'{other.name}' and '{layer.name}' share '{weight.path}'"] = None
+    if found:
+        warnings.warn(
+            f"Layers of {model.name!r} are tied: {'; '.join(found)}. In the new model each has a "
+            "copy of its own, so that they take more memory and are trained apart.",
+            stacklevel=4,
+        )
+
+
 def _new_input(tensor: Any, channels: tuple[int | None, ...]) -> Any:
     layer = keras_private.producer(tensor)
     optional = getattr(layer, "optional", False)
@@ -93,7 +122,8 @@ def from_config(
             # The original function has its closure and globals, which the config does not hold.
             copy.function = layer.function
         else:
-            copy = type(layer).from_config(config)
+            with keras.saving.custom_object_scope(own_objects(layer)):
+                copy = type(layer).from_config(config)
     except Exception as error:
         raise _not_copied(layer, f": {error}") from error
     symbolic_call(copy, args, kwargs)
@@ -111,11 +141,40 @@ def from_config(
     return copy
 
 
+def own_objects(layer: keras.layers.Layer) -> dict[str, Any]:
+    """Return the classes and functions that a layer's config names, by their names.
+
+    They are in this process already, so that a copy needs no registration with Keras, as a file
+    does. It holds the classes of the layer and of layers inside it, and activations, regularizers,
+    constraints and initializers.
+
+    >>> def swish_twice(x):
+    ...     return keras.activations.silu(2.0 * x)
+    >>> sorted(own_objects(keras.layers.Dense(2, activation=swish_twice)))
+    ['swish_twice']
+
+    Args:
+        layer: A layer or model.
+
+    Returns:
+        A dictionary for `keras.saving.custom_object_scope`.
+    """
+    found: dict[str, Any] = {}
+    for part in all_layers(layer):
+        for value in (type(part), *vars(part).values()):
+            named = value if inspect.isfunction(value) or inspect.isclass(value) else type(value)
+            if callable(value) and named.__module__.split(".")[0] != "keras":
+                found[named.__name__] = named
+                found[keras.saving.get_registered_name(named)] = named
+    return found
+
+
 def _not_copied(layer: keras.layers.Layer, why: str = "") -> ValueError:
     return ValueError(
         f"Layer {layer.name!r} ({type(layer).__name__}) cannot be copied, because it cannot be "
         f"made from its own config{why}. Give the class a `get_config` that returns the "
-        "arguments of its `__init__`."
+        "arguments of its `__init__`, and decorate classes and functions of your own in it with "
+        "keras.saving.register_keras_serializable()."
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,11 +164,20 @@ def _named_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
         names = list(getattr(model, "output_names", []))
     if len(names) != len(flat):
         names = [f"output_{index}" for index in range(len(flat))]
-    named: dict[str, Any] = {}
-    for name, value in zip(names, flat, strict=True):
-        unique, count = _plain(name), 0
-        while unique in named:
+    return dict(zip(unique_names(map(_plain, names)), flat, strict=True))
+
+
+def unique_names(names: Iterable[str]) -> list[str]:
+    """Return names with a number behind those that were there before.
+
+    >>> unique_names(["a", "b", "a"])
+    ['a', 'b', 'a_1']
+    """
+    found: list[str] = []
+    for name in names:
+        unique, count = name, 0
+        while unique in found:
             count += 1
-            unique = f"{_plain(name)}_{count}"
-        named[unique] = value
-    return named
+            unique = f"{name}_{count}"
+        found.append(unique)
+    return found

@@ -46,6 +46,10 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
             all calls, so that it grows only. Defaults to 1.
         frozen: Whether the range stays as it is in training. Defaults to False.
         bits: Width of the integers. A .tflite file can be made with 8 only. Defaults to 8.
+        integers: Whether the inputs are integers, which become floats first. Integers that are not
+            expected are passed on as they are. Defaults to False.
+        detached: Whether the op that makes the inputs stays in float in the file, because the
+            converter fails on an int8 form of it. Defaults to False.
         **kwargs: Options of `keras.layers.Layer`: name, dtype, trainable.
 
     Raises:
@@ -65,6 +69,8 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
         calls: int = 1,
         frozen: bool = False,
         bits: int = 8,
+        integers: bool = False,
+        detached: bool = False,
         **kwargs: Any,
     ) -> None:
         self.observer = observer(ranges, momentum)
@@ -79,6 +85,8 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
         self.calls = calls
         self.frozen = frozen
         self.bits = bits
+        self.integers = integers
+        self.detached = detached
         self.observing = False
         self.supports_masking = True
 
@@ -136,11 +144,16 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
             return self.step(None if is_exporting() else joint)
         if only_range:
             return tf.constant(self.range()) if is_exporting() else tf.stack(self._bounds())
+        if self.integers:
+            inputs = tf.cast(inputs, self.compute_dtype)
+        elif not keras.backend.is_float_dtype(inputs.dtype):
+            return inputs
         if is_exporting():
             self._check_bits()
             if entering:
                 return inputs
             low, high = numerics.nudged(*_joined(*self.range(), joint))
+            inputs = numerics.kept_float(inputs) if self.detached else inputs
             return tf.quantization.fake_quant_with_min_max_args(inputs, low, high)
         if self.fixed is not None:
             return numerics.fake_quant(inputs, *self.fixed, self.bits)
@@ -275,6 +288,8 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
             "calls": self.calls,
             "frozen": self.frozen,
             "bits": self.bits,
+            "integers": self.integers,
+            "detached": self.detached,
         }
 
 

@@ -9,14 +9,18 @@ import keras
 from keras import activations, layers
 
 from tfcompress.model.kernels import kernels_of
+from tfcompress.model.layers import rule_class
 
 from .composites.table import COMPOSITES, composite_of
 from .ops import affine, linear
-from .ops.activations import fixed_range, is_fused
+from .ops.activations import fixed_range, has_int8_form, is_fused
+from .single_op import trace
 
 __all__ = [
     "Rule",
     "fixed_output",
+    "float_reason",
+    "has_rule",
     "is_relu",
     "needs_wrapper",
     "rounds_biases",
@@ -33,7 +37,7 @@ class Rule(Enum):
     JOINED = "int8, all inputs in one range"
     FIXED = "int8, in the range that TFLite prescribes"
     OWN = "int8, in a range of its own"
-    ROUNDED = "int8, in the range of its table"
+    ROUNDED = "int8, in a range inside the layer"
     NONE = "no float"
 
 
@@ -83,13 +87,8 @@ _RULES: dict[type | str, Rule] = {
             "BroadcastTo",
             "CropImages",
             "DepthToSpace",
-            "Dsplit",
             "ExpandDims",
-            "Flip",
-            "Fliplr",
-            "Flipud",
             "GetItem",
-            "Hsplit",
             "Identity",
             "Max",
             "MaxPool",
@@ -100,10 +99,8 @@ _RULES: dict[type | str, Rule] = {
             "Repeat",
             "Reshape",
             "Roll",
-            "Rot90",
             "Slice",
             "SpaceToDepth",
-            "Split",
             "Squeeze",
             "StopGradient",
             "Swapaxes",
@@ -112,7 +109,6 @@ _RULES: dict[type | str, Rule] = {
             "Tile",
             "Transpose",
             "Unstack",
-            "Vsplit",
         ),
         Rule.SAME,
     ),
@@ -126,6 +122,15 @@ _RULES: dict[type | str, Rule] = {
             "AveragePool",
             "Clip",
             "Pad",
+            # The converter carries no range through these, so that what reads them would be float.
+            "Dsplit",
+            "Flip",
+            "Fliplr",
+            "Flipud",
+            "Hsplit",
+            "Rot90",
+            "Split",
+            "Vsplit",
         ),
         Rule.SHARED,
     ),
@@ -161,6 +166,9 @@ _FIXED_OPERATIONS = {
     "Tanh": activations.tanh,
 }
 
+_INT8_OPERATIONS = {"Gelu", "HardSilu", "HardTanh", "Silu", "SoftShrink"}
+_INT8_LAYERS = (layers.LeakyReLU, layers.PReLU, layers.Softmax)
+
 _NO_KERNEL = {
     layers.Conv1DTranspose: "TFLite has no such op; it has Conv2DTranspose, on images of width 1",
     layers.Conv3D: "TFLite's CONV_3D has no int8 kernel",
@@ -181,43 +189,46 @@ def rule_of(operation: Any) -> Rule:
     >>> rule_of(layers.Flatten()).name, rule_of(layers.Dense(2)).name
     ('SAME', 'OWN')
     """
-    name = type(operation).__name__
-    if type(operation) is layers.TimeDistributed:
+    name, kind = type(operation).__name__, rule_class(operation)
+    if kind is layers.TimeDistributed:
         rule = rule_of(operation.layer)
         return rule if rule not in (Rule.JOINED, Rule.NONE) else Rule.OWN
-    if isinstance(operation, _INTERPOLATING) or name == "Resize":
+    if kind in _INTERPOLATING or name == "Resize":
         return Rule.SAME if operation.interpolation == "nearest" else Rule.SHARED
     if not isinstance(operation, keras.layers.Layer):
         return _RULES.get(name, Rule.FIXED if name in _FIXED_OPERATIONS else Rule.OWN)
-    if type(operation) in _RULES:
-        return _RULES[type(operation)]
+    if kind in _RULES:
+        return _RULES[kind]
     composite = composite_of(operation)
     if composite is not None and composite.output_step is not None:
         return Rule.ROUNDED
     return Rule.OWN if fixed_output(operation) is None else Rule.FIXED
 
 
+_WITH_ACTIVATION = (layers.Activation, layers.SeparableConv1D, layers.SeparableConv2D)
+
+
 def fixed_output(operation: Any) -> tuple[float, float] | None:
     """Return the output range that TFLite prescribes for the operation, else None."""
     if not isinstance(operation, keras.layers.Layer):
         return fixed_range(_FIXED_OPERATIONS.get(type(operation).__name__))
-    if type(operation) is layers.TimeDistributed:
+    kind = rule_class(operation)
+    if kind is layers.TimeDistributed:
         return fixed_output(operation.layer)
-    if isinstance(operation, layers.Softmax):
+    if kind is layers.Softmax:
         return fixed_range(activations.softmax)
-    if linear.is_linear(operation) or isinstance(
-        operation, layers.Activation | layers.SeparableConv1D | layers.SeparableConv2D
-    ):
+    if linear.is_linear(operation) or kind in _WITH_ACTIVATION:
         return fixed_range(operation.activation)
     return None
 
 
 def is_relu(operation: Any) -> bool:
     """Return whether it is an activation that TFLite computes within the op before it."""
-    if isinstance(operation, layers.ReLU):
+    kind = rule_class(operation)
+    if kind is layers.ReLU:
         plain = not operation.negative_slope and not operation.threshold
         return plain and operation.max_value in (None, 6.0)
-    if isinstance(operation, layers.Activation):
+    if kind is layers.Activation:
         return is_fused(operation.activation)
     if type(operation).__name__ == "Clip":
         bounds = (operation.x_min, operation.x_max)
@@ -225,15 +236,23 @@ def is_relu(operation: Any) -> bool:
     return type(operation).__name__ in ("Relu", "Relu6")
 
 
-def needs_wrapper(layer: keras.layers.Layer) -> bool:
-    """Return whether the layer computes differently in int8, beyond the rounding of its output."""
-    return (
-        linear.is_linear(layer)
-        or affine.is_affine(layer)
-        or isinstance(layer, layers.BatchNormalization)  # `FreezeBatchNorm` finds it
-        or (composite_of(layer) is not None and why_float(layer) is None)
-        or (why_float(layer) is None and bool(kernels_of(layer)))
-    )
+def needs_wrapper(layer: keras.layers.Layer, args: Any, kwargs: Any) -> bool:
+    """Return whether the layer computes differently in int8, beyond the rounding of its output.
+
+    Args:
+        layer: A built layer.
+        args: Positional arguments that it is called with, symbolic tensors among them.
+        kwargs: Keyword arguments, in the same form.
+
+    Returns:
+        True or False.
+    """
+    if isinstance(layer, layers.BatchNormalization):  # `FreezeBatchNorm` finds it.
+        return True
+    if has_rule(layer):
+        computes = linear.is_linear(layer) or affine.is_affine(layer)
+        return computes or (composite_of(layer) is not None and why_float(layer) is None)
+    return bool(kernels_of(layer)) and float_reason(layer, args, kwargs) is None
 
 
 def rounds_biases(layer: keras.layers.Layer) -> bool:
@@ -244,10 +263,67 @@ def rounds_biases(layer: keras.layers.Layer) -> bool:
 
 
 def why_float(operation: Any) -> str | None:
-    """Return why the operation is computed in float in the file, or None if it is not."""
-    if type(operation) is layers.TimeDistributed and why_float(operation.layer) is not None:
+    """Return why the tables say that an operation is computed in float in the file, or None."""
+    kind = rule_class(operation)
+    if kind is layers.TimeDistributed and why_float(operation.layer) is not None:
         return why_float(operation.layer)
-    reason = _NO_KERNEL.get(type(operation)) or _SUMS_IN_FLOAT.get(type(operation))
-    if reason is None and type(operation) in COMPOSITES:
-        return COMPOSITES[type(operation)].applies(operation)
+    reason = _NO_KERNEL.get(kind) or _SUMS_IN_FLOAT.get(kind)
+    if reason is None and kind in COMPOSITES:
+        return COMPOSITES[kind].applies(operation)
     return reason
+
+
+def has_rule(operation: Any) -> bool:
+    """Return whether the tables say how the operation is computed in the file.
+
+    >>> has_rule(layers.Dense(2)), has_rule(layers.Lambda(lambda x: x))
+    (True, False)
+    """
+    if not isinstance(operation, keras.layers.Layer):
+        known = type(operation).__name__ in _INT8_OPERATIONS
+        return known or rule_of(operation) is not Rule.OWN
+    kind = rule_class(operation)
+    if kind is layers.TimeDistributed:
+        return has_rule(operation.layer)
+    if why_float(operation) is not None or rule_of(operation) is not Rule.OWN:
+        return True
+    computes = linear.is_linear(operation) or affine.is_affine(operation) or is_relu(operation)
+    return computes or kind in _INT8_LAYERS or kind in COMPOSITES
+
+
+def float_reason(operation: Any, args: Any, kwargs: Any) -> str | None:
+    """Return why a call is computed in float in the file, or None if it is not.
+
+    What has no rule is traced: it is int8 if it is a single op that has an int8 form.
+
+    Args:
+        operation: A layer or an operation of `keras.ops`.
+        args: Positional arguments of the call, symbolic tensors among them.
+        kwargs: Keyword arguments, in the same form.
+
+    Returns:
+        The reason in words, or None.
+    """
+    if has_rule(operation):
+        return why_float(operation) or _activation_reason(operation)
+    if rule_class(operation) is layers.TimeDistributed:
+        first, *_ = keras.tree.flatten((args, kwargs))
+        step = keras.KerasTensor((first.shape[0], *first.shape[2:]), first.dtype)
+        return float_reason(operation.layer, (step,), {})
+    return trace(operation, args, kwargs).why_float()
+
+
+def _activation_reason(operation: Any) -> str | None:
+    if rule_class(operation) is layers.TimeDistributed:
+        return _activation_reason(operation.layer)
+    activation = getattr(operation, "activation", None)
+    return None if activation is None else activation_reason(activation)
+
+
+def activation_reason(activation: Any) -> str | None:
+    """Return why an activation function is computed in float in the file, or None if it is not."""
+    if has_int8_form(activation):
+        return None
+    reason = trace(activation, (keras.KerasTensor((1, 4, 4, 8), "float32"),), {}).why_float()
+    name = getattr(activation, "__name__", type(activation).__name__)
+    return reason and f"its activation, {name}: {reason}"

@@ -15,6 +15,7 @@ __all__ = [
     "fake_quant",
     "fake_quant_kernel",
     "fake_quant_learned",
+    "kept_float",
     "nudged",
     "round_bias",
     "signed_unit_range",
@@ -231,6 +232,14 @@ def round_bias(bias: Any, step: Any, largest: Any, bits: int = 8) -> Any:
     # Where weights are zero, or all but, there is no such grid.
     fine = scale > _TINY
     return tf.where(fine, _round(bias / tf.where(fine, scale, 1.0)) * scale, bias)
+
+
+def kept_float(x: Any) -> Any:
+    """Return a tensor of an exported graph such that the op that makes it stays in float.
+
+    The converter makes an op int8 when both its ends are; no int8 tensor passes a cast.
+    """
+    return tf.cast(tf.cast(x, tf.float64), x.dtype)
 
 
 def step_size(low: Any, high: Any, bits: int = 8) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +12,21 @@ from keras import layers
 
 from tfcompress.model import keras_private
 from tfcompress.model.graph import Node, is_graph, nodes
+from tfcompress.model.layers import rule_class
 
-from .layer_table import Rule, fixed_output, is_relu, needs_wrapper, rounds_biases, rule_of
+from .layer_table import (
+    Rule,
+    fixed_output,
+    has_rule,
+    is_relu,
+    needs_wrapper,
+    rounds_biases,
+    rule_of,
+)
 from .ops import affine, linear
+from .single_op import trace
 
-__all__ = ["Placement", "place"]
+__all__ = ["Placement", "heads", "place"]
 
 
 @dataclass(eq=False)
@@ -32,10 +43,13 @@ class Placement:
             the range that the tensor is rounded to there, as it has another for its other readers.
         joint: Range of such a tensor -> that range. Where both are about as fine, it is taken for
             both, and the file needs no op between them.
-        fixed: Range -> its bounds, where TFLite prescribes them.
-        names: Range -> the name of its layer. At an output of the model it is the name of the layer
-            that stood there, since losses and metrics go by it.
+        fixed: Range -> its bounds, where TFLite or the dtype prescribes them.
+        names: Range -> the name of its layer. At an output of the model it is the name of what
+            stood there, since losses, metrics and the outputs of the file go by it.
         ends: Layer to wrap whose output is one of the model's and stays float -> that name.
+        freed: Operations that are no layers and give their names to such a range.
+        detached: Ranges of tensors that the converter must be kept from computing in int8.
+        integers: Integer tensor that layers compute floats from -> the range of those floats.
         origins: Tensor on an int8 grid -> the tensor that the grid comes from. It is the tensor
             itself where it is rounded, where a composite or a nested model gives it, and at the
             input of a nested model. Otherwise an operation moved its values about.
@@ -52,6 +66,9 @@ class Placement:
     fixed: dict[str, tuple[float, float]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     ends: dict[int, str] = field(default_factory=dict)
+    freed: set[int] = field(default_factory=set)
+    detached: set[str] = field(default_factory=set)
+    integers: dict[int, str] = field(default_factory=dict)
     origins: dict[int, int] = field(default_factory=dict)
     wanted: set[int] = field(default_factory=set)
 
@@ -65,19 +82,24 @@ class Placement:
         return key in self.wrapped and key not in in_float and rounds_biases(node.operation)
 
 
-def place(model: keras.Model, in_float: Collection[int], nested: bool) -> Placement:
+def place(
+    model: keras.Model, in_float: Collection[int], nested: bool, calls: Counter[int]
+) -> Placement:
     """Decide what is done along one graph; nested models have placements of their own.
 
     Args:
         model: A functional or sequential model.
         in_float: Ids of layers whose kernels are not quantized.
         nested: Whether the model is part of another one, so that its inputs are rounded already.
+        calls: Id of each operation -> how often this and all other graphs call it.
 
     Returns:
         The placement.
     """
     graph = nodes(model)
     placement = Placement()
+    for node in graph:
+        node.calls = calls[id(node.operation)]
     for node in graph:
         if not placement.absorbs(node) and _wrappable(node):
             chain = _chain(node)
@@ -98,14 +120,14 @@ def _wrappable(node: Node) -> bool:
     return (
         isinstance(node.operation, keras.layers.Layer)
         and not isinstance(node.operation, keras.Model | layers.InputLayer)
-        and needs_wrapper(node.operation)
+        and needs_wrapper(node.operation, node.call.arguments.args, node.call.arguments.kwargs)
     )
 
 
 def _chain(node: Node) -> list[Node]:
     """Return batch normalization and ReLU that TFLite computes in the same op."""
     layer = node.operation
-    multiplies = linear.is_linear(layer) or isinstance(layer, layers.SeparableConv2D)
+    multiplies = linear.is_linear(layer) or rule_class(layer) is layers.SeparableConv2D
     if not (multiplies or affine.is_affine(layer)):
         return []
     if getattr(layer, "activation", None) not in (None, keras.activations.linear):
@@ -117,7 +139,7 @@ def _chain(node: Node) -> list[Node]:
         and multiplies
         and isinstance(follower.operation, layers.BatchNormalization)
         and affine.is_affine(follower.operation)
-        and (not isinstance(layer, layers.EinsumDense) or len(layer.kernel.shape) == 2)
+        and (rule_class(layer) is not layers.EinsumDense or len(layer.kernel.shape) == 2)
     ):
         chain.append(follower)
         follower = _alone_after(follower)
@@ -132,6 +154,15 @@ def _alone_after(node: Node) -> Node | None:
     if follower is None or node.calls > 1 or follower.calls > 1:
         return None
     return follower if isinstance(follower.operation, keras.layers.Layer) else None
+
+
+def heads(graph: Sequence[Node], wrapped: Mapping[int, Sequence[Node]]) -> dict[int, Any]:
+    """Return the layer whose wrapper computes a node, by the id of the node's call."""
+    return {
+        id(chain[-1].call): node.operation
+        for node in graph
+        if (chain := wrapped.get(id(node.operation)))
+    }
 
 
 class _Assignment:
@@ -150,13 +181,9 @@ class _Assignment:
         self.makers: dict[str, Node] = {}
         self.joined: dict[str, str] = {}
         self.groups: set[str] = set()
-        # What to round, in order: the tensor, its node, its range before joining.
-        self.rounded: list[tuple[int, Node, str]] = []
-        self.heads = {
-            id(chain[-1].call): node.operation
-            for node in graph
-            if (chain := placement.wrapped.get(id(node.operation)))
-        }
+        # What to round, in order: the tensor, its range before joining.
+        self.rounded: list[tuple[int, str]] = []
+        self.heads = heads(graph, placement.wrapped)
         self.float_nodes = self._float_nodes()
 
     def run(self) -> None:
@@ -165,23 +192,18 @@ class _Assignment:
             for index, tensor in enumerate(node.tensors):
                 self.range_of[node.outputs[index]] = self._range(node, index, tensor)
         placement = self.placement
-        for key, node, name in self.rounded:
+        for key, name in self.rounded:
             root = self._root(name)
             placement.ranges[key] = root
             placement.origins[key] = key
             placement.names.setdefault(root, f"fake_quant_{root}")
             if key not in placement.shared:
                 placement.calls[root] = placement.calls.get(root, 0) + 1
-            if _names_output(node):
-                placement.names[root] = node.name
-                placement.wrapped.setdefault(id(self._head(node)), [])
         placement.joint = {name: self._root(other) for name, other in placement.joint.items()}
         placement.entrances = {k: self._root(name) for k, name in placement.entrances.items()}
         for _, root in {(key, root) for (_, key), root in placement.entrances.items()}:
             placement.calls[root] = placement.calls.get(root, 0) + 1
         for node in self.graph:
-            if _names_output(node) and node.outputs[0] not in placement.ranges:
-                placement.ends[id(self._head(node))] = node.name
             for key, tensor in zip(node.outputs, node.tensors, strict=True):
                 if keras.backend.is_float_dtype(tensor.dtype) and key not in placement.origins:
                     self._trace(node, key)
@@ -205,7 +227,12 @@ class _Assignment:
     def _range(self, node: Node, index: int, tensor: Any) -> str | None:
         head, key = self._head(node), node.outputs[index]
         rule = rule_of(head)
-        if not keras.backend.is_float_dtype(tensor.dtype) or id(node) in self.float_nodes:
+        if not keras.backend.is_float_dtype(tensor.dtype):
+            if any(self._widens(reader, key) for reader in node.consumers):
+                self._own_integers(node, index, tensor)
+            return None
+        discretized = node.call.is_input and all(map(_discretizes, node.consumers))
+        if discretized or id(node) in self.float_nodes:
             return None
         if node.call.is_input:
             return None if self.nested else self._own(node, index)
@@ -219,23 +246,44 @@ class _Assignment:
         # A constant beside the only tensor is rounded to its range.
         if (rule is Rule.SHARED or (rule is Rule.JOINED and len(before) == 1)) and before[0]:
             self.placement.shared.add(key)
-            self.rounded.append((key, node, before[0]))
+            self.rounded.append((key, before[0]))
             return before[0]
+        given, traced = node.call.arguments, None
+        if not has_rule(head):
+            traced = trace(head, given.args, given.kwargs)
+            if not traced.gives_floats:  # Keras believes that any Lambda gives floats, for example.
+                return None
         name = self._own(node, index)
+        if traced is not None and traced.must_stay_float:
+            self.placement.detached.add(name)
         if rule is Rule.FIXED and (bounds := fixed_output(head)) is not None:
             # No other tensor has its range.
             self.owned.discard(name)
             self.placement.fixed[name] = bounds
         return name
 
+    def _widens(self, reader: Node | None, key: int) -> bool:
+        """Return whether a node computes floats from an integer tensor, in one int8 op."""
+        return (
+            reader is not None
+            and reader.inputs[:1] == [key]
+            and self.placement.takes_steps(reader, self.in_float)
+        )
+
+    def _own_integers(self, node: Node, index: int, tensor: Any) -> None:
+        placement, key, name = self.placement, node.outputs[index], _range_name(node, index)
+        placement.integers[key], placement.origins[key] = name, key
+        placement.names[name] = f"fake_quant_{name}"
+        if tensor.dtype in _BYTES:
+            placement.fixed[name] = _BYTES[tensor.dtype]
+
     def _own(self, node: Node, index: int) -> str:
         name = self._name(node, index)
-        self.rounded.append((node.outputs[index], node, name))
+        self.rounded.append((node.outputs[index], name))
         return name
 
     def _name(self, node: Node, index: int) -> str:
-        number = keras_private.call_index(node.operation, node.call) if node.calls > 1 else 0
-        name = "_".join([node.name, *(str(n) for n in (number, index) if n)])
+        name = _range_name(node, index)
         self.owned.add(name)
         self.makers[name] = node
         return name
@@ -256,7 +304,7 @@ class _Assignment:
                     self.placement.entrances[id(node.call), key] = first
                     self.placement.joint.setdefault(name, first)
             self.placement.shared.add(node.outputs[0])
-            self.rounded.append((node.outputs[0], node, first))
+            self.rounded.append((node.outputs[0], first))
         return first
 
     def _root(self, name: str) -> str:
@@ -332,12 +380,17 @@ def _read_elsewhere(node: Node) -> bool:
     return False
 
 
-def _names_output(node: Node) -> bool:
-    """Return whether an output of the model goes by the node's name."""
-    return (
-        None in node.consumers
-        and isinstance(node.operation, keras.layers.Layer)
-        and not node.call.is_input
-        and node.calls == 1
-        and len(node.outputs) == 1
-    )
+_BYTES = {"uint8": (0.0, 255.0), "int8": (-128.0, 127.0)}
+
+
+def _range_name(node: Node, index: int) -> str:
+    number = keras_private.call_index(node.operation, node.call) if node.calls > 1 else 0
+    return "_".join([node.name, *(str(n) for n in (number, index) if n)])
+
+
+def _discretizes(reader: Node | None) -> bool:
+    """Return whether a node makes categories of floats, which must not be rounded before."""
+    if reader is None:
+        return False
+    floats = any(keras.backend.is_float_dtype(tensor.dtype) for tensor in reader.tensors)
+    return not floats or rule_class(reader.operation) is layers.Discretization

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,14 +16,15 @@ from tfcompress.edge.arguments import check_bool, refuse
 from tfcompress.model.checks import check_finite
 from tfcompress.model.filters import Filters, check, select_layers
 from tfcompress.model.functionalize import with_graph
-from tfcompress.model.graph import Node, ends, functional, is_graph, nodes
+from tfcompress.model.graph import Node, all_nodes, ends, functional, is_graph, nodes
 from tfcompress.model.kernels import kernels_of
 from tfcompress.model.layers import walk
 from tfcompress.model.quantized import is_quantized
-from tfcompress.model.rebuild import copy_layer, rebuild
+from tfcompress.model.rebuild import copy_layer, rebuild, warn_of_untied
 
 from .fake_quant import FakeQuant
-from .layer_table import Rule, rule_of
+from .layer_table import Rule, needs_wrapper, rule_of, why_float
+from .naming import free_name, name_outputs
 from .ops.linear import is_linear
 from .placement import place
 from .scheme import Int8Scheme
@@ -103,7 +105,9 @@ def quantize_aware(
     in_float |= ends(model, float_first, float_last)
     if filters is None:
         in_float |= uneven_first_layers(model, in_float)
-    return _Graph(_Shared(scheme, in_float), model).build()
+    warn_of_untied(model)
+    counts = Counter(id(node.operation) for node in all_nodes(model))
+    return _Graph(_Shared(scheme, in_float, counts), model).build()
 
 
 def _check(model: keras.Model) -> None:
@@ -140,12 +144,19 @@ class _Shared:
     Attributes:
         scheme: How to quantize.
         in_float: Ids of layers to keep in float.
+        calls: Id of an operation -> how often all graphs together call it.
+        wrapped: Id of a layer to wrap -> the nodes that belong to the same op. One that the
+            outermost graph wraps is wrapped in all.
+        names: Id of a layer to wrap -> the name of its wrapper, if that is not the usual one.
         copies: Id of a layer -> its copy, so that each is copied once.
         borders: Id of a nested model -> the steps that its copy takes and gives.
     """
 
     scheme: Int8Scheme
     in_float: set[int]
+    calls: Counter[int]
+    wrapped: dict[int, list[Node]] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
     copies: dict[int, Layer] = field(default_factory=dict)
     borders: dict[int, _Border] = field(default_factory=dict)
 
@@ -166,7 +177,13 @@ class _Graph:
         self.shared = shared
         self.model = model
         self.steps_of = steps_of or set()
-        self.placement = place(model, shared.in_float, nested=steps_of is not None)
+        nested = steps_of is not None
+        self.placement = place(model, shared.in_float, nested, shared.calls)
+        if not nested:
+            name_outputs(model, self.placement)
+        for key, chain in self.placement.wrapped.items():
+            shared.wrapped.setdefault(key, chain)
+        shared.names.update(self.placement.ends)
         self.ranges: dict[str, FakeQuant] = {}
         # Range and tensor of the original graph -> what that is where it enters the range.
         self.entered: dict[tuple[str, int], Any] = {}
@@ -225,28 +242,46 @@ class _Graph:
         if self.placement.absorbs(node):
             return args[0]
         if not isinstance(operation, Layer):
-            return operation(*args, **kwargs)
+            freed = id(operation) in self.placement.freed
+            return (free_name(operation) if freed else operation)(*args, **kwargs)
         if is_graph(operation):
             return self._nested(node, args, kwargs)
         copies, key = self.shared.copies, id(operation)
         if key not in copies:
             copies[key] = copy_layer(operation, args, kwargs)
-            if key in self.placement.wrapped:
-                copies[key] = self._wrap(copies[key], key)
+            if key in self.shared.wrapped:
+                copies[key] = self._wrap(copies[key], node)
         copy = copies[key]
         if isinstance(copy, QuantizeWrapper) and copy.composite and copy.composite.output_step:
             for index, output in enumerate(node.outputs):
                 self.makers[output] = partial(copy, *args, **kwargs, only_step=index)
         if self.placement.takes_steps(node, self.shared.in_float):
+            if node.inputs and node.inputs[0] in self.placement.integers:
+                args, kwargs = self._as_floats(node.inputs[0], args, kwargs)
             steps = self._input_steps(node)
             return copy(*args, **kwargs, **({"input_steps": steps} if steps else {}))
         return copy(*args, **kwargs)
 
-    def _wrap(self, layer: Layer, key: int) -> QuantizeWrapper:
-        activation = None
+    def _as_floats(self, key: int, args: Any, kwargs: Any) -> Any:
+        """Return the arguments with the first tensor, of integers, as rounded floats."""
+        name, tensors = self.placement.integers[key], keras.tree.flatten((args, kwargs))
+        if name not in self.ranges:
+            self.ranges[name] = self._fake_quant(name, integers=True)
+        layer: Any = self.ranges[name]
+        first = next(x for x in tensors if isinstance(x, keras.KerasTensor))
+        self.makers.setdefault(name, partial(layer, first, only_step=True))
+        floats = layer(first)
+        return keras.tree.map_structure(lambda x: floats if x is first else x, (args, kwargs))
+
+    def _wrap(self, layer: Layer, node: Node) -> QuantizeWrapper:
+        key, given, activation = id(node.operation), node.call.arguments, None
+        in_float = key in self.shared.in_float
+        if not needs_wrapper(node.operation, given.args, given.kwargs):
+            # It is wrapped for the sake of its name. Its kernels, if any, stay as they are.
+            in_float |= bool(kernels_of(layer)) and why_float(layer) is None
         if is_linear(layer) and layer.activation is not keras.activations.linear:
             activation, layer.activation = layer.activation, keras.activations.linear
-        chain, name = self.placement.wrapped[key], self.placement.ends.get(key)
+        chain, name = self.shared.wrapped[key], self.shared.names.get(key)
         scheme = self.shared.scheme
         return QuantizeWrapper(
             layer,
@@ -255,14 +290,14 @@ class _Graph:
             ranges=scheme.ranges,
             momentum=scheme.momentum,
             symmetric=scheme.activations.symmetric,
-            in_float=key in self.shared.in_float,
+            in_float=in_float,
             weight_bits=scheme.weights.bits,
             activation_bits=scheme.activations.bits,
             dtype=layer.dtype_policy,
             name=name or f"quantized_{layer.name}",
         )
 
-    def _fake_quant(self, name: str) -> FakeQuant:
+    def _fake_quant(self, name: str, integers: bool = False) -> FakeQuant:
         scheme = self.shared.scheme
         return FakeQuant(
             ranges=scheme.ranges,
@@ -271,6 +306,8 @@ class _Graph:
             fixed=self.placement.fixed.get(name),
             calls=self.placement.calls.get(name, 1),
             bits=scheme.activations.bits,
+            integers=integers,
+            detached=name in self.placement.detached,
             name=self.placement.names[name],
         )
 
@@ -281,7 +318,8 @@ class _Graph:
         origin = self.placement.origins.get(key)
         if origin is None:
             return None
-        source = self.placement.ranges.get(origin, origin)
+        placement = self.placement
+        source = placement.ranges.get(origin) or placement.integers.get(origin) or origin
         if source not in self.steps and source in self.makers:
             self.steps[source] = self.makers[source]()
         return self.steps.get(source)

@@ -10,12 +10,15 @@ from rich.table import Table
 
 from tfcompress.model.graph import Node, functional, is_graph, nodes
 from tfcompress.model.kernels import kernels_of
+from tfcompress.model.layers import rule_class
 from tfcompress.model.quantized import is_quantized, is_step_input
 from tfcompress.model.tables import as_text, new_table
 
+from .composites.cells import CELLS
 from .fake_quant import FakeQuant
-from .layer_table import Rule, is_relu, rule_of, why_float
-from .wrapper import QuantizeWrapper
+from .layer_table import Rule, activation_reason, float_reason, is_relu, rule_of
+from .naming import original_name
+from .wrapper import QuantizeWrapper, without_steps
 
 __all__ = ["QatLayer", "QatReport", "qat_report"]
 
@@ -32,8 +35,6 @@ class QatLayer:
         output: How the output is quantized, in words.
         range: Lowest and highest value of the output, or None if they are not known.
         floating: Why it is computed in float, or "".
-        unrolled: Whether it is recurrent, and the file holds the ops of each step. Defaults to
-            False.
     """
 
     path: str
@@ -42,7 +43,6 @@ class QatLayer:
     output: str
     range: tuple[float, float] | None
     floating: str
-    unrolled: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,7 @@ class QatReport:
         for layer in self.layers:
             bounds = "" if layer.range is None else "{:.4g} to {:.4g}".format(*layer.range)
             output = f"float: {layer.floating}" if layer.floating else layer.output
-            kind = f"{layer.type}, unrolled" if layer.unrolled else layer.type
-            table.add_row(layer.path, kind, layer.kernel, output, bounds)
-        if any(layer.unrolled for layer in self.layers):
-            table.caption = (
-                "Unrolled: the file holds the ops of each step. Over 100 steps of a GRU, it is 12 "
-                "times as large as in float32."
-            )
+            table.add_row(layer.path, layer.type, layer.kernel, output, bounds)
         return table
 
     def __rich__(self) -> Table:
@@ -144,19 +138,34 @@ def _describe(node: Node, prefix: str) -> QatLayer:
     wrapper = operation if isinstance(operation, QuantizeWrapper) else None
     parts = [wrapper.layer, *wrapper.then] if wrapper else [operation]
     follower = next((c for c in node.consumers if c and isinstance(c.operation, FakeQuant)), None)
-    reason = (why_float(operation) if wrapper is None else wrapper.why_float()) or ""
     has_kernels = isinstance(parts[0], keras.layers.Layer) and bool(kernels_of(parts[0]))
-    kernel = "int8 per channel" if wrapper is not None and not reason else "float"
+    given = node.call.arguments
+    reason = None
+    if not node.call.is_input:
+        reason = float_reason(parts[0], given.args, without_steps(given.kwargs))
+    kernel = "int8 per channel" if wrapper is not None and not wrapper.why_float() else "float"
+    if wrapper is not None:
+        reason = reason or wrapper.why_float()
+        if wrapper.activation is not None and not wrapper.in_float:
+            reason = reason or activation_reason(wrapper.activation)
     output, bounds = _output(node, parts[0], follower)
+    if wrapper is not None and not reason and (steps := _unrolled_steps(node, parts[0])):
+        output += f"; unrolled: the file holds all {steps} steps one by one"
     return QatLayer(
-        path=prefix + parts[0].name,
+        path=prefix + original_name(parts[0]),
         type=" + ".join(type(part).__name__ for part in parts),
         kernel=kernel if has_kernels else "",
         output=output,
         range=bounds,
-        floating=reason,
-        unrolled=isinstance(parts[0], keras.layers.RNN | keras.layers.Bidirectional) and not reason,
+        floating=reason or "",
     )
+
+
+def _unrolled_steps(node: Node, layer: keras.layers.Layer) -> int | None:
+    kind = rule_class(layer)
+    if kind not in CELLS and kind is not keras.layers.Bidirectional:
+        return None
+    return int(node.call.input_tensors[0].shape[1])
 
 
 def _unwrapped(operation: Any) -> Any:
@@ -164,6 +173,8 @@ def _unwrapped(operation: Any) -> Any:
 
 
 def _output(node: Node, operation: Any, follower: Node | None) -> tuple[str, Any]:
+    if not any(keras.backend.is_float_dtype(tensor.dtype) for tensor in node.tensors):
+        return Rule.NONE.value, None
     if follower is None:
         after = node.only_consumer()
         if after is not None and is_relu(_unwrapped(after.operation)):

@@ -12,6 +12,7 @@ from tfcompress.model.quantized import is_quantized, is_step_input
 from tfcompress.model.rebuild import copy_layer, rebuild
 
 from .fake_quant import FakeQuant
+from .naming import original
 from .steps import step_inputs
 from .wrapper import QuantizeWrapper, without_steps
 
@@ -56,7 +57,7 @@ def _build(model: keras.Model, copies: dict[int, Any]) -> keras.Model:
         if node.call.is_input or isinstance(operation, FakeQuant):
             return args[0]
         if not isinstance(operation, Layer):
-            return operation(*args, **kwargs)
+            return original(operation)(*args, **kwargs)
         if isinstance(operation, QuantizeWrapper):
             kwargs = without_steps(kwargs)
             if key not in copies:

@@ -15,13 +15,14 @@ from tfcompress.converters.export.scope import is_exporting
 from tfcompress.model.keras_private import mask_of, set_call_signature
 from tfcompress.model.kernels import Kernel, kernels_of
 from tfcompress.model.quantized import LayerQuantizer
-from tfcompress.model.rebuild import copy_layer, from_config, symbolic_call
+from tfcompress.model.rebuild import copy_layer, symbolic_call
 
 from .checks import check_activation, check_bools, check_wrapped
 from .composites.table import composite_of
 from .executor import Executor, limit_key
 from .fake_quant import FakeQuant
 from .layer_table import why_float
+from .numerics import kept_float
 from .observers.base import observer
 from .ops import activations, affine, linear
 from .ops.batch_norm import batch_norm
@@ -183,12 +184,13 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
             kwargs |= {} if mask is None else {"mask": mask}
         if self.in_float:
             return self._in_float(*args, training=training, **kwargs)
+        first = args[0] if args else kwargs.get("inputs")
         if self.composite is not None:
             y = self.composite.compute(q, self.layer, *args, training=training, **kwargs)
         elif not training and linear.is_linear(self.layer):
-            return self._as_one_op(q, args[0])
+            return self._as_one_op(q, first)
         elif not training and affine.is_affine(self.layer):
-            return q.affine(self.layer, args[0], self._fused)
+            return q.affine(self.layer, first, self._fused)
         elif isinstance(self.layer, keras.layers.BatchNormalization):
             y = self._plain(self.layer, *args, training=training, **kwargs)
         else:
@@ -223,9 +225,7 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
         if self.activation is not None:
             y = self.activation(y)
         y = self._followed(y, training)
-        # The converter makes an op int8 when both its ends are; no int8 tensor passes a cast.
-        wide = lambda x: ops.cast(ops.cast(x, "float64"), x.dtype)  # noqa: E731
-        return keras.tree.map_structure(wide, y) if is_exporting() else y
+        return keras.tree.map_structure(kept_float, y) if is_exporting() else y
 
     def _followed(self, y: Any, training: bool | None) -> Any:
         for layer in self.then:
@@ -270,10 +270,9 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
         Returns:
             The wrapped layer and the layers that follow in its op, with the weights as trained.
         """
-        config = self.layer.get_config()
+        layer = copy_layer(self.layer, args, kwargs)
         if self.activation is not None:
-            config["activation"] = keras.activations.serialize(self.activation)
-        layer = from_config(self.layer, config, args, kwargs)
+            layer.activation = self.activation
         outputs = symbolic_call(layer, args, kwargs)
         copies = [layer]
         for follower in self.then:

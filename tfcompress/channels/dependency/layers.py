@@ -13,6 +13,7 @@ import numpy as np
 from keras import layers
 
 from tfcompress.model.keras_private import LayerScale
+from tfcompress.model.layers import rule_class
 
 from . import axes
 from .call import Call, Rule, check_activation, keep_all
@@ -140,7 +141,7 @@ def _repeat_vector(call: Call) -> Labels:
 def _bidirectional(call: Call) -> Labels | list[Labels]:
     layer = call.operation
     forward, backward = layer.forward_layer, layer.backward_layer
-    plain = rule_of(forward) is rnn and type(forward) is type(backward)
+    plain = rule_of(forward) is rnn and rule_class(forward) is rule_class(backward)
     if layer.return_state or layer.merge_mode is None or not plain:
         return keep_all(call)
     if forward.units != backward.units:
@@ -244,4 +245,4 @@ def rule_of(layer: layers.Layer) -> Rule:
     odd = any(getattr(layer, name, None) for name in ("lora_enabled", "quantization_mode"))
     if odd or getattr(layer, "data_format", None) == "channels_first":
         return keep_all
-    return LAYERS.get(type(layer), keep_all)
+    return LAYERS.get(rule_class(layer), keep_all)

@@ -8,11 +8,15 @@ import numpy as np
 from keras import layers
 
 from tfcompress.model.keras_private import attention_projections
+from tfcompress.model.layers import rule_class
 
 from .call import Call, check_activation, keep_all
 from .units import Ids, Labels, fixed
 
 __all__ = ["attention", "grouped_attention", "rnn"]
+
+
+_GATES = {layers.LSTM: 4, layers.GRU: 3, layers.SimpleRNN: 1}
 
 
 def rnn(call: Call) -> list[Labels]:
@@ -23,7 +27,7 @@ def rnn(call: Call) -> list[Labels]:
     cell = layer.cell
     call.keep(call.x[1:-1], "a recurrence runs along it")
     out = call.new_units(layer.units, "units")
-    gates = np.tile(out, {layers.LSTM: 4, layers.GRU: 3, layers.SimpleRNN: 1}[type(layer)])
+    gates = np.tile(out, _GATES[rule_class(layer)])
     call.member(cell.kernel, 0, "input", call.channels)
     call.member(cell.kernel, 1, "output", gates)
     call.member(cell.recurrent_kernel, 0, "input", out)

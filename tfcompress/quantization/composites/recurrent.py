@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from tfcompress.model.layers import rule_class
 from tfcompress.quantization.executor import Executor
 from tfcompress.quantization.ops.activations import is_fused
 
@@ -26,19 +27,20 @@ __all__ = [
 
 def applies(layer: Any) -> str | None:
     """Return why `compute` or `bidirectional` does not support the layer, or None if it does."""
-    if isinstance(layer, layers.Bidirectional):
+    if rule_class(layer) is layers.Bidirectional:
         reasons = [_unknown(part) for part in (layer.forward_layer, layer.backward_layer)]
         return next((reason for reason in reasons if reason), _free(layer))
     return _unknown(layer) or _free(layer)
 
 
 def _unknown(layer: Any) -> str | None:
-    if type(layer) not in CELLS:
+    kind = rule_class(layer)
+    if kind not in CELLS:
         return f"the cell of a {type(layer).__name__} is not known to int8"
     if layer.stateful:
         return "it keeps its state from batch to batch"
     for function in _functions(layer.cell):
-        fuses = is_fused(function) and type(layer) is layers.SimpleRNN
+        fuses = is_fused(function) and kind is layers.SimpleRNN
         if function not in SQUASHING and not fuses:
             name = getattr(function, "__name__", function)
             return f"its activation, {name}, has no int8 form within a recurrence"
@@ -73,9 +75,10 @@ def bidirectional_tensors(layer: Any, shape: Any) -> Sequence[str]:
 
 
 def _names(layer: Any) -> Sequence[str]:
-    if type(layer) is layers.LSTM:
+    kind = rule_class(layer)
+    if kind is layers.LSTM:
         return ("projected", "recurrent", "gates", "kept", "written", "cell")
-    if type(layer) is layers.SimpleRNN:
+    if kind is layers.SimpleRNN:
         return ("projected", "recurrent") + (() if is_fused(layer.activation) else ("sum",))
     names = ("projected", "recurrent", "gates", "reset", "candidate", "difference", "update")
     return names if layer.reset_after else (*names, "recurrent_candidate")
@@ -211,7 +214,7 @@ def _unroll(
     """Return the outputs of all steps, in the order of computation, and the last states."""
     cell = layer.cell
     rounding: Round = lambda name, x: seen.round(prefix * (name != "hidden") + name, x)  # noqa: E731
-    compute, states = CELLS[type(layer)](q, cell, rounding), [None] * len(layer.state_size)
+    compute, states = CELLS[rule_class(layer)](q, cell, rounding), [None] * len(layer.state_size)
     hidden_step = q.step("hidden")
     state_step = hidden_step
     if initial_state is not None:

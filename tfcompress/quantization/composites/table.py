@@ -13,6 +13,7 @@ from keras import layers, ops
 from keras.layers import Layer
 
 from tfcompress.converters.export.scope import is_exporting
+from tfcompress.model.layers import rule_class
 from tfcompress.quantization import numerics
 from tfcompress.quantization.executor import Executor
 from tfcompress.quantization.ops.activations import activate, is_fused
@@ -45,11 +46,8 @@ class Composite:
 
 
 def composite_of(layer: Layer) -> Composite | None:
-    """Return the composite of a layer, if it has one that applies.
-
-    A subclass of a layer has none, because it may compute anything.
-    """
-    composite = COMPOSITES.get(type(layer))
+    """Return the composite of a layer, if it has one that applies."""
+    composite = COMPOSITES.get(rule_class(layer))
     return composite if composite is not None and composite.applies(layer) is None else None
 
 
@@ -154,8 +152,8 @@ def _time_distributed_applies(layer: Any) -> str | None:
         return "it holds a model; with a TimeDistributed for each layer of that it is int8"
     if isinstance(inner, layers.BatchNormalization):
         return "it normalizes each step by itself"
-    if type(inner) in COMPOSITES:
-        reason = COMPOSITES[type(inner)].applies(inner)
+    if (composite := COMPOSITES.get(rule_class(inner))) is not None:
+        reason = composite.applies(inner)
         returns = getattr(inner, "return_state", False)
         return "it has several outputs" if reason is None and returns else reason
     return None

@@ -10,7 +10,7 @@ from keras import activations, ops
 
 from tfcompress.quantization.numerics import fake_quant, signed_unit_range, unit_range
 
-__all__ = ["FIXED_RANGES", "activate", "fixed_range", "is_fused"]
+__all__ = ["FIXED_RANGES", "activate", "fixed_range", "has_int8_form", "is_fused"]
 
 Activation = Callable[[Any], Any]
 
@@ -27,17 +27,33 @@ FIXED_RANGES: dict[Any, tuple[float, float]] = {
 https://ai.google.dev/edge/litert/models/quantization_spec
 """
 
+_TWINS = {
+    tf.nn.gelu: activations.gelu,
+    tf.nn.relu: activations.relu,
+    tf.nn.relu6: activations.relu6,
+    tf.nn.sigmoid: activations.sigmoid,
+    tf.nn.silu: activations.silu,
+    tf.nn.softmax: activations.softmax,
+    tf.nn.tanh: activations.tanh,
+}
+"""TensorFlow's functions -> Keras' functions that compute the same."""
+
 _FUSED = (activations.linear, activations.relu, activations.relu6)
 
 
 def is_fused(activation: Activation) -> bool:
     """Return whether TFLite computes the activation within the op before it."""
-    return activation in _FUSED
+    return _known(activation) in _FUSED
+
+
+def has_int8_form(activation: Activation) -> bool:
+    """Return whether every op of the activation is int8, as `activate` computes it."""
+    return any(_known(activation) in known for known in (_FUSED, FIXED_RANGES, _INSIDE, _KNOWN))
 
 
 def fixed_range(activation: Any) -> tuple[float, float] | None:
     """Return the range of the int8 output where TFLite prescribes one, else None."""
-    return FIXED_RANGES.get(activation)
+    return FIXED_RANGES.get(_known(activation))
 
 
 def activate(activation: Activation, x: Any) -> Any:
@@ -50,7 +66,11 @@ def activate(activation: Activation, x: Any) -> Any:
     Returns:
         Tensor of the shape of `x`, not rounded to a range that TFLite prescribes.
     """
-    return _INSIDE.get(activation, activation)(x)
+    return _INSIDE.get(_known(activation), activation)(x)
+
+
+def _known(activation: Any) -> Any:
+    return _TWINS.get(activation, activation)
 
 
 def _silu(x: Any) -> Any:
@@ -66,6 +86,8 @@ def _hard_silu(x: Any) -> Any:
     # In this form the converter sees HARD_SWISH.
     return x * tf.nn.relu6(x + 3.0) * (1.0 / 6.0)
 
+
+_KNOWN = (activations.gelu, activations.hard_tanh, activations.soft_shrink)  # To the converter.
 
 _INSIDE: dict[Any, Activation] = {
     activations.silu: _silu,

@@ -10,19 +10,21 @@ import numpy as np
 from keras import layers, ops
 
 from tfcompress.model.keras_private import LayerScale
+from tfcompress.model.layers import rule_class
 
 __all__ = ["compute", "factors", "is_affine"]
 
 
 def is_affine(layer: keras.Layer) -> bool:
     """Return whether `factors` supports the layer, by its class and axis."""
-    if type(layer) is layers.BatchNormalization:
+    kind = rule_class(layer)
+    if kind is layers.BatchNormalization:
         rank = layer.input_spec.ndim if layer.input_spec else None
         return not getattr(layer, "renorm", False) and layer.axis in (-1, (rank or 0) - 1)
-    if type(layer) is layers.Normalization:
+    if kind is layers.Normalization:
         # Statistics per channel, or one for all.
         return all(size == 1 for size in layer.mean.shape[:-1]) if layer.built else False
-    return type(layer) in (layers.Rescaling, LayerScale)
+    return kind in (layers.Rescaling, LayerScale)
 
 
 def factors(layer: keras.Layer, channels: int) -> tuple[Any, Any]:

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfcompress.model.layers import rule_class
+
 __all__ = ["batch_norm"]
 
 _SMALLEST_EPSILON = 1.001e-5  # The fused op takes no smaller one.
@@ -51,7 +53,7 @@ def batch_norm(
 
 def _fusable(layer: keras.layers.BatchNormalization, x: Any) -> bool:
     return (
-        type(layer) is keras.layers.BatchNormalization  # A subclass may do anything.
+        rule_class(layer) is keras.layers.BatchNormalization
         and len(x.shape) == 4
         and layer.axis in (-1, 3)
         and layer.epsilon >= _SMALLEST_EPSILON

@@ -10,18 +10,21 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from tfcompress.model.layers import rule_class
+
 __all__ = ["compute", "convolve", "is_linear"]
 
 Activation = Callable[[Any], Any]
 
 
 def is_linear(layer: keras.Layer) -> bool:
-    """Return whether `compute` supports the layer. A subclass is not: it may compute anything."""
+    """Return whether `compute` supports the layer."""
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         return False
-    if type(layer) is layers.EinsumDense:
+    kind = rule_class(layer)
+    if kind is layers.EinsumDense:
         return _einsum_split(layer.equation) is not None
-    return type(layer) in _COMPUTE
+    return kind in _COMPUTE
 
 
 def compute(layer: keras.Layer, x: Any, kernel: Any, bias: Any, activation: Activation) -> Any:
@@ -41,7 +44,7 @@ def compute(layer: keras.Layer, x: Any, kernel: Any, bias: Any, activation: Acti
         The output tensor.
     """
     kernel, bias = ops.cast(kernel, x.dtype), ops.cast(bias, x.dtype)
-    return _COMPUTE[type(layer)](layer, x, kernel, bias, activation)
+    return _COMPUTE[rule_class(layer)](layer, x, kernel, bias, activation)
 
 
 def _dense(layer: Any, x: Any, kernel: Any, bias: Any, activation: Activation) -> Any:
