@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from . import constraints
+from .checks import check_no_keras_2
 from .filters import Filters
 from .filters import check as check_filters
 from .kernels import Kernel, select
@@ -53,6 +54,7 @@ class FitCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Find the kernels."""
+        check_no_keras_2(self.model)
         if self.model.optimizer is None:
             raise ValueError(
                 f"{type(self).__name__} works through the model's optimizer, and "
