@@ -107,6 +107,15 @@ def test_precisions_that_do_not_exist_are_bad_usage(folder, options, message):
     assert message in done.output
 
 
+def test_convert_refuses_a_file_that_the_runtime_would_refuse(folder):
+    command = ("convert", folder / "model.keras", folder / "never.tflite", "--runtime")
+    done = run(*command, "1.4")
+    assert done.exit_code == 1
+    assert 'runtime="1.4" was asked for' in done.output
+    assert run(*command, "newest").exit_code == 2
+    assert not (folder / "never.tflite").exists()
+
+
 def test_sparsify(folder, tmp_path):
     out = tmp_path / "small.tflite"
     done = run("sparsify", folder / "float.tflite", out, "--int8-weights", "--no-names", "--json")

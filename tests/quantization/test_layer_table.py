@@ -8,7 +8,7 @@ from keras import layers, ops
 import tfcompress as tfc
 from tfcompress import converters
 from tfcompress.converters.file.read import inspect
-from tfcompress.converters.verification import _output_scales
+from tfcompress.converters.outputs import output_scales
 from tfcompress.quantization.layer_table import _RULES, Rule, is_relu, rule_of
 
 RNG = np.random.default_rng(0)
@@ -119,7 +119,7 @@ def outputs(tmp_path_factory):
     path = tmp_path_factory.mktemp("table") / "table.tflite"
     file = converters.convert(qat, path, converters.Int8())
     report = converters.verify(qat, file, data)
-    scales = _output_scales(inspect(file))
+    scales = output_scales(inspect(file))
     return {o.name: (o.max_lsb, scales.get(o.name)) for o in report.outputs}
 
 

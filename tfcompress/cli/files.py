@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +19,12 @@ from .options import (
     load,
     loading,
     on_delegate,
+    on_runtime,
     on_target,
     on_threads,
     print_json,
     show,
+    warnings_in_words,
 )
 
 if TYPE_CHECKING:
@@ -133,11 +134,7 @@ def demo(out: Path, seed: int) -> None:
 @click.option(
     "--sparse", is_flag=True, help="Store zeros in fewer bytes, as `tfcompress sparsify` does."
 )
-@click.option(
-    "--runtime",
-    metavar="RELEASE",
-    help="Oldest runtime that must load the file, such as 2.14, the last tflite-runtime.",
-)
+@on_runtime
 @as_json
 @loading
 def convert(
@@ -158,22 +155,14 @@ def convert(
 
     chosen = make_precision(precision, strict, calibration=calibration, io=io)
     loaded = load(model, unsafe)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        try:
+    try:
+        with warnings_in_words():
             written = converters.convert(
-                loaded,
-                path,
-                chosen,
-                batch_size=batch_size,
-                strict=strict,
-                sparse=sparse,
+                loaded, path, chosen, batch_size=batch_size, strict=strict, sparse=sparse,
                 runtime=runtime,
-            )
-        except converters.ConversionError as error:
-            raise CheckFailed(str(error)) from error
-    for warning in said:
-        click.echo(warning.message, err=True)
+            )  # fmt: skip
+    except converters.ConversionError as error:
+        raise CheckFailed(str(error)) from error
     left = [str(op) for op in (*written.float_macs, *written.float_casts)]
     if as_json:
         found = {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +33,14 @@ __all__ = [
     "loading",
     "on_delegate",
     "on_filters",
+    "on_runtime",
     "on_target",
     "on_threads",
     "print_json",
     "save",
     "say_written",
     "show",
+    "warnings_in_words",
 ]
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -112,6 +116,11 @@ on_target = click.option(
     help="Machine to run on; a module given with --import may register others.",
 )
 
+on_runtime = click.option(
+    "--runtime",
+    metavar="RELEASE",
+    help="Oldest runtime that must load the file, such as 2.14, the last tflite-runtime.",
+)
 
 on_filters = click.option(
     "--filters", metavar="REGEX", help="Searched in the paths of layers; default: all layers."
@@ -202,6 +211,16 @@ def save(model: keras.Model, path: Path) -> None:
         draft = folder / "model.keras"
         model.save(draft)
         write_whole({path: draft.read_bytes()})
+
+
+@contextlib.contextmanager
+def warnings_in_words() -> Iterator[None]:
+    """Print what the `with` block warns of, without the place in the source, to stderr."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for warning in said:
+        click.echo(warning.message, err=True)
 
 
 def say_written(path: Path) -> None:
