@@ -55,16 +55,12 @@ class FitCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Find the kernels."""
-<<<<<<< HEAD
         if self._fit is not None and self._fit is self.params:
             raise ValueError(
                 f"This {type(self).__name__} is in the list of callbacks twice. Leave one out."
             )
         self._fit = self.params
-||||||| fa5aa21
-=======
         check_no_keras_2(self.model)
->>>>>>> dead-ends
         if self.model.optimizer is None:
             raise ValueError(
                 f"{type(self).__name__} works through the model's optimizer, and "
