@@ -167,7 +167,8 @@ def verify(
 ) -> Verification:
     """Compare the outputs of a .tflite file with those of its Keras model.
 
-    Keras runs in inference mode and in the precision of the model. Outputs are matched by name.
+    Keras runs in inference mode and in the precision of the model, the file in a child process.
+    Outputs are matched by name.
 
     >>> import keras, numpy as np, tempfile
     >>> from tfcompress import converters
@@ -191,17 +192,18 @@ def verify(
 
     Raises:
         ModelFileError: There is no readable .tflite file at `path`.
+        ModelRefused: The runtime cannot run the file, or died of it.
         ValueError: The samples do not fit the model, or the file was made from another model.
     """
     model = check_built(model)
     call = signature(model)
     arrays = load_samples(samples, call.inputs)
     found = inspect(path)
-    runner = Runner(path, delegate=delegate, threads=threads)
-    _check_inputs(call, runner, found.path)
     count = len(next(iter(arrays.values())))
-    expected = _keras_outputs(call, arrays, count)
-    actual = _file_outputs(runner, arrays, count)
+    with Runner(path, delegate=delegate, threads=threads, isolated=True) as runner:
+        _check_inputs(call, runner, found.path)
+        expected = _keras_outputs(call, arrays, count)
+        actual = _file_outputs(runner, arrays, count)
     if set(expected) != set(actual):
         raise ValueError(
             f"{found.path} is not a file of model '{model.name}': its outputs are "

@@ -6,22 +6,24 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
+from .arrays import save_arrays
 from .engines.base import DELEGATES, Placement
 from .errors import ModelFileError
 from .results import BenchmarkResult
 from .system import tflite
 from .system.child import ChildFailure
-from .system.machine import Machine
+from .targets.answers import Loaded, Round, parse
 from .targets.base import Session, Target, check_target
 from .targets.local import LOCAL
 from .timings import speedups, statistics
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[int, int], None]
+T = TypeVar("T")
 
 
 # A str is itself an iterable of str; the first overload takes it.
@@ -168,17 +170,18 @@ class _Subject:
         self.failure: ChildFailure | None = None
         self.rounds: list[list[int]] = []
         self._session: Session | None = None
-        self._loaded: dict[str, Any] = {}
-        self._placement: dict[str, Any] = {}
+        self._loaded: Loaded | None = None
+        self._placement: Placement | None = None
 
-    def _ask(self, command: str, timeout: float, **arguments: Any) -> dict[str, Any]:
+    def _ask(self, kind: type[T], command: str, timeout: float, **arguments: Any) -> T | None:
         if self._session is None or self.failure is not None:
-            return {}
+            return None
         try:
-            return self._session.child.request(command, timeout, **arguments)
+            answer = self._session.child.request(command, timeout, **arguments)
+            return parse(kind, command, answer)
         except ChildFailure as failure:
             self.failure = failure
-            return {}
+            return None
 
     def start(
         self,
@@ -209,16 +212,16 @@ class _Subject:
             return
         path, *stored = self._session.paths
         given = {"path": stored[0], "names": inputs.names} if inputs else None
-        self._loaded = self._ask("load", timeout, path=path, inputs=given, **options)
+        self._loaded = self._ask(Loaded, "load", timeout, path=path, inputs=given, **options)
 
     def round(self, runs: int, seconds: float, timeout: float) -> None:
-        answer = self._ask("round", timeout, runs=runs, seconds=seconds)
-        if answer:
-            self.rounds.append(answer["ns"])
+        answer = self._ask(Round, "round", timeout, runs=runs, seconds=seconds)
+        if answer is not None:
+            self.rounds.append(answer.ns)
 
     def finish(self, timeout: float) -> None:
         measured = self.failure is None
-        self._placement = self._ask("finish", timeout)
+        self._placement = self._ask(Placement, "finish", timeout)
         if measured:
             # The measured times count, even if the placement could not be found.
             self.failure = None
@@ -236,25 +239,29 @@ class _Subject:
             threads=threads,
             bytes=size[0],
             gzip_bytes=size[1],
-            machine=Machine(**self._loaded["machine"]) if self._loaded else None,
-            load_ms=self._loaded.get("load_ms"),
-            input_shapes=self._loaded.get("input_shapes", {}),
             target=target.name,
         )
+        loaded, placement = self._loaded, self._placement
+        if loaded is not None:
+            result = dataclasses.replace(
+                result,
+                machine=loaded.machine,
+                load_ms=loaded.load_ms,
+                input_shapes=loaded.input_shapes,
+                peak_memory_bytes=loaded.peak,
+                base_memory_bytes=loaded.base,
+                memory_method=loaded.how,
+            )
         if self.failure is not None:
             return dataclasses.replace(
                 result, status=self.failure.status, reason=self.failure.reason
             )
-        placement = Placement(**self._placement) if self._placement else None
         return dataclasses.replace(
             result,
             **statistics(self.rounds),
             **(speedups(first.rounds, self.rounds) if first.failure is None else {}),
             speedup_over=first.name if first.failure is None else "",
             placement=placement,
-            peak_memory_bytes=self._loaded.get("peak"),
-            base_memory_bytes=self._loaded.get("base"),
-            memory_method=self._loaded.get("how", ""),
             emulated=target.emulated or bool(placement and placement.software),
         )
 
@@ -310,5 +317,5 @@ def _store(inputs: Any, stack: contextlib.ExitStack) -> _Inputs | None:
     else:
         arrays = [inputs]
     path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "inputs.npz")
-    np.savez(path, *arrays)
+    save_arrays(path, arrays)
     return _Inputs(path, names)

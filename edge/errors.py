@@ -1,6 +1,11 @@
 """The errors of loading and running a file."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .system.child import ChildFailure
 
 
 class ModelFileError(ValueError):
@@ -28,3 +33,24 @@ class DelegateMismatch(RuntimeError):
     def __init__(self, message: str, numbers: Mapping[str, float | int | str]) -> None:
         super().__init__(message)
         self.numbers = dict(numbers)
+
+
+def raised_by(failure: "ChildFailure", path: Path) -> Exception:
+    """Return the error that a child process raised for a file.
+
+    Args:
+        failure: What became of the request.
+        path: The file.
+
+    Returns:
+        An error of the class that was raised there, if it is one that users meet here; else a
+        `ModelRefused`, which says how the process ended.
+    """
+    if failure.kind == DelegateMismatch.__name__:
+        return DelegateMismatch(failure.reason, failure.numbers)
+    for kind in (
+        ModelFileError, ModelRefused, DelegateUnavailable, ImportError, TypeError, ValueError
+    ):  # fmt: skip
+        if failure.status == "refused" and failure.kind == kind.__name__:
+            return kind(failure.reason)
+    return ModelRefused(f"{path}: {failure.reason}")

@@ -3,9 +3,10 @@
 import os
 
 from .engines.base import DELEGATES, Availability, Placement
-from .errors import DelegateUnavailable, ModelFileError, ModelRefused
+from .errors import raised_by
 from .system import tflite
 from .system.child import ChildFailure
+from .targets.answers import parse
 from .targets.base import Target
 from .targets.local import LOCAL
 
@@ -35,11 +36,10 @@ def delegates(timeout: float = 60.0, *, target: Target = LOCAL) -> dict[str, Ava
         try:
             with target.session([]) as session:
                 answer = session.child.request("probe", timeout, delegate=name)
+                found[name] = parse(Availability, "probe", answer)
         except ChildFailure as failure:
             said = failure.reason if failure.status == "refused" else str(failure)
             found[name] = Availability(name, False, said)
-        else:
-            found[name] = Availability(**answer)
     return found
 
 
@@ -85,9 +85,6 @@ def placement(
             answer = session.child.request(
                 "placement", timeout, path=there, delegate=delegate, threads=threads
             )
+            return parse(Placement, "placement", answer)
     except ChildFailure as failure:
-        for kind in (ModelFileError, DelegateUnavailable):
-            if failure.kind == kind.__name__:
-                raise kind(failure.reason) from None
-        raise ModelRefused(failure.reason) from None
-    return Placement(**answer)
+        raise raised_by(failure, file) from None

@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from .engines.base import DELEGATES, Engine
+from .engines.isolated import IsolatedEngine
+from .inputs import check_shape, convert
 from .system import tflite
-from .tensors import Array, TensorInfo, dequantize, quantize
+from .tensors import Array, TensorInfo, dequantize
 
 
 class Runner:
@@ -21,6 +24,13 @@ class Runner:
 
     A Runner serves one thread at a time. It holds the runtime's console output back while the file
     loads and while it runs for the first time.
+
+    A file with variables, such as one that listens to a stream, keeps what is in them from one run
+    to the next, also between the chunks of one call; `reset` loads it anew.
+
+    The file runs in this process, which ends with it if the runtime crashes: some delegates and
+    damaged files make it. With `isolated=True` the file runs in a child process, and a crash is a
+    `ModelRefused`. Each call then takes a millisecond longer, and time to copy the arrays.
 
     >>> import numpy as np
     >>> from tfcompress import edge
@@ -42,7 +52,10 @@ class Runner:
         signature: Name of the signature to run; None takes the first. Defaults to None.
         tolerance: On the GPU, the largest difference from the CPU that is allowed, as a share of
             the largest output; None takes one that suits the file's arithmetic. Defaults to None.
-        quiet: Whether to hold the runtime's console output back. Defaults to True.
+        quiet: Whether to hold the runtime's console output back; an isolated file's always is.
+            Defaults to True.
+        isolated: Whether to load and run the file in a child process, which `close`, the end of a
+            `with` block, or of the Runner itself, ends. Defaults to False.
 
     Attributes:
         inputs: A `TensorInfo` for each input, sorted by name, `x_2` before `x_10`, since a file's
@@ -52,7 +65,8 @@ class Runner:
 
     Raises:
         ModelFileError: The file is missing, corrupt, or no .tflite file.
-        ModelRefused: The runtime or the delegate cannot run this file.
+        ModelRefused: The runtime or the delegate cannot run this file, or died of it in a child
+            process.
         DelegateUnavailable: This machine has no such delegate.
         ValueError: There is no delegate or no signature of this name, or `threads` is below 1.
         ImportError: No LiteRT runtime is installed.
@@ -67,6 +81,7 @@ class Runner:
         signature: str | None = None,
         tolerance: float | None = None,
         quiet: bool = True,
+        isolated: bool = False,
     ) -> None:
         self._delegate = DELEGATES.get(delegate)
         if threads is not None and (not isinstance(threads, int) or threads < 1):
@@ -74,11 +89,54 @@ class Runner:
         self.path = tflite.check(path)
         self.delegate = delegate
         self.threads = threads
+        self._signature = signature
         self._tolerance = tolerance
+        self._quiet = quiet
+        self._isolated = isolated
         self._checked: set[tuple[tuple[int, ...], ...]] = set()
-        self._engine: Engine = self._delegate.load(self.path, threads, signature, quiet)
+        self._engine = self._load()
         self.inputs: tuple[TensorInfo, ...] = self._engine.inputs
         self.outputs: tuple[TensorInfo, ...] = self._engine.outputs
+
+    def _load(self) -> Engine:
+        if self._isolated:
+            return IsolatedEngine(
+                self.path, self.delegate, self.threads, self._signature, self._tolerance
+            )
+        engine: Engine = self._delegate.load(self.path, self.threads, self._signature, self._quiet)
+        return engine
+
+    def reset(self) -> None:
+        """Load the file anew, so that its variables have their first values.
+
+        >>> import numpy as np
+        >>> from tfcompress import edge
+        >>> from tfcompress.edge.system.tflite import PROBE
+        >>> runner = edge.Runner(PROBE)
+        >>> runner.reset()  # this file has no variables
+        >>> runner(np.zeros((1, 4), "float32"))
+        array([[1., 1., 1., 1.]], dtype=float32)
+        """
+        # The runtime's own reset leaves out the variables of resources.
+        self.close()
+        self._checked.clear()
+        self._engine = self._load()
+
+    def close(self) -> None:
+        """End the child process of an isolated file, which cannot run any more."""
+        if isinstance(self._engine, IsolatedEngine):
+            self._engine.close()
+
+    def __enter__(self) -> "Runner":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     @property
     def engine(self) -> Engine:
@@ -92,7 +150,7 @@ class Runner:
 
     def __call__(
         self,
-        inputs: Any,
+        inputs: Any = (),
         raw: bool = False,
         *,
         batch_size: int | None = None,
@@ -101,7 +159,7 @@ class Runner:
 
         Args:
             inputs: One array, a sequence of arrays in the order of `runner.inputs`, or a dict by
-                input name.
+                input name. Defaults to none, for a signature without inputs.
             raw: True passes the file's own types in and out, without quantizing. Defaults to False.
             batch_size: Rows at a time where the batch is dynamic; None runs all rows at once.
                 Defaults to None.
@@ -123,7 +181,7 @@ class Runner:
 
     def named(
         self,
-        inputs: Any,
+        inputs: Any = (),
         raw: bool = False,
         *,
         batch_size: int | None = None,
@@ -132,7 +190,7 @@ class Runner:
 
         Args:
             inputs: One array, a sequence of arrays in the order of `runner.inputs`, or a dict by
-                input name.
+                input name. Defaults to none, for a signature without inputs.
             raw: True passes the file's own types in and out, without quantizing. Defaults to False.
             batch_size: Rows at a time where the batch is dynamic; None runs all rows at once.
                 Defaults to None.
@@ -167,10 +225,10 @@ class Runner:
         """Check inputs and convert them to arrays of the file's own types, by name."""
         given = self._bind(inputs)
         arrays = {
-            info.name: _convert(np.asarray(given[info.name]), info, raw) for info in self.inputs
+            info.name: convert(np.asarray(given[info.name]), info, raw) for info in self.inputs
         }
         for info in self.inputs:
-            _check_shape(arrays[info.name].shape, info, self.path)
+            check_shape(arrays[info.name].shape, info, self.path)
         return arrays
 
     def _bind(self, inputs: Any) -> dict[str, Any]:
@@ -185,7 +243,7 @@ class Runner:
             return dict(inputs)
         if isinstance(inputs, Sequence) and not isinstance(inputs, str | bytes):
             # A bare nested list is one array; a sequence of arrays is one array for each input.
-            if len(names) > 1 or any(isinstance(item, np.ndarray) for item in inputs):
+            if len(names) != 1 or any(isinstance(item, np.ndarray) for item in inputs):
                 if len(inputs) != len(names):
                     raise ValueError(
                         f"{self.path} takes {len(names)} inputs, {names}. Received: {len(inputs)}"
@@ -202,6 +260,8 @@ class Runner:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be None or at least 1. Received: {batch_size}")
         rows = {info.name: info.shape[0] if info.shape else 0 for info in self.inputs}
+        if not rows:
+            return [arrays]
         if all(size is None for size in rows.values()):
             lengths = {name: array.shape[0] for name, array in arrays.items()}
             total = max(lengths.values())
@@ -243,55 +303,8 @@ class Runner:
         self._engine.invoke()
         # The runtime compiles again for other shapes, and that may go wrong for them alone.
         shapes = tuple(array.shape for array in arrays.values())
-        if self._delegate.compare is not None and shapes not in self._checked:
-            self._delegate.compare(self._engine, arrays, self._tolerance)
+        compare = None if self._isolated else self._delegate.compare
+        if compare is not None and shapes not in self._checked:
+            compare(self._engine, arrays, self._tolerance)
             self._checked.add(shapes)
         return self._engine.read()
-
-
-def _convert(array: Array, info: TensorInfo, raw: bool) -> Array:
-    if raw or not info.quantized:
-        if array.dtype == info.dtype:
-            return array
-        if not raw and info.dtype.kind == "f" and array.dtype.kind == "f":
-            return array.astype(info.dtype)
-        # np.asarray makes int64 of a list of Python integers.
-        if not raw and info.dtype.kind in "iu" and array.dtype.kind in "iu":
-            limits = np.iinfo(info.dtype)
-            if array.size == 0 or (array.min() >= limits.min and array.max() <= limits.max):
-                return array.astype(info.dtype)
-            raise ValueError(f"Input {info} cannot hold {array.min()} to {array.max()}")
-        raise TypeError(
-            f"Input {info.name!r} must be {info.dtype}. Received: {array.dtype}. "
-            f"Convert it with .astype({info.dtype.name!r})"
-        )
-    if array.dtype.kind != "f":
-        hint = (
-            "if these are the file's own integers, pass raw=True; if they are real numbers, use"
-            if array.dtype == info.dtype
-            else "use"
-        )
-        raise TypeError(
-            f"Input {info.name!r} is quantized to {info.dtype} inside the file and takes real "
-            f"numbers. Received: {array.dtype}; {hint} .astype('float32')"
-        )
-    return quantize(array, info)
-
-
-def _check_shape(shape: tuple[int, ...], info: TensorInfo, path: os.PathLike[str]) -> None:
-    fits = len(shape) == len(info.shape) and all(
-        size > 0
-        and (wanted is None or size == wanted or (axis == 0 and wanted and size % wanted == 0))
-        for axis, (size, wanted) in enumerate(zip(shape, info.shape, strict=True))
-    )
-    if fits:
-        return
-    wanted = ", ".join("any" if size is None else str(size) for size in info.shape)
-    hint = ""
-    if len(shape) == len(info.shape) - 1:
-        hint = " The batch dimension is missing: add it with x[None]"
-    elif len(shape) == len(info.shape) and shape and info.shape[0] and shape[0] % info.shape[0]:
-        hint = f" The number of rows must be a multiple of {info.shape[0]}, the file's fixed batch"
-    raise ValueError(
-        f"Input {info.name!r} of {os.fspath(path)} has shape ({wanted}). Received: {shape}.{hint}"
-    )

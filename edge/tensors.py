@@ -21,7 +21,7 @@ class TensorInfo:
     Attributes:
         name: Its name in the signature; in a file without signatures, the tensor's name.
         shape: Its shape; None for a dimension of any size.
-        dtype: Its type in the file.
+        dtype: Its type in the file; of kind "S" for strings, which are arrays of bytes objects.
         scale: Real value of one integer step; None for a tensor that is not quantized.
         zero_point: The integer that represents 0.0; None for a tensor that is not quantized.
         index: The tensor's index in its subgraph.
@@ -41,7 +41,16 @@ class TensorInfo:
 
     def __str__(self) -> str:
         shape = ", ".join("any" if size is None else str(size) for size in self.shape)
-        return f"{self.name!r}: {self.dtype} ({shape})"
+        return f"{self.name!r}: {'string' if self.dtype.kind == 'S' else self.dtype} ({shape})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return {**vars(self), "dtype": self.dtype.str}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "TensorInfo":
+        """Build the description from what `to_dict` returned."""
+        return cls(**{**data, "dtype": np.dtype(data["dtype"]), "shape": tuple(data["shape"])})
 
     @classmethod
     def from_details(cls, name: str, details: dict[str, Any]) -> "TensorInfo":

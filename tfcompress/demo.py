@@ -225,7 +225,8 @@ def _check(model: keras.Model, path: Path, data: Digits, delegate: str) -> dict[
     found = converters.verify(model, path, data.x_test, delegate).raise_if_above(
         top1_below=AGREEMENT
     )
-    digits = edge.Runner(path, delegate)(data.x_test).argmax(-1)
+    with edge.Runner(path, delegate, isolated=True) as runner:
+        digits = runner(data.x_test).argmax(-1)
     output = found.outputs[0]
     steps = output.max_lsb
     return {

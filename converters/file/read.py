@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from tfcompress.converters.errors import ModelFileError
+from tfcompress.converters.jobs.bounded import Damaged
 from tfcompress.edge.system.tflite import check
 
 from .model import Inspection
@@ -41,7 +42,7 @@ def inspect(path: str | os.PathLike[str], timeout: float | None = 60.0) -> Inspe
     """
     file = check(path)
     try:
-        from tfcompress.converters.jobs.read import Damaged, describe
+        from tfcompress.converters.jobs.read import describe
     except ModuleNotFoundError as error:
         raise ImportError(
             "Reading .tflite files needs ai-edge-litert. "

@@ -104,15 +104,14 @@ def _describe(content: bytes) -> Json:
                 "outputs": [_place(own, i) for i in read.integers(graph, "Outputs")],
             }
         )
-        nodes += [
-            _node(read, node, codes, own, index) for node in read.tables(graph, "Operators")
-        ]
+        nodes += [_node(read, node, codes, own, index) for node in read.tables(graph, "Operators")]
+    own_ops = set(_names(schema.BuiltinOperator).values())
     return {
         "bytes": len(content),
         "version": int(model.Version()),
         "description": text(model.Description()),
         "ops": dict(Counter(node["op"] for node in nodes).most_common()),
-        "custom_ops": sorted({node["op"] for node in nodes} - set(_names(schema.BuiltinOperator).values())),
+        "custom_ops": sorted({node["op"] for node in nodes} - own_ops),
         "nodes": nodes,
         "tensors": tensors,
         "subgraphs": borders,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from tfcompress.edge.system.child import Child, ChildFailure, Peer, Process
+from tfcompress.edge.system.child import Child, ChildFailure, Peer, Process, environment
 
 
 class ChildError(RuntimeError):
@@ -55,5 +54,5 @@ def run(job: str, request: dict[str, Any], folder: Path, timeout: float | None) 
 def _start(folder: Path) -> Peer:
     """Start the process that runs jobs."""
     main = Path(__file__).with_name("__main__.py")
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
-    return Process([sys.executable, "-P", main], environment, folder)
+    variables = environment(CUDA_VISIBLE_DEVICES="-1", TF_CPP_MIN_LOG_LEVEL="2")
+    return Process([sys.executable, "-P", main], variables, folder)

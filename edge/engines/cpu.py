@@ -184,7 +184,7 @@ class CpuEngine:
 def plain_ops(path: Path) -> list[dict[str, Any]]:
     """Return the nodes of a file's first subgraph before any delegate takes some.
 
-    Nothing is allocated: without its delegate, the runtime cannot prepare a custom op that it takes.
+    Nothing is allocated, since the runtime cannot prepare a custom op that only a delegate knows.
     """
     found: list[dict[str, Any]] = _load(path, None, "none", True)._get_ops_details()
     return found

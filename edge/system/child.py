@@ -2,7 +2,8 @@
 
 The parent writes one request a line, `{"command": name, "arguments": {...}}`. The child answers
 each with one line, `{"ok": true, "result": {...}}`, or `{"ok": false, "status": "refused" or
-"error", "kind": exception class, "message": text}`. It ends when its requests end.
+"error", "kind": exception class, "message": text, "numbers": {...}}`. It ends when its requests
+end.
 """
 
 import contextlib
@@ -47,10 +48,19 @@ class ChildFailure(Exception):
         reason: What happened, for the person who asked.
         kind: Name of the exception that the child raised; empty if it raised none.
         ending: How a crashed process ended: "was killed by SIGSEGV"; empty for any other status.
+        numbers: The `numbers` of the exception that the child raised; empty if it has none.
     """
 
-    def __init__(self, status: str, reason: str, kind: str = "", ending: str = "") -> None:
+    def __init__(
+        self,
+        status: str,
+        reason: str,
+        kind: str = "",
+        ending: str = "",
+        numbers: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(f"{status}: {reason}")
+        self.numbers = dict(numbers or {})
         self.status = status
         self.reason = reason
         self.kind = kind
@@ -79,6 +89,24 @@ class Peer(Protocol):
 
     def close(self) -> None:
         """Release what the streams and the log hold, after the peer has ended."""
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return the environment variables for a child process of this Python.
+
+    An empty entry of PYTHONPATH means the current folder, whose files would be imported in place of
+    installed packages. It is left out.
+
+    Args:
+        **changes: Variables to set.
+
+    Returns:
+        The variables of this process, and the changes.
+    """
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    kept = os.pathsep.join(entry for entry in entries if entry)
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return {**inherited, **({"PYTHONPATH": kept} if kept else {}), **changes}
 
 
 class Process:
@@ -223,12 +251,13 @@ class Child:
             if answer["ok"]:
                 return dict(answer["result"])  # raises if it is no JSON object
             status, kind, message = answer["status"], answer["kind"], answer["message"]
+            numbers = dict(answer.get("numbers", {}))
         except (ValueError, TypeError, KeyError):
             self.peer.kill()
             said = line[:200].decode("utf-8", "replace")
             raise ChildFailure("error", f"the process answered {said!r}") from None
         reason = message if status == "refused" else f"{kind}: {message}"
-        raise ChildFailure(status, reason, kind)
+        raise ChildFailure(status, reason, kind, numbers=numbers)
 
     def _crash(self, command: str) -> ChildFailure:
         code = self.peer.wait(5.0)

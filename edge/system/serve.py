@@ -42,6 +42,7 @@ def serve(
                     "status": "refused" if refused else "error",
                     "kind": type(error).__name__,
                     "message": str(error),
+                    "numbers": getattr(error, "numbers", {}),
                 }
             answers.write(json.dumps(reply) + "\n")
             answers.flush()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..system.child import Child, Process
+from ..system.child import Child, Process, environment
 from .base import TARGETS, Session
 
 
@@ -41,7 +41,7 @@ class Local:
             The session.
         """
         folder = Path(__file__).resolve().parents[1]
-        with Child(Process([sys.executable, folder])) as child:
+        with Child(Process([sys.executable, "-P", folder], environment())) as child:
             yield Session(child, [os.fspath(file) for file in files])
 
 

@@ -1,7 +1,7 @@
 """The process on a target: loads and measures one file, where it may crash.
 
 Reads requests from stdin and writes answers to stdout, in the protocol of `system.child`. Commands:
-`probe`, `placement`, `load`, `round`, `finish`, `modules`.
+`probe`, `placement`, `load`, `round`, `finish`, `open`, `run`, `modules`.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import load_arrays, save_arrays
 from ..engines.base import DELEGATES
 from ..errors import DelegateMismatch, DelegateUnavailable, ModelFileError, ModelRefused
 from ..runner import Runner
@@ -113,6 +114,29 @@ class Commands:
         runner = self._loaded()
         return dataclasses.asdict(DELEGATES.get(runner.delegate).place(runner.engine))
 
+    def open(
+        self,
+        path: str,
+        delegate: str,
+        threads: int | None,
+        signature: str | None,
+        tolerance: float | None,
+    ) -> dict[str, Any]:
+        """Load a file, to be run on inputs of the caller's."""
+        runner = Runner(path, delegate, threads, signature=signature, tolerance=tolerance)
+        self._runner = runner
+        return {
+            "load_ns": runner.engine.load_ns,
+            "inputs": [info.to_dict() for info in runner.inputs],
+            "outputs": [info.to_dict() for info in runner.outputs],
+        }
+
+    def run(self, inputs: str, names: list[str], outputs: str) -> dict[str, Any]:
+        """Run the opened file once on arrays of its own types, from file to file."""
+        arrays = dict(zip(names, load_arrays(inputs), strict=True))
+        save_arrays(outputs, list(self._loaded().named(arrays, raw=True).values()))
+        return {}
+
     def _loaded(self) -> Runner:
         if self._runner is None:
             raise RuntimeError("no file is loaded")
@@ -142,9 +166,7 @@ def _random(rng: np.random.Generator, info: TensorInfo) -> Array:
 
 
 def _given(runner: Runner, path: str, names: list[str] | None) -> dict[str, Array]:
-    with np.load(path, allow_pickle=False) as stored:
-        # np.savez calls what it is given by position arr_0, arr_1, ...
-        arrays = [stored[f"arr_{index}"] for index in range(len(stored.files))]
+    arrays = load_arrays(path)
     given: Any = arrays if names is None else dict(zip(names, arrays, strict=True))
     encoded = runner.encode(given)
     parts = runner.split(encoded)

@@ -1,7 +1,7 @@
-"""Children of the converters that start at once.
+"""Children of the converters, and of isolated Runners, that start at once.
 
-Each is forked off a process that has imported TensorFlow already, which is most of the time that a
-small conversion takes. Apart from that it is the process that `converters.jobs.run` starts: it runs
+Each is forked off a process that has imported TensorFlow and the runtime already, which is most of
+the time that a small conversion takes. Apart from that it is the process that users start: it runs
 the same `__main__.py`. The notebooks, the demo and the command line start theirs as users do.
 """
 
@@ -11,25 +11,45 @@ import os
 import runpy
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+
+from tfcompress import edge
+from tfcompress.edge.system.child import Child
+from tfcompress.edge.targets.base import Session
 
 CONTEXT = multiprocessing.get_context("forkserver")
 
 
 @contextlib.contextmanager
 def warm_children() -> Iterator[None]:
-    """Make `converters.jobs.run` start its children so, while the `with` block is open."""
+    """Make `converters.jobs.run` and `edge.Runner` start theirs so, in the `with` block."""
     from tfcompress.converters.jobs import run
+    from tfcompress.edge.engines import isolated
 
     CONTEXT.set_forkserver_preload(["tests.support.preloaded", __name__])
     main = Path(run.__file__).with_name("__main__.py")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "_start", lambda folder: WarmProcess(main, folder))
+        patch.setattr(isolated, "LOCAL", WarmLocal())
         yield
+
+
+class WarmLocal:
+    """This machine as a target whose workers start at once."""
+
+    name, emulated = "warm", False
+
+    @contextlib.contextmanager
+    def session(self, files: Sequence[Path]) -> Iterator[Session]:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Child(WarmProcess(Path(edge.__file__).with_name("__main__.py"), Path(folder))) as child,
+        ):
+            yield Session(child, [os.fspath(file) for file in files])
 
 
 class WarmProcess:

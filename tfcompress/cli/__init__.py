@@ -8,6 +8,7 @@ import click
 from .errors import Commands
 from .files import bench, check_sparse, convert, demo, inspect, sparsify, verify
 from .models import channels, low_rank, prune_channels, summary
+from .options import leave_current_folder
 from .quantization import quantize_aware, report_qat
 
 __all__ = ["main"]
@@ -22,6 +23,7 @@ def main() -> None:
 
     Exit codes: 0 fine, 1 the check failed, 2 bad usage or bad input.
     """
+    leave_current_folder()
 
 
 for command in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -26,6 +27,7 @@ __all__ = [
     "as_json",
     "check_output",
     "importing",
+    "leave_current_folder",
     "load",
     "loading",
     "on_delegate",
@@ -124,6 +126,20 @@ def check_output(ctx: click.Context, parameter: click.Parameter, path: Path | No
     if path is not None and not path.parent.is_dir():
         raise click.BadParameter(f"the folder {path.parent} does not exist.")
     return path
+
+
+def leave_current_folder() -> None:
+    """Take the current folder off `sys.path`, unless PYTHONPATH names it.
+
+    `python -c` and an empty entry of PYTHONPATH, which is easily written by mistake, put it there
+    before the installed packages. Only `--import` is meant to run files of that folder.
+    """
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    unwanted = {""}
+    if len(entries) > 1 and "" in entries:
+        unwanted.add(str(Path.cwd()))
+    named = {entry for entry in entries if entry}
+    sys.path[:] = [path for path in sys.path if path not in unwanted - named]
 
 
 def _import(ctx: click.Context, param: click.Parameter, modules: tuple[str, ...]) -> None:

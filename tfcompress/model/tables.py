@@ -68,7 +68,7 @@ def new_table(
 
 
 def printable(text: str) -> str:
-    """Replace characters that a terminal would obey by their escapes.
+    r"""Replace characters that a terminal would obey by their escapes.
 
     Names come from files, and files from anywhere.
 

@@ -1,0 +1,94 @@
+"""What users give as inputs -> arrays of the file's own types."""
+
+import os
+
+import numpy as np
+
+from .tensors import Array, TensorInfo, quantize
+
+
+def convert(array: Array, info: TensorInfo, raw: bool) -> Array:
+    """Convert an array that a user gave to the type that the file takes.
+
+    Args:
+        array: The array.
+        info: The input.
+        raw: Whether the array has the file's own type, also where that stands for real numbers.
+
+    Returns:
+        An array of the file's own type; of bytes objects for strings.
+
+    Raises:
+        TypeError: It has another type.
+        ValueError: The file's type cannot hold its values.
+    """
+    if info.dtype.kind == "S":
+        return _strings(array, info)
+    if raw or not info.quantized:
+        if array.dtype == info.dtype:
+            return array
+        if not raw and info.dtype.kind == "f" and array.dtype.kind == "f":
+            return array.astype(info.dtype)
+        # np.asarray makes int64 of a list of Python integers.
+        if not raw and info.dtype.kind in "iu" and array.dtype.kind in "iu":
+            limits = np.iinfo(info.dtype)
+            if array.size == 0 or (array.min() >= limits.min and array.max() <= limits.max):
+                return array.astype(info.dtype)
+            raise ValueError(f"Input {info} cannot hold {array.min()} to {array.max()}")
+        raise TypeError(
+            f"Input {info.name!r} must be {info.dtype}. Received: {array.dtype}. "
+            f"Convert it with .astype({info.dtype.name!r})"
+        )
+    if array.dtype.kind != "f":
+        hint = (
+            "if these are the file's own integers, pass raw=True; if they are real numbers, use"
+            if array.dtype == info.dtype
+            else "use"
+        )
+        raise TypeError(
+            f"Input {info.name!r} is quantized to {info.dtype} inside the file and takes real "
+            f"numbers. Received: {array.dtype}; {hint} .astype('float32')"
+        )
+    return quantize(array, info)
+
+
+def _strings(array: Array, info: TensorInfo) -> Array:
+    """Return an array of bytes objects, which is what the runtime takes and gives."""
+    found = np.empty(array.size, object)
+    for index, item in enumerate(array.flat):
+        if not isinstance(item, str | bytes):
+            raise TypeError(
+                f"Input {info.name!r} must be strings, as str or bytes. Received: "
+                f"{item!r} in an array of {array.dtype}"
+            )
+        found[index] = item.encode() if isinstance(item, str) else bytes(item)
+    return found.reshape(array.shape)
+
+
+def check_shape(shape: tuple[int, ...], info: TensorInfo, path: os.PathLike[str]) -> None:
+    """Check that an input takes a shape.
+
+    Args:
+        shape: The shape of an array; its rows may be a multiple of a fixed batch.
+        info: The input.
+        path: The file, for the error.
+
+    Raises:
+        ValueError: It does not.
+    """
+    fits = len(shape) == len(info.shape) and all(
+        size > 0
+        and (wanted is None or size == wanted or (axis == 0 and wanted and size % wanted == 0))
+        for axis, (size, wanted) in enumerate(zip(shape, info.shape, strict=True))
+    )
+    if fits:
+        return
+    wanted = ", ".join("any" if size is None else str(size) for size in info.shape)
+    hint = ""
+    if len(shape) == len(info.shape) - 1:
+        hint = " The batch dimension is missing: add it with x[None]"
+    elif len(shape) == len(info.shape) and shape and info.shape[0] and shape[0] % info.shape[0]:
+        hint = f" The number of rows must be a multiple of {info.shape[0]}, the file's fixed batch"
+    raise ValueError(
+        f"Input {info.name!r} of {os.fspath(path)} has shape ({wanted}). Received: {shape}.{hint}"
+    )
