@@ -53,4 +53,9 @@ def raised_by(failure: "ChildFailure", path: Path) -> Exception:
     ):  # fmt: skip
         if failure.status == "refused" and failure.kind == kind.__name__:
             return kind(failure.reason)
+    if failure.status == "crashed":
+        return ModelRefused(
+            f"{path}: the runtime crashed on this file: {failure.reason}. Another delegate may run "
+            "it"
+        )
     return ModelRefused(f"{path}: {failure.reason}")

@@ -243,14 +243,16 @@ class Runner:
             return dict(inputs)
         if isinstance(inputs, Sequence) and not isinstance(inputs, str | bytes):
             # A bare nested list is one array; a sequence of arrays is one array for each input.
-            if len(names) != 1 or any(isinstance(item, np.ndarray) for item in inputs):
+            if len(names) != 1 or not inputs or any(isinstance(i, np.ndarray) for i in inputs):
                 if len(inputs) != len(names):
                     raise ValueError(
-                        f"{self.path} takes {len(names)} inputs, {names}. Received: {len(inputs)}"
+                        f"{self.path} takes {len(names)} input(s), {names}. Received: {len(inputs)}"
                     )
                 return dict(zip(names, inputs, strict=True))
         elif len(names) != 1:
-            raise ValueError(f"{self.path} takes {len(names)} inputs, {names}. Received: one array")
+            raise ValueError(
+                f"{self.path} takes {len(names)} input(s), {names}. Received: one array"
+            )
         return {names[0]: inputs}
 
     def split(

@@ -168,6 +168,39 @@ def _convert(weights):
 
     yield "embedding", convert(embedding)
 
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((None,), tf.string, name="words"),
+            tf.TensorSpec((None,), tf.int32, name="ids"),
+        ]
+    )
+    def words(words, ids):
+        return {"picked": tf.gather(words, ids)}
+
+    yield "words", convert(words)
+
+    # The scale of the softmax's input is 0, and the reference kernels abort.
+    @tf.function(input_signature=[tf.TensorSpec((1, 8, 8, 1), name="x")])
+    def dead(x):
+        return {"y": tf.nn.softmax(tf.reshape(x, (1, 64)) @ tf.zeros((64, 4)))}
+
+    yield "dead", convert(dead, **for_ints)
+
+    class Total(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.total = tf.Variable(tf.zeros((1, 3)))
+
+        @tf.function(input_signature=[tf.TensorSpec((1, 3), name="x")])
+        def add(self, x):
+            self.total.assign_add(x)
+            return {"total": self.total.read_value()}
+
+        @tf.function(input_signature=[])
+        def clear(self):
+            self.total.assign(tf.zeros((1, 3)))
+            return {"total": self.total.read_value()}
+
     class Pair(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec((None, 3), name="x")])
         def add(self, x):
@@ -183,6 +216,12 @@ def _convert(weights):
     with tempfile.TemporaryDirectory() as saved:
         tf.saved_model.save(pair, saved, signatures={"add": pair.add, "times": pair.times})
         yield "signatures", lite.TFLiteConverter.from_saved_model(saved).convert()
+    total = Total()
+    with tempfile.TemporaryDirectory() as saved:
+        tf.saved_model.save(total, saved, signatures={"add": total.add, "clear": total.clear})
+        converter = lite.TFLiteConverter.from_saved_model(saved)
+        converter.experimental_enable_resource_variables = True
+        yield "total", converter.convert()
 
 
 @pytest.fixture

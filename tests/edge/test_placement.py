@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from tfcompress import edge
@@ -35,6 +36,33 @@ def test_delegates_marks_a_software_gpu(software_gpu):
 )
 def test_placement_on_the_cpu(files, name, delegate, expected):
     assert edge.placement(files[name], delegate) == expected
+
+
+def test_placement_of_a_custom_op_that_only_xnnpack_runs(files, tmp_path):
+    """MediaPipe's files have it: a transposed convolution with a bias."""
+    from tfcompress.converters.passes.flatbuffer import pack, unpack
+    from tfcompress.converters.passes.graph import Graph
+
+    model = unpack(files["transposed"].read_bytes())
+    graph = Graph(model, 0)
+    [node] = graph.tables.operators
+    _, weights, image = (int(place) for place in node.inputs)
+    bias = graph.add(array=np.zeros(graph[weights].shape[0], np.float32))
+    node.inputs = np.array([image, weights, bias], np.int32)
+    node.builtinOptionsType, node.builtinOptions = 0, None
+    # Padding SAME, and strides of 2.
+    node.customOptions = np.array([1, 2, 2], "<i4").view(np.uint8)
+    [code] = model.operatorCodes
+    code.builtinCode = code.deprecatedBuiltinCode = 32
+    code.customCode = b"Convolution2DTransposeBias"
+    path = tmp_path / "custom.tflite"
+    path.write_bytes(pack(model))
+    assert edge.placement(path) == edge.Placement("xnnpack", 1, 1, 1)
+    image = np.random.default_rng(0).normal(size=(1, 8, 8, 16)).astype(np.float32)
+    expected = edge.Runner(files["transposed"])(image)
+    np.testing.assert_allclose(edge.Runner(path)(image), expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(edge.ModelRefused, match="Convolution2DTransposeBias"):
+        edge.placement(path, "reference")
 
 
 def test_placement_shows_that_xnnpack_takes_no_16_bit_activations(files):

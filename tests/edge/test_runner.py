@@ -129,8 +129,8 @@ def test_runner_rejects_inputs_that_do_not_divide_into_chunks(files):
         ),
         ("float32", np.zeros((0, 8, 8, 1), np.float32), ValueError, r"Received: \(0, 8, 8, 1\)"),
         ("two", [np.zeros((3, 3), np.float32)] * 2, ValueError, "must be a multiple of 2"),
-        ("two", np.zeros((2, 3), np.float32), ValueError, "takes 2 inputs.*one array"),
-        ("two", [np.zeros((2, 3), np.float32)], ValueError, "takes 2 inputs.*Received: 1"),
+        ("two", np.zeros((2, 3), np.float32), ValueError, r"takes 2 input.*one array"),
+        ("two", [np.zeros((2, 3), np.float32)], ValueError, "takes 2 input.*Received: 1"),
         ("two", {"x_2": np.zeros((2, 3), np.float32)}, ValueError, r"Missing: \['x_10'\]"),
         ("two", {"a": 1, "x_2": 1, "x_10": 1}, ValueError, r"unknown: \['a'\]"),
         ("float32", np.zeros((1, 8, 8, 1), np.uint8), TypeError, "must be float32.*uint8"),
@@ -273,3 +273,83 @@ def test_runner_compares_outputs_once_for_each_shape_if_the_delegate_asks(monkey
     for inputs in (one, one, two, one, two):
         runner(inputs)
     assert compared == [((1, 4), [[1.0] * 4], 0.5), ((2, 4), [[2.0] * 4] * 2, 0.5)]
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_runner_takes_and_gives_strings(files, isolated):
+    runner = edge.Runner(files["words"], isolated=isolated)
+    assert str(runner.inputs[1]) == "'words': string (any)"
+    ids = np.array([2, 0], np.int32)
+    for words in (["a", "bc", "é"], np.array([b"a", b"bc", "é".encode()], object)):
+        assert runner([np.array(ids), np.array(words)]).tolist() == ["é".encode(), b"a"]
+    with pytest.raises(TypeError, match=r"'words' must be strings, .*int64"):
+        runner({"words": [1], "ids": [0]})
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_runner_keeps_variables_until_it_is_reset(files, isolated):
+    one = np.ones((1, 3), np.float32)
+    with edge.Runner(files["total"], isolated=isolated) as runner:
+        assert [runner(one)[0, 0], runner(one)[0, 0]] == [1, 2]
+        runner.reset()
+        # The chunks of a fixed batch are runs like any other.
+        np.testing.assert_array_equal(runner(np.ones((3, 3), np.float32))[:, 0], [1, 2, 3])
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_runner_runs_a_signature_without_inputs(files, isolated):
+    runner = edge.Runner(files["total"], signature="clear", isolated=isolated)
+    for outputs in (runner(), runner({}), runner([], batch_size=2)):
+        np.testing.assert_array_equal(outputs, np.zeros((1, 3)))
+    with pytest.raises(ValueError, match=r"takes 0 input.*\[\]\. Received: one array"):
+        runner(np.zeros((1, 3), np.float32))
+    with pytest.raises(ValueError, match="takes 1 input"):
+        edge.Runner(files["total"], isolated=isolated)()
+
+
+@pytest.mark.parametrize("name", ["int8", "float16", "two"])
+def test_runner_isolated_computes_the_same(files, name):
+    here, there = edge.Runner(files[name]), edge.Runner(files[name], isolated=True)
+    assert (here.inputs, here.outputs) == (there.inputs, there.outputs)
+    rng = np.random.default_rng(5)
+    given = {
+        info.name: rng.normal(size=[4 if d is None else d for d in info.shape]).astype("float32")
+        for info in here.inputs
+    }
+    expected = here.named(given)
+    for key, value in there.named(given).items():
+        np.testing.assert_array_equal(value, expected[key])
+    assert there.engine.load_ns > 0
+
+
+def test_runner_isolated_turns_a_crash_into_an_error(files):
+    with pytest.raises(edge.ModelRefused, match=r"dead\.tflite: the runtime crashed.*SIGABRT"):
+        edge.Runner(files["dead"], "reference", isolated=True)
+
+
+def test_runner_isolated_whose_process_dies_says_so_and_starts_again_by_reset():
+    runner = edge.Runner(PROBE, isolated=True)
+    zeros = np.zeros((1, 4), np.float32)
+    runner.engine._child.peer.kill()
+    for _ in range(2):
+        with pytest.raises(edge.ModelRefused, match=r"SIGKILL during 'run'"):
+            runner(zeros)
+    runner.reset()
+    np.testing.assert_array_equal(runner(zeros), zeros + 1)
+    runner.close()
+    with pytest.raises(ValueError, match="this Runner is closed"):
+        runner(zeros)
+
+
+def test_runner_isolated_raises_what_it_raises_here(files, tmp_path):
+    for path, options, kind in (
+        (files["signatures"], {"signature": "nope"}, ValueError),
+        (tmp_path / "half.tflite", {}, edge.ModelFileError),
+    ):
+        (tmp_path / "half.tflite").write_bytes(PROBE.read_bytes()[:300])
+        messages = []
+        for isolated in (False, True):
+            with pytest.raises(kind) as caught:
+                edge.Runner(path, isolated=isolated, **options)
+            messages.append(str(caught.value))
+        assert messages[0] == messages[1]
