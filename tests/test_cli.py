@@ -1,6 +1,7 @@
 """The command line: what it prints, and with which code it ends."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ from tests.zoo.sparse_nets import converted
 from tfcompress import budgets, converters, edge
 from tfcompress.cli import main
 from tfcompress.cost import latency
-from tfcompress.edge.system.tflite import sizes
+from tfcompress.edge.system.tflite import PROBE, sizes
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +132,43 @@ def test_inspect(folder):
     found = json.loads(run("inspect", folder / "float.tflite", "--json").stdout)
     assert found["ops"] == {"FULLY_CONNECTED": 2}
     assert found["sparse_kernels"] == "safe"
+    assert not {"load_error", "gzip_bytes"} & set(found)
+
+
+def test_inspect_compresses_and_loads_if_asked(folder):
+    path = folder / "float.tflite"
+    found = json.loads(run("inspect", path, "--load", "--gzip", "--json").stdout)
+    assert (found["load_error"], found["gzip_bytes"]) == (None, sizes(path)[1])
+    shown = run("inspect", path, "--load", "--gzip").output
+    assert "The runtime loads it." in shown
+    assert f"{sizes(path)[1]:,} bytes after gzip." in shown
+
+
+def test_messages_hold_no_terminal_escapes(tmp_path):
+    path = tmp_path / "\x1b[31mred.tflite"
+    path.write_bytes(b"no model")
+    done = run("inspect", path)
+    assert r"\x1b[31mred.tflite: not a .tflite file" in done.output
+    assert "\x1b" not in done.output
+    path.write_bytes(PROBE.read_bytes())
+    done = run("inspect", path)
+    assert r"\x1b[31mred.tflite: 516 bytes" in done.output
+    assert "\x1b" not in done.output
+
+
+def test_no_command_runs_files_of_the_current_folder(tmp_path):
+    (tmp_path / "ai_edge_litert.py").write_text("open('ran.txt', 'w').close()\n")
+    # An empty entry, as in `PYTHONPATH=$PYTHONPATH:/mine`, means the current folder.
+    path = os.pathsep.join(["", *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", "from tfcompress.cli import main; main()", "inspect", "--load",
+         str(PROBE)],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "The runtime loads it." in done.stdout
+    assert not (tmp_path / "ran.txt").exists()
 
 
 def test_inspect_shows_what_sparse_weights_would_do_on_arm(folder, tmp_path):

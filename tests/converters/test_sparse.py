@@ -5,6 +5,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from tfcompress import converters
@@ -169,3 +170,34 @@ def test_sparsify_rejects_wrong_arguments(dense, tmp_path):
         sparsify(dense["int8"], tmp_path / "x.tflite", {"names": False})
     with pytest.raises(ValueError, match="There is no folder"):
         sparsify(dense["int8"], tmp_path / "nowhere" / "x.tflite")
+
+
+def test_sparsify_takes_files_whose_ops_have_no_outputs(tmp_path):
+    """Variables, as in files that listen for a word, and weights that are mostly zero."""
+
+    class Stream(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = tf.Variable(tf.zeros((1, 64)))
+
+        @tf.function(input_signature=[tf.TensorSpec((1, 64), name="x")])
+        def step(self, x):
+            kernel = np.zeros((64, 64), "float32")
+            kernel[::8] = 0.5
+            self.last.assign(x @ kernel + 0.5 * self.last)
+            return {"y": self.last.read_value()}
+
+    stream = Stream()
+    tf.saved_model.save(stream, str(tmp_path / "saved"), signatures={"step": stream.step})
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "saved"))
+    converter.experimental_enable_resource_variables = True
+    dense, small = tmp_path / "dense.tflite", tmp_path / "small.tflite"
+    dense.write_bytes(converter.convert())
+    assert "ASSIGN_VARIABLE" in converters.inspect(dense).ops
+    for config in (Sparse(), Sparse(int8_weights=True)):
+        found = sparsify(dense, small, config)
+        assert found.bytes < found.bytes_before - 8_000
+    before, after = Runner(dense), Runner(small)
+    x = np.random.default_rng(0).normal(size=(1, 64)).astype("float32")
+    for _ in range(3):  # 0.5 is a power of two, so int8 holds the kernel exactly
+        np.testing.assert_allclose(after(x), before(x), rtol=1e-6)

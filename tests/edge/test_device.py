@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -80,6 +81,21 @@ def test_without_a_runtime_the_error_says_what_to_install(tmp_path):
     )
     assert "pip install ai-edge-litert" in done.stdout, done.stderr
     assert "pip install tflite-runtime 'numpy<2'" in done.stdout
+
+
+def test_the_folder_that_the_readme_says_to_copy_runs_by_itself(tmp_path):
+    readme = (FOLDER.parent / "README.md").read_text("utf-8")
+    [name] = re.findall(r"`scp -r (\S+) \S+:`", readme)
+    subprocess.run(["cp", "-r", FOLDER.parent / name, tmp_path], check=True)
+    script = (
+        "import edge, numpy as np\n"
+        "with edge.Runner('edge/system/probe.tflite', isolated=True) as runner:\n"
+        "    print(runner(np.zeros((1, 4), 'float32')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout == "[[1. 1. 1. 1.]]\n", done.stderr
 
 
 def _run_on(folder, packages, model):

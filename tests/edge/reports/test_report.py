@@ -237,6 +237,21 @@ def test_html_is_self_contained_and_escaped(report):
     assert "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;" in text
 
 
+def test_html_attributes_hold_whatever_is_in_a_name():
+    name = "x\" onfocus='y' autofocus=\"\x1b[1m"
+    shown = edge.BenchmarkResult(name, name, "xnnpack", bytes=9, median_ms=1.0, runs=1)
+    text = edge.Report(shown.with_metrics(accuracy=0.5, **{name: name}), title=name).to_html()
+    names = []
+
+    class Attributes(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            names.extend(key for key, _ in attrs)
+
+    Attributes().feed(text)
+    assert "aria-label" in names and not {"onfocus", "autofocus"} & set(names)
+    assert "\x1b" not in text
+
+
 def test_plots_leave_matplotlib_as_it_was(report):
     before = dict(matplotlib.rcParams)
     report.to_html()

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tfcompress.edge.system.child import Child, ChildFailure, Process
+from tfcompress.edge.system.child import Child, ChildFailure, Process, environment
 
 
 @pytest.mark.parametrize(
@@ -105,3 +105,12 @@ def test_process_has_the_environment_that_is_given():
     code = "import json, os; print(json.dumps({'ok': True, 'result': {'x': os.environ['X']}}))"
     with Child(Process([sys.executable, "-c", code], {"X": "y"})) as child:
         assert child.request("x", 60) == {"x": "y"}
+
+
+def test_environment_leaves_the_current_folder_out_of_pythonpath(monkeypatch):
+    for given, kept in (("", None), (":", None), (":/a::/b:", "/a:/b"), ("/a", "/a")):
+        monkeypatch.setenv("PYTHONPATH", given.replace(":", os.pathsep))
+        found = environment(EXTRA="1")
+        assert found["EXTRA"] == "1" and found["PATH"] == os.environ["PATH"]
+        assert found.get("PYTHONPATH") == (kept and kept.replace(":", os.pathsep))
+    assert "EXTRA" not in os.environ
