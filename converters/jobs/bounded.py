@@ -12,8 +12,10 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# A part of a file takes a byte at least, unless several tables share it, as equal ones may.
-_SHARED = 16
+# Bytes that a table takes at least, and how often each byte may be read: some files store equal parts
+# once, and subgraphs share weights.
+_TABLE = 8
+_SHARED = 4
 
 
 class Damaged(ValueError):
@@ -24,7 +26,7 @@ class Bounded:
     """Reads the vectors of tables, and counts what was read.
 
     >>> from tfcompress.converters.jobs.bounded import Bounded
-    >>> Bounded(b"eight...").count(1000)
+    >>> Bounded(b"eight...").count(1_000)
     Traceback (most recent call last):
     ...
     tfcompress.converters.jobs.bounded.Damaged: it claims more parts than 8 bytes can hold
@@ -41,7 +43,7 @@ class Bounded:
         """Count parts of the file.
 
         Args:
-            parts: Number of tables, numbers or bytes that are about to be read.
+            parts: Number of numbers that are about to be read, or as many bytes for a table.
 
         Raises:
             Damaged: The file cannot hold so many.
@@ -53,18 +55,20 @@ class Bounded:
     def tables(self, owner: Any, name: str) -> list[Any]:
         """Return a vector of tables, such as `tables(model, "Subgraphs")`; it may be empty."""
         length = getattr(owner, f"{name}Length")()
-        self.count(length)
+        self.count(_TABLE * length)
         return [getattr(owner, name)(i) for i in range(length)]
 
     def numbers(self, owner: Any, name: str) -> Array | None:
-        """Return a vector of numbers, such as `numbers(tensor, "Shape")`; None if there is none."""
+        """Return a view of a vector of numbers, such as "Data" of a buffer; None if it is absent."""
         if owner is None or getattr(owner, f"{name}IsNone")():
             return None
         values: Array = getattr(owner, f"{name}AsNumpy")()
-        self.count(values.size)
         return values
 
     def integers(self, owner: Any, name: str) -> list[int]:
         """Return a vector of numbers as a list; an empty one if there is none."""
         values = self.numbers(owner, name)
-        return [] if values is None else [int(value) for value in values]
+        if values is None:
+            return []
+        self.count(values.size)
+        return [int(value) for value in values]

@@ -192,7 +192,8 @@ def _tensor(read: Bounded, tensor: Any, buffers: list[Bytes], subgraph: int) -> 
         raise Damaged(f"tensor '{name}' has the shape {shape}")
     scales, zeros, axis = _quantization(read, tensor.Quantization(), name, len(shape))
     data = buffers[tensor.Buffer()]
-    read.count(len(data))  # many tensors may name one buffer, and its zeros are counted for each
+    # Many tensors may name one buffer, and its zeros are counted for each, many at a time.
+    read.count(len(data) // 16)
     return {
         "name": name,
         "subgraph": subgraph,
@@ -219,6 +220,7 @@ def _quantization(
     scales = read.numbers(quantization, "Scale")
     if scales is None or not len(scales):
         return [], [], None
+    read.count(len(scales))
     if not np.isfinite(scales).all():
         raise Damaged(f"tensor '{name}' has a scale that is no finite number")
     zeros = read.integers(quantization, "ZeroPoint")

@@ -14,12 +14,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
-
-from tfcompress import edge
-from tfcompress.edge.system.child import Child
-from tfcompress.edge.targets.base import Session
 
 CONTEXT = multiprocessing.get_context("forkserver")
 
@@ -44,12 +41,16 @@ class WarmLocal:
     name, emulated = "warm", False
 
     @contextlib.contextmanager
-    def session(self, files: Sequence[Path]) -> Iterator[Session]:
+    def session(self, files: Sequence[Path]) -> Iterator[Any]:
+        # Not at the top: the process that children are forked off imports this module.
+        from tfcompress import edge
+
+        main = Path(edge.__file__).with_name("__main__.py")
         with (
             tempfile.TemporaryDirectory() as folder,
-            Child(WarmProcess(Path(edge.__file__).with_name("__main__.py"), Path(folder))) as child,
+            edge.Child(WarmProcess(main, Path(folder))) as child,
         ):
-            yield Session(child, [os.fspath(file) for file in files])
+            yield edge.Session(child, [os.fspath(file) for file in files])
 
 
 class WarmProcess:
