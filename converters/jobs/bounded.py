@@ -12,8 +12,8 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# Bytes that a table takes at least, and how often each byte may be read: some files store equal parts
-# once, and subgraphs share weights.
+# Bytes that a table takes at least; and how often each byte may be read, since some files store
+# equal parts once, and subgraphs share weights.
 _TABLE = 8
 _SHARED = 4
 
@@ -59,7 +59,7 @@ class Bounded:
         return [getattr(owner, name)(i) for i in range(length)]
 
     def numbers(self, owner: Any, name: str) -> Array | None:
-        """Return a view of a vector of numbers, such as "Data" of a buffer; None if it is absent."""
+        """Return a view of a vector of numbers, such as "Data"; None if there is none."""
         if owner is None or getattr(owner, f"{name}IsNone")():
             return None
         values: Array = getattr(owner, f"{name}AsNumpy")()

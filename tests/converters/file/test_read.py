@@ -84,7 +84,7 @@ def changed(path, out, change):
 
 
 def test_inspect_needs_no_process_and_load_error_needs_one(files, tmp_path, monkeypatch):
-    from tfcompress.converters.file import model as module
+    from tfcompress.converters.file import on_demand as module
 
     jobs = []
 
