@@ -30,7 +30,7 @@ class Runner:
 
     The file runs in this process, which ends with it if the runtime crashes: some delegates and
     damaged files make it. With `isolated=True` the file runs in a child process, and a crash is a
-    `ModelRefused`. Each call then takes a millisecond longer, and time to copy the arrays.
+    `ModelRefused`. Each call then takes some milliseconds longer, since arrays go through files.
 
     >>> import numpy as np
     >>> from tfcompress import edge

@@ -57,7 +57,6 @@ class CpuEngine:
     ) -> None:
         self.path = path
         self.delegate = delegate
-        self._threads = threads
         self._quiet = quiet
         start = time.perf_counter_ns()
         self.interpreter = _load(path, threads, delegate, quiet)
