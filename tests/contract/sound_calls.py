@@ -62,7 +62,11 @@ def _class(item: type, path: str) -> Iterator[tuple[str, Any]]:
         return
     for name, method in vars(item).items():
         function = getattr(item, name)
-        if (not name.startswith("_") or name == "__call__") and inspect.isroutine(function):
+        if (
+            (not name.startswith("_") or name == "__call__")
+            and inspect.isroutine(function)
+            and callable(function)
+        ):
             own = _parameters(function)
             taken = 0 if isinstance(method, classmethod | staticmethod) else 1
             if len(own) > taken:
