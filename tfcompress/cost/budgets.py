@@ -129,7 +129,7 @@ Budget: TypeAlias = Macs | Parameters | Latency
 
 def _check(budget: Macs | Parameters) -> None:
     name = f"{type(budget).__name__}.most"
-    wanted = "a float above 0 to 1.0 (a share) or an int above 0 (a number)"
+    wanted = "a float above 0 and at most 1.0 (a share) or an int above 0 (a number)"
     if isinstance(budget.most, bool) or not isinstance(budget.most, int | float):
         refuse(name, wanted, budget.most, TypeError)
     if not 0 < budget.most <= (_MANY if isinstance(budget.most, int) else 1):
