@@ -56,22 +56,20 @@ def drop_zero_guards(nodes: Iterable[Any]) -> int:
 
     def is_guard(node: Any) -> bool:
         """Return whether it is `where((x == 0) & signbit(x), -tiny, x)`."""
-        condition, value, kept = node.input
+        condition, value, kept = node.input[:3]  # what else there is orders ops
         equal, sign = inputs(condition, "LogicalAnd") or ("", "")
         for op in ("Less", "BitwiseAnd", "Bitcast"):
             sign = next(iter(inputs(sign, op)), "")
         constant = by_name.get(value.split(":")[0])
-        return (
+        return bool(
             inputs(equal, "Equal")[:1] == [kept] == [sign]
             and constant is not None
             and constant.op == "Const"
-            and make_ndarray(constant.attr["value"].tensor) == -np.finfo("float32").tiny
+            and np.all(make_ndarray(constant.attr["value"].tensor) == -np.finfo("float32").tiny)
         )
 
     guards = [node for node in by_name.values() if node.op == "SelectV2" and is_guard(node)]
     for node in guards:
-        kept = node.input[2]
         node.op = "Identity"
-        del node.input[:]
-        node.input.append(kept)
+        del node.input[:2]
     return len(guards)

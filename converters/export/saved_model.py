@@ -137,7 +137,8 @@ def _not_traced(model: keras.Model, call: Signature, error: Exception) -> Conver
     how = how_to_fix_sizes(call.inputs)
     if how:
         # What TensorFlow says of a size that it does not know helps nobody.
-        return ConversionError(f"{start} of any size: {said.splitlines()[0]} {how}")
+        first, _, _ = said.partition("\n")
+        return ConversionError(f"{start} of any size: {first} {how}")
     return ConversionError(f"{start} {[(s.name, s.shape, s.dtype) for s in call.inputs]}: {said}")
 
 
