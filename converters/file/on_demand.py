@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from tfcompress.converters.errors import ModelFileError
 from tfcompress.converters.jobs.run import ChildError, run
+from tfcompress.edge.system.scratch import scratch_folder
 from tfcompress.edge.system.tflite import sizes
 
 
@@ -42,9 +42,9 @@ def load_error(path: Path, timeout: float | None) -> str | None:
     Returns:
         Why the runtime does not load it, or how the process ended; None if it does.
     """
-    with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder:
+    with scratch_folder() as folder:
         try:
-            reply = run("jobs.read", {"path": str(path.resolve())}, Path(folder), timeout)
+            reply = run("jobs.read", {"path": str(path.resolve())}, folder, timeout)
         except ChildError as error:
             return f"the process that loaded it {error}"
     found: str | None = reply["load_error"]

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from tfcompress.converters.passes.base import Pass
-from tfcompress.edge.arguments import check_each, check_text
+from tfcompress.edge.arguments import check_bool, check_each, check_text
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class ConverterOptions:
         for name in ("input_type", "output_type"):
             if getattr(self, name) is not None:
                 check_text(name, getattr(self, name))
+        check_bool("per_channel_dense", self.per_channel_dense)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for `json.dumps`."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from tfcompress.edge.arguments import check_bool
+
 from .base import ConverterOptions, Precision
 from .registry import register_precision
 
@@ -33,6 +35,9 @@ class DynamicInt8(Precision):
         "Float32(), Float16() or Int8(); for int8 weights and float activations, Float32() with "
         "sparse=Sparse(int8_weights=True)"
     )
+
+    def __post_init__(self) -> None:
+        check_bool("per_channel_dense", self.per_channel_dense)
 
     def converter_options(self) -> ConverterOptions:
         """Return the options for int8 weights without calibration."""

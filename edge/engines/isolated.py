@@ -1,7 +1,6 @@
 """A file that is loaded and run in a child process, where the runtime may crash."""
 
 import contextlib
-import tempfile
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from ..arrays import load_arrays, save_arrays
 from ..errors import raised_by
 from ..system.child import ChildFailure
+from ..system.scratch import scratch_folder
 from ..targets.local import LOCAL
 from ..tensors import Array, TensorInfo
 
@@ -55,8 +55,7 @@ class IsolatedEngine:
         # Also when Python ends, or nobody holds the engine any more.
         self.close = weakref.finalize(self, stack.close)
         try:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tfcompress-"))
-            self._folder = Path(folder)
+            self._folder = stack.enter_context(scratch_folder())
             session = stack.enter_context(LOCAL.session([path]))
             self._child, [there] = session.child, session.paths
             found = self._ask(

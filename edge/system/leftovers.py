@@ -40,7 +40,7 @@ def remove_leftovers(folder: Path, pattern: str) -> None:
 
     Args:
         folder: Where they lie.
-        pattern: What their names match, such as "tfcompress-*".
+        pattern: What their names match, such as "tfcompress-scratch-*".
     """
     for path in folder.glob(pattern):
         with contextlib.suppress(OSError):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from .leftovers import held, remove_leftovers
 
-_PREFIX = "tfcompress-"
+# Ours alone: leftovers that match are removed, and somebody may have a folder tfcompress-demo.
+_PREFIX = "tfcompress-scratch-"
 
 
 @contextlib.contextmanager

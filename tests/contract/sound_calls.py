@@ -27,11 +27,12 @@ MADE_BY_US = {
     *("converters.RuleViolation", "converters.SparseCheck", "converters.SparseWeight"),
     *("converters.Sparsified", "converters.Verification", "edge.Availability"),
     *("edge.BenchmarkResult", "edge.Placement", "edge.Session", "edge.TensorInfo"),
-    *("edge.TensorInfo.from_details", "edge.Child"),
+    *("edge.TensorInfo.from_details", "edge.TensorInfo.from_dict", "edge.Child"),
 }
 # Called by ours, with checked arguments: a protocol to implement, a function to choose by name.
 CALLED_BY_US = {
     *("edge.Target", "edge.Target.session", "edge.Local.session", "edge.Process.wait"),
+    *("converters.DynamicInt8.for_runtime", "converters.Precision.for_runtime"),
     *("importance.bn_scale", "importance.l1_norm", "importance.l2_norm"),
     *("schedules.Schedule", "schedules.Schedule.from_config"),
 }
@@ -436,6 +437,7 @@ def table(folder: Path) -> dict[str, list[Call]]:
                 },
             )
         ],
+        "converters.DynamicInt8": [Call(converters.DynamicInt8, {})],
         "converters.Int8": [
             Call(
                 converters.Int8,
@@ -454,10 +456,11 @@ def table(folder: Path) -> dict[str, list[Call]]:
                 verification.raise_if_above,
                 {"lsb": 1},
                 {
-                    **dict.fromkeys(("lsb", "max_error", "mean_error"), "zero, huge"),
+                    **dict.fromkeys(("lsb", "mean_lsb", "max_error", "mean_error"), "zero, huge"),
                     "snr_below": "zero, negative, minus, huge",
                     "cosine_below": "zero, negative, minus",
                     "top1_below": "zero",
+                    "r2_below": "zero, negative, minus",
                 },
             )
         ],

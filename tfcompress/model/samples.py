@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.edge.arguments import check_function
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -59,7 +61,7 @@ def load_samples(
     if isinstance(data, str | os.PathLike):
         data = _read(Path(data), inputs)
     elif inspect.isroutine(data) or isinstance(data, functools.partial):
-        data = data()
+        data = check_function("samples", data)()
     if isinstance(data, Mapping) or _is_array(data):
         arrays = _by_name(data, inputs)
         for spec in inputs:

@@ -74,7 +74,7 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         self.observer = observer(ranges, momentum)
-        check_bools(symmetric=symmetric, frozen=frozen)
+        check_bools(symmetric=symmetric, frozen=frozen, integers=integers, detached=detached)
         check_integer("calls", calls, 1)
         check_bits("bits", bits)
         super().__init__(**kwargs)

@@ -14,7 +14,9 @@ def temporary(tmp_path, monkeypatch):
 
 
 def test_scratch_folder_removes_folders_of_killed_processes_only(tmp_path):
-    left, other, at_work = (tmp_path / n for n in ("tfcompress-a", "another", "tfcompress-b"))
+    left, other, at_work = (
+        tmp_path / n for n in ("tfcompress-scratch-a", "tfcompress-demo", "tfcompress-scratch-b")
+    )
     for folder in (left, other, at_work):
         folder.mkdir()
         (folder / "weights").write_text("w")
