@@ -101,6 +101,7 @@ def test_recipe_cifar10_makes_and_measures_every_stage_once(run, tmp_path):
     assert written(tmp_path / "cache", "*.*") == made
 
 
+@pytest.mark.slow("cuts the nets of the benchmark")
 @pytest.mark.parametrize(
     ("net", "least", "most"),
     [("mobilenet", 0.45, 0.484), ("resnet8", 0.33, 0.37), ("resnet20", 0.40, 0.41)],

@@ -426,7 +426,7 @@ TAYLOR = ["--importance", "taylor", "--samples", "{folder}/samples.npz"]
         (["--amount", "0.5", "--macs", "0.5"], "--latency and --dead"),
         (["--amount", "1"], "--amount"),
         (["--macs", "half"], "a share such as 0.5, or a whole number"),
-        (["--macs", "1.5"], "to 1.0 (a share)"),
+        (["--macs", "1.5"], "at most 1.0 (a share)"),
         (["--macs", "3"], "the smallest possible is 80"),  # A tenth of 32 units, rounded up: 4.
         (["--macs", "0.5", "--importance", "taylor"], "--importance taylor needs --samples"),
         (["--macs", "0.5", *TAYLOR], "--importance taylor needs --loss"),

@@ -200,6 +200,7 @@ def test_weights_that_are_not_finite_are_named():
         tfc.prune_channels(model, 0.5)
 
 
+@pytest.mark.slow("trains after each cut")
 def test_gradually(capsys):
     model, seen = network(), []
 
@@ -230,7 +231,7 @@ def test_gradually_says_what_cannot_be_before_it_trains():
 
     model = network()
     for amount, options, message in (
-        (0.5, {"steps": 2.5}, "`steps` must be a whole number. Received: steps=2.5"),
+        (0.5, {"steps": 2.5}, "`steps` must be an integer from 1. Received: steps=2.5"),
         (0.5, {"steps": True}, "steps=True"),
         (0.5, {"scope": "all"}, "scope"),
         (0.5, {"importance": "taylor"}, "needs data"),

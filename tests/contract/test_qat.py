@@ -20,13 +20,11 @@ DEFAULT = {
     "conv3d",
     "custom layer",
     "depthwise-bn-relu6",
-    "LSTM",
     "mixed_float16",
     "multi-input multi-output",
     "separable 2d",
     "siamese",
     "subclassed model",
-    "transformer block",
 }
 assert set(ARCHITECTURES) - SLOW > DEFAULT
 

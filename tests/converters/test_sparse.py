@@ -51,7 +51,10 @@ def dense(pruned, samples, tmp_path_factory):
         folder / "int8.tflite": converters.Int8(calibration=samples),
         folder / "dynamic.tflite": converters.DynamicInt8(),
     }
-    return {file.path.stem: file.path for file in converters.convert_all(pruned, wanted)}
+    # Each score differs so little from sample to sample.
+    with pytest.warns(UserWarning, match=r"int8\.tflite.*keeps 0% of its variation"):
+        files = converters.convert_all(pruned, wanted)
+    return {file.path.stem: file.path for file in files}
 
 
 @pytest.fixture(scope="module")

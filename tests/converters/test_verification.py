@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import keras
@@ -58,13 +59,15 @@ def test_raise_if_above_raises_beyond_a_bound(found):
     for bound in ("max_error", "mean_error"):
         with pytest.raises(VerificationError, match=bound):
             result.raise_if_above(**{bound: 1e-9})
-    for bound, figure in (
-        ("snr_below", "snr_db"),
-        ("cosine_below", "cosine"),
-        ("top1_below", "top1"),
+    (output,) = result.outputs
+    worse = dataclasses.replace(result, outputs=(dataclasses.replace(output, top1=0.5),))
+    for bound, value, figure in (
+        ("snr_below", 999, "snr_db"),
+        ("cosine_below", 1, "cosine"),
+        ("top1_below", 1, "top1"),
     ):
-        with pytest.raises(VerificationError, match=f"{figure} is .* below 999"):
-            result.raise_if_above(**{bound: 999})
+        with pytest.raises(VerificationError, match=f"{figure} is .* below {value}"):
+            worse.raise_if_above(**{bound: value})
     with pytest.raises(ValueError, match="at least one bound"):
         result.raise_if_above()
     with pytest.raises(ValueError, match="'scores' has no max_lsb: it is not quantized"):

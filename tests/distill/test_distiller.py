@@ -147,7 +147,7 @@ def check_pruned(made, teacher, paths=("conv/kernel", "head/kernel")):
 
 MODES = [
     {},
-    {"jit_compile": True},
+    pytest.param({"jit_compile": True}, marks=pytest.mark.slow("compiles with XLA")),
     {"run_eagerly": True},
     {"steps_per_execution": 3},
 ]
@@ -207,7 +207,10 @@ def test_self_distillation_while_pruned():
     assert model.trainable
 
 
-@pytest.mark.parametrize("ranges", ["moving_average", "learned"])
+@pytest.mark.parametrize(
+    "ranges",
+    ["moving_average", pytest.param("learned", marks=pytest.mark.slow("traces learned ranges"))],
+)
 def test_quantization_aware_while_distilled(ranges):
     model = net(name="model")
     tfc.prune_weights(model, 0.5)
@@ -473,6 +476,7 @@ def test_subclassed_models():
         tfc.self_distiller(model, Features("head", "head"))
 
 
+@pytest.mark.slow("trains until a digit is learned")
 def test_a_student_learns_a_digit_from_its_teacher_alone():
     """Hinton et al. 2015, section 3: no image of a 3, only how much others look like one."""
     digits = load_digits()

@@ -233,6 +233,7 @@ def test_no_optimizer(data, callback):
         model.fit(*data, verbose=0, callbacks=[callback()])
 
 
+@pytest.mark.slow("starts a process with two devices")
 def test_distributed_over_two_cpus():
     on_two_cpus("""
         import warnings

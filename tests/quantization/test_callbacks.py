@@ -101,6 +101,7 @@ def kernels(model):
 
 
 @pytest.mark.parametrize("when", [{"epoch": 2}, {"step": 5}], ids=str)
+@pytest.mark.slow("traces a step with learned ranges again and again")
 def test_freeze_ranges_keeps_the_optimizer_from_learned_ranges(learned, when):
     before = [layer.get_weights() for layer in fake_quants(learned)]
     record = fit(learned, tfc.FreezeRanges(**when))
@@ -114,6 +115,7 @@ def test_freeze_ranges_keeps_the_optimizer_from_learned_ranges(learned, when):
     assert changed([ranges, *record.ranges]) == [True, False]
 
 
+@pytest.mark.slow("traces a step with learned ranges again and again")
 def test_freeze_ranges_lasts_in_a_saved_model_with_learned_ranges(learned, tmp_path):
     record = fit(learned, tfc.FreezeRanges(epoch=1), epochs=2)
     learned.save(tmp_path / "model.keras")
@@ -161,6 +163,7 @@ def test_freeze_batch_norm_wherever_it_stands():
         assert changed([before, *record.statistics]) == [False]
 
 
+@pytest.mark.slow("traces several steps at once")
 def test_both_with_several_steps_per_execution():
     image = keras.Input((6, 6, 2))
     x = layers.BatchNormalization()(layers.Conv2D(4, 3)(image))
@@ -171,6 +174,7 @@ def test_both_with_several_steps_per_execution():
     assert changed(record.statistics) == [True, False, False]
 
 
+@pytest.mark.slow("trains two models")
 def test_an_instance_serves_two_models(qat, data):
     freeze = tfc.FreezeRanges(epoch=1)
     for model in (qat, keras.models.clone_model(qat)):

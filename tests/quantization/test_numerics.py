@@ -31,21 +31,22 @@ def ranges(draw):
         "from zero": (0.0, high),
         "nothing": (0.0, 0.0),
     }[kind]
-    # float32 itself ends at 1e-38; no step is as small.
-    assume(high - low == 0.0 or high - low > 1e-30)
+    # What is narrower than 1e-20 has no width.
+    assume(high - low == 0.0 or high - low > 1e-19)
     return float(np.float32(low)), float(np.float32(high))
 
 
 def step_and_zero_point(low, high):
     """Jacob et al. 2018, section 3, equations 11 and 12; the range first includes zero.
 
-    Where zero would lie midway between two steps, they are a 2048th wider: see `step_size`.
+    Where zero would lie midway between two steps, they are a 2048th wider, and a range without width
+    counts as 0 to 1: see `step_size`.
     """
     low, high = min(low, 0.0), max(high, 0.0)
-    step = (high - low) / 255
-    if step and abs(-low / step % 1 - 0.5) < 0.01:
+    step = (high - low or 1.0) / 255
+    if abs(-low / step % 1 - 0.5) < 0.01:
         step *= 1 + 2**-11
-    return step, 0.0 if step == 0 else np.clip(np.round(-low / step), 0, 255)
+    return step, np.clip(np.round(-low / step), 0, 255)
 
 
 def decided(steps):
@@ -179,7 +180,7 @@ def test_nudged_is_the_range_of_fake_quant(bounds):
         if step > 1e-30:
             np.testing.assert_allclose(found[0] / step, np.round(found[0] / step), atol=1e-3)
             # Within a step of what was asked for.
-            asked = min(low, 0.0), max(high, 0.0)
+            asked = min(low, 0.0), max(high, 0.0) or float(low == 0.0)
             assert (
                 np.abs(np.subtract(found, asked)).max() < 0.57 * step
             )  # 0.5, and 255 steps of a 4096th
@@ -199,7 +200,7 @@ def test_one_zero_point_with_and_without_xla():
 @settings(max_examples=100, deadline=None)
 def test_symmetric_range(bounds):
     low, high = (float(b) for b in numerics.symmetric_range(*map(np.float32, bounds)))
-    largest = max(-bounds[0], bounds[1], 0.0)
+    largest = max(-bounds[0], bounds[1], 0.0) or 1.0
     np.testing.assert_allclose(high, largest, rtol=CLOSE)
     np.testing.assert_allclose(low, -largest * 128 / 127, rtol=CLOSE)
     if largest > 1e-30:

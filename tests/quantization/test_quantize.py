@@ -198,7 +198,14 @@ def test_strip_gives_the_float_model_back():
     equal_floats(model, tfc.quantize_aware(stripped), images())
 
 
-@pytest.mark.parametrize("scheme", [tfc.Int8Scheme(), tfc.Int8Scheme("learned")], ids=str)
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        tfc.Int8Scheme(),
+        pytest.param(tfc.Int8Scheme("learned"), marks=pytest.mark.slow("traces learned ranges")),
+    ],
+    ids=str,
+)
 def test_strip_has_the_weights_as_trained(tmp_path, scheme):
     qat = tfc.quantize_aware(residual(), scheme=scheme)
     qat.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)

@@ -60,7 +60,7 @@ def constants(model: keras.Model) -> dict[int, Constant]:
     from an input that holds the constants, so that a border that padding makes is seen.
 
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, "relu")])
-    >>> model.layers[0].kernel.assign([[0, 1]] * 4)
+    >>> _ = model.layers[0].kernel.assign([[0, 1]] * 4)
     >>> model.layers[0].bias.assign([3, 3])
     >>> found = constants(model)[id(model.outputs[0])]
     >>> found.known, found.value

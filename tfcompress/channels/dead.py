@@ -72,7 +72,7 @@ def dead_units(groups: ChannelGroups) -> DeadUnits:
 
     >>> from tfcompress import channel_groups
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
-    >>> model.layers[1].kernel.assign(np.ones((3, 2)) * [[1], [0], [1]])
+    >>> _ = model.layers[1].kernel.assign(np.ones((3, 2)) * [[1], [0], [1]])
     >>> dead_units(channel_groups(model)).units
     (array([False,  True, False]),)
 

@@ -129,7 +129,8 @@ def layer_at(model: keras.Model, name: str, role: str = "model") -> tuple[str, N
     for path in (name, f"{prefix}{slash}{rounded}"):
         if path in found:
             return path, found[path]
-    named = [path for path in found if path.rpartition("/")[2] in (name, rounded)]
+    named = [path for path in found if path.rpartition("/")[2] == name]
+    named = named or [path for path in found if path.rpartition("/")[2] == rounded]
     if len(named) == 1:
         return named[0], found[named[0]]
     if named:

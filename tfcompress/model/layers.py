@@ -63,9 +63,9 @@ def own_weights(layer: keras.layers.Layer) -> list[keras.Variable]:
 def rule_class(layer: keras.layers.Layer) -> type:
     """Return the class by which tables of layers look a layer up.
 
-    That is the Keras class that the layer computes as: its own, or that of which it is a subclass
-    with another constructor or config and nothing else. A subclass that replaces any other method
-    may compute anything, so that it has a class of its own, and no rule.
+    That is the Keras class that the layer computes as: its own, or its base's if it has another
+    constructor or config and nothing else. A subclass that replaces any other method may compute
+    anything, so that it has a class of its own, and no rule.
 
     >>> class OldConv(keras.layers.DepthwiseConv2D):
     ...     def __init__(self, *args, groups=1, **kwargs):

@@ -108,7 +108,7 @@ def test_convert_runs_the_passes_of_a_precision(model, files, images, tmp_path):
         name: ClassVar[str] = "nameless"
 
         def passes(self):
-            return (converters.Pass(str(tmp_path / "mine.py")),)
+            return (*super().passes(), converters.Pass(str(tmp_path / "mine.py")))
 
     wanted = {tmp_path / "a.tflite": Nameless(), tmp_path / "b.tflite": converters.Float16()}
     stripped, plain = converters.convert_all(model, wanted)

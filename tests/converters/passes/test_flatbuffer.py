@@ -37,8 +37,8 @@ def addresses(packed):
     return [b._tab.Vector(field) for b, field in fields if field]
 
 
-def test_a_packed_file_is_smaller(content, packed):
-    assert len(packed) < len(content)
+def test_a_packed_file_is_no_larger(content, packed):
+    assert len(packed) <= len(content)  # that of a float16 file is packed already
 
 
 @pytest.mark.parametrize("delegate", ["xnnpack", "reference"])

@@ -144,6 +144,7 @@ def test_dropout_is_the_same_at_all_steps(unrounded):
     assert (first[0] != first[1]).any()
 
 
+@pytest.mark.slow("draws the dropout of each gate many times")
 @pytest.mark.parametrize("cell", ["LSTM", "GRU"])
 def test_dropout_per_gate(cell):
     """With recurrent dropout, Keras draws a mask for each gate; rate 0 drops nothing."""
@@ -216,6 +217,7 @@ def test_the_file_is_int8_and_agrees(file, trained, delegate, steps):
         assert output.mean_lsb < 0.1
 
 
+@pytest.mark.slow("converts unrolled steps")
 def test_masked_steps_reach_the_file(tmp_path):
     tokens = keras.Input((STEPS,), dtype="int32", name="tokens")
     x = layers.Embedding(9, WIDTH, mask_zero=True, embeddings_initializer="normal")(tokens)
