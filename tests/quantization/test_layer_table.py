@@ -128,7 +128,7 @@ def name_of(key):
 
 
 @pytest.mark.slow("one file with an output for each op of the table")
-@pytest.mark.parametrize("name", map(name_of, EXAMPLES))
+@pytest.mark.parametrize("name", list(map(name_of, EXAMPLES)))
 def test_output_has_the_scale_of_the_input_and_the_values_of_the_model(outputs, name):
     error, scale = outputs[name]
     assert scale == outputs["all"][1]

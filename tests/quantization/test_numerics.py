@@ -39,8 +39,8 @@ def ranges(draw):
 def step_and_zero_point(low, high):
     """Jacob et al. 2018, section 3, equations 11 and 12; the range first includes zero.
 
-    Where zero would lie midway between two steps, they are a 2048th wider, and a range without width
-    counts as 0 to 1: see `step_size`.
+    Where zero would lie midway between two steps, they are a 2048th wider, and a range
+    without width counts as 0 to 1: see `step_size`.
     """
     low, high = min(low, 0.0), max(high, 0.0)
     step = (high - low or 1.0) / 255

@@ -343,7 +343,7 @@ def test_zeros_are_zeros_of_int8(pruned):
     verified.raise_if_above(lsb=1)
 
 
-@pytest.mark.parametrize("scheme", [AVERAGE, LEARNED], ids=["average", "learned"])
+@pytest.mark.parametrize("scheme", [AVERAGE, SLOW_LEARNED], ids=["average", "learned"])
 def test_pruned_while_quantization_aware(data, scheme):
     model = quantized(scheme=scheme, jit_compile=False)
     schedule = schedules.Polynomial(0.0, 0.75, begin=2, end=12, frequency=3)
