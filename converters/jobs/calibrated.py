@@ -1,7 +1,8 @@
 """A calibrated float file -> an int8 file, by the quantizer of the TensorFlow converter.
 
 The converter measures the ranges of all tensors and quantizes by them. Between these two steps
-stand our repairs: of ranges that hold nothing but a mask, and of ops that int8 would ruin.
+stand our repairs: of ranges that hold nothing but a mask, of ranges that tensors share and that
+have no width, and of ops that int8 would ruin.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from ..passes.base import Refused
 from ..passes.flatbuffer import pack, unpack
 from ..passes.graph import Graph, graphs
 from .float_nodes import exact_values, uneven_inputs
-from .ranges import measure
+from .ranges import measure, widen
+from .shared_ranges import requantize, separate
 from .softmax_masks import clip_masks
 
 # Ops that copy the bytes of constants, and where these stand among their inputs.
@@ -50,16 +52,18 @@ def repair(
             changed = clip_masks(
                 graph, lambda tensors: measure(content, islice(batches(), _RUNS), tensors)
             )
+        changed = separate(graph) or changed
+        changed = widen(graph) or changed
         keep = exact_values(graph) | (uneven_inputs(graph) if float_inputs else set())
         names += [graph[index].name.decode() for index in sorted(keep)]
     return pack(model) if changed else content, names
 
 
-def repair_copies(content: bytes) -> bytes:
+def finish(content: bytes) -> bytes:
     """Store the constants that ops copy in the scale of the tensor that they are copied to.
 
     The converter gives each constant a scale of its own. The 0.0 of a one-hot vector then arrives
-    as the byte 0, which may mean 0.5.
+    as the byte 0, which may mean 0.5. Ops that were put in to change a scale do only that.
 
     Args:
         content: An int8 file.
@@ -73,6 +77,7 @@ def repair_copies(content: bytes) -> bytes:
         return content
     changed = False
     for graph in graphs(model):
+        changed = requantize(graph) or changed
         for node in graph.tables.operators or ():
             for place in _COPYING.get(graph.op(node), ()):
                 out, tensor = graph[int(node.outputs[0])], int(node.inputs[place])

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python.convert import deduplicate_readonly_buffers, mlir_quantize
 
-from .calibrated import repair, repair_copies
+from .calibrated import finish, repair
 from .read import describe, load_error
 
 Json = dict[str, Any]
@@ -73,7 +73,7 @@ def lower(saved_model: str, options: Json, samples: Json | None) -> tuple[bytes,
         output_data_type=types[1],
         denylisted_nodes=set(kept),
     )
-    return repair_copies(deduplicate_readonly_buffers(quantized)), kept
+    return finish(deduplicate_readonly_buffers(quantized)), kept
 
 
 def _representative(path: str, names: list[str], batch_size: int) -> Callable[[], Iterator[Json]]:

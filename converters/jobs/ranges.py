@@ -10,6 +10,9 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from ..passes.graph import DTYPES, Graph
 
+_TINY = 1e-30
+_LEAST_SHARE = 2.0**-9
+
 
 def producers(graph: Graph) -> dict[int, Any]:
     """Return the op that computes each tensor."""
@@ -39,6 +42,34 @@ def set_range(graph: Graph, index: int, low: float, high: float) -> None:
     found = graph[index].quantization
     if found is not None and found.min is not None and not graph.constant(index):
         found.min, found.max = np.array([low], np.float32), np.array([high], np.float32)
+
+
+def widen(graph: Graph) -> bool:
+    """Widen the ranges whose steps would be too small for a file to load.
+
+    No file holds a step of zero, so a tensor that is always zero gets the range of 0 to 1. XNNPACK
+    adds tensors whose steps are at least 2^-10 of the step of the sum.
+
+    Args:
+        graph: A float graph. It is changed.
+
+    Returns:
+        Whether it was changed.
+    """
+    changed = False
+    for index in producers(graph):
+        step = step_of(graph, index)
+        if step is not None and step < _TINY:
+            set_range(graph, index, 0.0, 1.0)
+            changed = True
+    for node in graph.tables.operators or ():
+        total = step_of(graph, int(node.outputs[0])) if graph.op(node) in ("ADD", "SUB") else None
+        for index in map(int, node.inputs if total else ()):
+            step, least = step_of(graph, index), (total or 0.0) * _LEAST_SHARE
+            if step is not None and step < least and not graph.constant(index):
+                set_range(graph, index, -127 * least, 128 * least)
+                changed = True
+    return changed
 
 
 def step_of(graph: Graph, index: int) -> float | None:
