@@ -1,8 +1,8 @@
 """Inputs of ops with one range for all -> other ranges for their other readers. In child processes.
 
-TFLite's CONCATENATION, MAXIMUM and MINIMUM have one scale for inputs and output. The converter gives
-that of the output to each input, wherever else that is read: it is clipped there, or its steps are
-too coarse.
+TFLite's CONCATENATION, MAXIMUM and MINIMUM have one scale for inputs and output. The converter
+gives that of the output to each input, wherever else that is read: it is clipped there, or its
+steps are too coarse.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _JOINING = {"CONCATENATION", "MAXIMUM", "MINIMUM"}
 _COARSER = 2.0
 """As much wider another range may be: one bit less."""
 
-# The quantizer knows no op that only changes the scale. This one, with a slope of 1, it leaves alone.
+# The quantizer knows no op that only changes the scale. It leaves this one alone, of slope 1.
 _PLACEHOLDER, _SLOPE = "LEAKY_RELU", 1.0
 
 
