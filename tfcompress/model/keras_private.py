@@ -7,7 +7,6 @@ the Keras version `CHECKED_WITH`.
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -139,9 +138,10 @@ def mask_of(tensor: Any) -> Any:
 def renamed(operation: keras.Operation, name: str) -> keras.Operation:
     """Return an operation of `keras.ops` under another name, without the record of its calls.
 
-    Some operations have no config that a copy could be made from.
+    Some have no config that a copy could be made from, and `copy.copy` makes lists of tuples.
     """
-    other = copy.copy(operation)
+    other = object.__new__(type(operation))
+    vars(other).update(vars(operation))
     other.name = name
     other._inbound_nodes, other._outbound_nodes = [], []
     return other
