@@ -25,6 +25,7 @@ __all__ = [
     "needs_wrapper",
     "rounds_biases",
     "rule_of",
+    "turns_int8",
     "why_float",
 ]
 
@@ -271,6 +272,15 @@ def why_float(operation: Any) -> str | None:
     if reason is None and kind in COMPOSITES:
         return COMPOSITES[kind].applies(operation)
     return reason
+
+
+def turns_int8(operation: Any) -> bool:
+    """Return whether the converter makes int8 ops of what has no rounding in training.
+
+    >>> turns_int8(layers.Conv1DTranspose(2, 3)), turns_int8(layers.Conv3D(2, 3))
+    (True, False)
+    """
+    return rule_class(operation) is layers.Conv1DTranspose
 
 
 def has_rule(operation: Any) -> bool:
