@@ -1,7 +1,6 @@
 import importlib
 import importlib.util
 import json
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +27,7 @@ def random_images(
 
 @pytest.fixture
 def run(monkeypatch, tmp_path) -> Callable[..., int]:
-    """Run a script as `python benchmarks/NAME ...` does, in an empty folder; its exit status.
+    """Run a script's `main` in an empty folder; its exit status.
 
     In this process, whose converters start at once.
     """
@@ -37,9 +36,7 @@ def run(monkeypatch, tmp_path) -> Callable[..., int]:
 
     def status(name: str, *arguments: str) -> int:
         monkeypatch.setattr("sys.argv", [name, *arguments])
-        with pytest.raises(SystemExit) as stop:
-            runpy.run_path(str(BENCHMARKS / name), run_name="__main__")
-        return stop.value.code
+        return importlib.import_module(name.removesuffix(".py")).main()
 
     return status
 

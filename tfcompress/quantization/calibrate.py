@@ -88,7 +88,7 @@ def calibrate(
         for layer in layers:
             layer.observing = False
             layer.begin()
-    bounds = {layer.name: (float(layer.low), float(layer.high)) for layer in layers}
+    bounds = {layer.name: (float(layer.low.numpy()), float(layer.high.numpy())) for layer in layers}
     bad = next((name for name, pair in bounds.items() if not all(map(math.isfinite, pair))), None)
     if bad is not None:
         variables = [variable for layer in layers for variable in layer.variables]
