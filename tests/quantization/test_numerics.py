@@ -14,7 +14,7 @@ UNDECIDED = 5e-4
 # Relative error of what a few float32 operations give.
 CLOSE = 1e-6
 
-EXPONENTS = st.sampled_from([-20, -3, 0, 3, 20])
+EXPONENTS = st.sampled_from([-10, -3, 0, 3, 20])
 MANTISSAS = st.floats(0.0, 10.0, width=32)
 
 
@@ -31,8 +31,8 @@ def ranges(draw):
         "from zero": (0.0, high),
         "nothing": (0.0, 0.0),
     }[kind]
-    # What is narrower than 1e-20 has no width.
-    assume(high - low == 0.0 or high - low > 1e-19)
+    # What is narrower than 1e-12 has no width.
+    assume(high - low == 0.0 or high - low > 1e-11)
     return float(np.float32(low)), float(np.float32(high))
 
 
@@ -180,7 +180,8 @@ def test_nudged_is_the_range_of_fake_quant(bounds):
         if step > 1e-30:
             np.testing.assert_allclose(found[0] / step, np.round(found[0] / step), atol=1e-3)
             # Within a step of what was asked for.
-            asked = min(low, 0.0), max(high, 0.0) or float(low == 0.0)
+            asked = min(low, 0.0), max(high, 0.0)
+            asked = asked if any(asked) else (0.0, 1.0)
             assert (
                 np.abs(np.subtract(found, asked)).max() < 0.57 * step
             )  # 0.5, and 255 steps of a 4096th

@@ -61,7 +61,7 @@ def constants(model: keras.Model) -> dict[int, Constant]:
 
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, "relu")])
     >>> _ = model.layers[0].kernel.assign([[0, 1]] * 4)
-    >>> model.layers[0].bias.assign([3, 3])
+    >>> _ = model.layers[0].bias.assign([3, 3])
     >>> found = constants(model)[id(model.outputs[0])]
     >>> found.known, found.value
     (array([ True, False]), array([3., 0.]))
