@@ -181,7 +181,7 @@ def test_nudged_is_the_range_of_fake_quant(bounds):
             np.testing.assert_allclose(found[0] / step, np.round(found[0] / step), atol=1e-3)
             # Within a step of what was asked for.
             asked = min(low, 0.0), max(high, 0.0)
-            asked = asked if any(asked) else (0.0, 1.0)
+            asked = asked if asked[1] - asked[0] > 1e-12 else (0.0, 1.0)
             assert (
                 np.abs(np.subtract(found, asked)).max() < 0.57 * step
             )  # 0.5, and 255 steps of a 4096th
