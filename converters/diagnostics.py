@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 
 import keras
-from ai_edge_litert.schema_py_generated import BuiltinOperator
 
 from tfcompress.converters.export.free_sizes import how_to_fix_sizes
 from tfcompress.converters.export.layer_names import layer_at
 from tfcompress.converters.file.model import GraphOp
 from tfcompress.converters.jobs.run import ChildError
+from tfcompress.converters.passes.graph import OPS
 from tfcompress.converters.precisions.base import Precision
 from tfcompress.model.layers import all_layers
 from tfcompress.model.samples import InputSpec
@@ -95,7 +95,7 @@ def explain_error(
 
 def _has_builtin(op: str) -> bool:
     """Return whether TFLite has an op of the same name as an op of TensorFlow."""
-    builtins = {name.replace("_", "").lower() for name in vars(BuiltinOperator)}
+    builtins = {name.replace("_", "").lower() for name in OPS.values()}
     return op.lower() in builtins
 
 

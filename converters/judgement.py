@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfcompress.converters.file.model import Inspection
-from tfcompress.model.samples import Array
+from tfcompress.model.samples import Array, thin
 from tfcompress.model.signature import Signature
 
 from .output_error import OutputError, compare
@@ -65,7 +65,7 @@ def judge(
         if given is None:
             judgements.append(Judgement())
             continue
-        samples = _evenly(given)
+        samples = thin(given, SAMPLES)
         if id(given) not in expected:
             expected[id(given)] = keras_outputs(call, samples)
         actual = file_outputs(file.path, call, samples, timeout)
@@ -83,15 +83,6 @@ def judge(
         ]
         judgements.append(Judgement(errors, tuple(said)))
     return judgements
-
-
-def _evenly(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Return at most so many samples, evenly spaced."""
-    rows = len(next(iter(arrays.values())))
-    if rows <= SAMPLES:
-        return dict(arrays)
-    chosen = np.linspace(0, rows - 1, SAMPLES).round().astype(int)
-    return {name: array[chosen] for name, array in arrays.items()}
 
 
 def _fault(

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from tfcompress.converters.file.model import Inspection
+from tfcompress.edge.arrays import load_arrays, save_arrays
 from tfcompress.edge.system.child import ChildFailure
 from tfcompress.edge.targets.local import LOCAL
 from tfcompress.model.samples import Array, whole_batches
@@ -74,7 +75,7 @@ def file_outputs(
     count = len(next(iter(samples.values())))
     filled = whole_batches(samples, call.inputs[0].shape[0] or 1)
     inputs, out = path.with_suffix(".inputs.npz"), path.with_suffix(".outputs.npz")
-    np.savez(inputs, *filled.values())
+    save_arrays(inputs, list(filled.values()))
     with LOCAL.session([path]) as session:
         try:
             reply = session.child.request(
@@ -92,8 +93,8 @@ def file_outputs(
                 f"The runtime loads the file, but fails on samples: {failure.reason}. Try "
                 "batch_size=1, other samples or another precision."
             ) from failure
-    with np.load(out) as stored:
-        return {name: stored[f"arr_{i}"][:count] for i, name in enumerate(reply["names"])}
+    found = zip(reply["names"], load_arrays(out), strict=True)
+    return {name: array[:count] for name, array in found}
 
 
 def output_scales(found: Inspection) -> dict[str, float]:

@@ -10,6 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from .errors import ConversionError
+from .passes.graph import OPS
 
 Release = tuple[int, ...]
 
@@ -81,11 +82,10 @@ def needs(path: Path) -> Needs:
         The release and the versions of the ops.
     """
     model = schema.Model.GetRootAs(np.memmap(path, np.uint8, "r"))
-    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
     versions: dict[str, int] = {}
     for index in range(model.OperatorCodesLength()):
         code = model.OperatorCodes(index)
-        name = names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+        name = OPS[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
         versions[name] = max(code.Version(), versions.get(name, 1))
     release: Release = ()
     for index in range(model.MetadataLength()):

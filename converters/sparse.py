@@ -132,10 +132,8 @@ class Sparsified(os.PathLike[str]):
         table = new_table(
             ["Weight", "Dtype", "Shape", "Zeros", "Bytes", "After", "Encoding"],
             numbers=["Zeros", "Bytes", "After"],
+            longest=40,
         )
-        table.columns[0].overflow = "ellipsis"
-        table.columns[0].no_wrap = True
-        table.columns[0].max_width = 40
         for w in self.weights:
             table.add_row(
                 w.name,

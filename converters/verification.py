@@ -16,6 +16,7 @@ from tfcompress.converters.file.read import inspect
 from tfcompress.edge import Runner
 from tfcompress.edge.arguments import check_choice, check_number, check_threads
 from tfcompress.edge.engines.base import DELEGATES
+from tfcompress.edge.inputs import as_real
 from tfcompress.edge.system.tflite import check
 from tfcompress.model.checks import check_built
 from tfcompress.model.samples import Array, load_samples, whole_batches
@@ -272,10 +273,6 @@ def _check_inputs(call: Signature, runner: Runner, path: Path) -> None:
 def _file_outputs(runner: Runner, arrays: Mapping[str, Array], count: int) -> dict[str, Array]:
     fixed = {info.shape[0] for info in runner.inputs}.pop()
     filled = whole_batches(arrays, fixed or 1)
-    # Quantized inputs take real numbers.
-    real = {
-        info.name: filled[info.name].astype("float32") if info.quantized else filled[info.name]
-        for info in runner.inputs
-    }
+    real = as_real(filled, runner.inputs)
     outputs = runner.named(real, batch_size=None if fixed else BATCH)
     return {name: np.asarray(value)[:count] for name, value in outputs.items()}

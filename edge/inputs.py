@@ -1,6 +1,7 @@
 """What users give as inputs -> arrays of the file's own types."""
 
 import os
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -50,6 +51,23 @@ def convert(array: Array, info: TensorInfo, raw: bool) -> Array:
             f"numbers. Received: {array.dtype}; {hint} .astype('float32')"
         )
     return quantize(array, info)
+
+
+def as_real(arrays: Mapping[str, Array], inputs: Iterable[TensorInfo]) -> dict[str, Array]:
+    """Return samples in the form that `Runner` takes: real numbers for a quantized input.
+
+    Args:
+        arrays: Samples by input name.
+        inputs: The inputs of the file.
+
+    Returns:
+        The arrays; those for quantized inputs as float32.
+    """
+    quantized = {info.name for info in inputs if info.quantized}
+    return {
+        name: array.astype("float32") if name in quantized else array
+        for name, array in arrays.items()
+    }
 
 
 def _strings(array: Array, info: TensorInfo) -> Array:

@@ -309,10 +309,8 @@ def _constants(found: Inspection) -> Any:
         ["Constant", "Dtype", "Shape", "Scales", "Zeros", "Bytes"],
         numbers=["Scales", "Zeros", "Bytes"],
         title="Constants",
+        longest=60,
     )
-    table.columns[0].overflow = "ellipsis"
-    table.columns[0].no_wrap = True
-    table.columns[0].max_width = 60
     for tensor in found.constants:
         table.add_row(
             tensor.name,

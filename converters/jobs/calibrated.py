@@ -78,7 +78,7 @@ def finish(content: bytes) -> bytes:
     changed = False
     for graph in graphs(model):
         changed = requantize(graph) or changed
-        for node in graph.tables.operators or ():
+        for node in graph.tables.operators:
             for place in _COPYING.get(graph.op(node), ()):
                 out, tensor = graph[int(node.outputs[0])], int(node.inputs[place])
                 if out.type == schema.TensorType.INT8 and graph.constant(tensor):

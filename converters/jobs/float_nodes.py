@@ -41,7 +41,7 @@ def uneven_inputs(graph: Graph) -> set[int]:
     for index in map(int, graph.tables.inputs):
         if (step := step_of(graph, index)) is not None:
             coarse[index], chains[index] = step, set()
-    for node in graph.tables.operators or ():
+    for node in graph.tables.operators:
         op, out = graph.op(node), int(node.outputs[0])
         inputs = [int(tensor) for tensor in node.inputs if is_float(graph, int(tensor))]
         moving = [tensor for tensor in inputs if not graph.constant(tensor)]
@@ -98,7 +98,7 @@ def exact_values(graph: Graph) -> set[int]:
 
 def _jumps(graph: Graph) -> Iterator[int]:
     """Yield the float tensors that ops read whose results jump."""
-    for node in graph.tables.operators or ():
+    for node in graph.tables.operators:
         op, out = graph.op(node), int(node.outputs[0])
         if op in _JUMPING and not (op == "CAST" and is_float(graph, out)):
             if is_float(graph, out):

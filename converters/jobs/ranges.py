@@ -16,7 +16,7 @@ _LEAST_SHARE = 2.0**-9
 
 def producers(graph: Graph) -> dict[int, Any]:
     """Return the op that computes each tensor."""
-    return {int(out): node for node in graph.tables.operators or () for out in node.outputs}
+    return {int(out): node for node in graph.tables.operators for out in node.outputs}
 
 
 def is_float(graph: Graph, index: int) -> bool:
@@ -62,7 +62,7 @@ def widen(graph: Graph) -> bool:
         if step is not None and step < _TINY:
             set_range(graph, index, 0.0, 1.0)
             changed = True
-    for node in graph.tables.operators or ():
+    for node in graph.tables.operators:
         total = step_of(graph, int(node.outputs[0])) if graph.op(node) in ("ADD", "SUB") else None
         for index in map(int, node.inputs if total else ()):
             step, least = step_of(graph, index), (total or 0.0) * _LEAST_SHARE

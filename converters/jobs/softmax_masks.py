@@ -54,9 +54,9 @@ def clip_masks(graph: Graph, measure: Measure) -> bool:
         Whether the graph was changed.
     """
     masks = _Masks(graph)
-    if not any(
-        graph.op(n) == "SOFTMAX" and masks.hides(int(n.inputs[0]), 1.0) for n in _ops(graph)
-    ):
+    ops = graph.tables.operators
+    sources = [int(node.inputs[0]) for node in ops if graph.op(node) == "SOFTMAX"]
+    if not any(masks.hides(source, 1.0) for source in sources):
         return False
     wide = [
         index for index in masks.producers if masks.hides(index, 1.0) or masks.hides(index, -1.0)
@@ -65,9 +65,8 @@ def clip_masks(graph: Graph, measure: Measure) -> bool:
         masks.ranges[index] = low, high
         set_range(graph, index, low, high)
     spans = {}
-    for node in _ops(graph):
-        source = int(node.inputs[0]) if graph.op(node) == "SOFTMAX" else -1
-        real = masks.real(source, 1.0) if source >= 0 and masks.masked(source, 1.0) else None
+    for source in sources:
+        real = masks.real(source, 1.0) if masks.masked(source, 1.0) else None
         if real is not None:
             shape = graph[source].shapeSignature
             length = int((graph[source].shape if shape is None else shape)[-1])
@@ -76,10 +75,6 @@ def clip_masks(graph: Graph, measure: Measure) -> bool:
     for source, span in spans.items():
         masks.clip(source, span, 1.0)
     return True
-
-
-def _ops(graph: Graph) -> list[Any]:
-    return list(graph.tables.operators or ())
 
 
 class _Masks:

@@ -14,6 +14,7 @@ import numpy as np
 from ..arrays import load_arrays, save_arrays
 from ..engines.base import DELEGATES
 from ..errors import DelegateMismatch, DelegateUnavailable, ModelFileError, ModelRefused
+from ..inputs import as_real
 from ..runner import Runner
 from ..system import tflite
 from ..system.machine import machine, memory, reset_peak_memory
@@ -62,14 +63,9 @@ class Commands:
     def outputs(self, path: str, inputs: str, names: list[str], out: str) -> dict[str, Any]:
         """Run a file on arrays that an .npz file holds, and write the outputs to another one."""
         runner = Runner(path)
-        with np.load(inputs, allow_pickle=False) as stored:
-            arrays = {name: stored[f"arr_{index}"] for index, name in enumerate(names)}
-        # Quantized inputs take real numbers.
-        for info in runner.inputs:
-            if info.quantized:
-                arrays[info.name] = arrays[info.name].astype("float32")
-        found = runner.named(arrays)
-        np.savez(out, *found.values())
+        arrays = dict(zip(names, load_arrays(inputs), strict=True))
+        found = runner.named(as_real(arrays, runner.inputs))
+        save_arrays(out, list(found.values()))
         return {"names": list(found)}
 
     def load(

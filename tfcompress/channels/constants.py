@@ -12,12 +12,10 @@ import numpy.typing as npt
 from keras import layers
 
 from tfcompress.channels.dependency.call import mixes_channels
+from tfcompress.cost.summary import ROUNDING
 from tfcompress.model.graph import Node, functional, is_graph, nodes
 
-__all__ = ["ROUNDING", "Constant", "constants"]
-
-ROUNDING = 2.0**-24
-"""Half a unit in the last place of float32: a term below this share of a sum is lost in it."""
+__all__ = ["Constant", "constants"]
 
 _MIXING = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D)
 _DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)

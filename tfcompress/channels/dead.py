@@ -11,8 +11,9 @@ import numpy.typing as npt
 from keras import layers
 
 from tfcompress.channels.dependency.units import Ids
+from tfcompress.cost.summary import ROUNDING
 
-from .constants import ROUNDING, Constant, constants
+from .constants import Constant, constants
 from .groups import ChannelGroup, ChannelGroups, GroupMember
 
 __all__ = ["DeadUnits", "dead_units"]

@@ -20,8 +20,8 @@ from .macs import add_macs, count_macs
 
 __all__ = ["summary"]
 
-NEAR_ZERO = 2.0**-24
-"""Half a unit in the last place of float32."""
+ROUNDING = 2.0**-24
+"""Half a unit in the last place of float32: a term below this share of a sum is lost in it."""
 
 
 @overload
@@ -133,7 +133,7 @@ def _lost(layer: keras.layers.Layer, own: Iterable[keras.Variable]) -> tuple[int
         if id(kernel.variable) not in variables:
             continue
         weights = np.abs(kernel.numpy())
-        lost = weights <= NEAR_ZERO * weights.max(initial=0)
+        lost = weights <= ROUNDING * weights.max(initial=0)
         near_zeros += int(np.count_nonzero(lost & (weights > 0)))
         inside = tuple(axis for axis in range(weights.ndim) if axis not in kernel.output_axes)
         dead_channels += int(np.count_nonzero(lost.all(axis=inside)))

@@ -66,9 +66,9 @@ def load_samples(
         arrays = _by_name(data, inputs)
         for spec in inputs:
             _check_rank(arrays[spec.name], spec)
-        arrays = _thin(arrays, max_samples)
+        arrays = thin(arrays, max_samples)
     elif isinstance(data, list | tuple) and len(inputs) > 1 and all(map(_is_array, data)):
-        arrays = _thin(_by_name(data, inputs), max_samples)
+        arrays = thin(_by_name(data, inputs), max_samples)
     elif isinstance(data, Iterable):
         arrays = _gather(_elements(data), inputs, max_samples)
     else:
@@ -227,8 +227,19 @@ def _element(element: Any, inputs: Sequence[InputSpec]) -> list[tuple[InputSpec,
     return [(spec, arrays[spec.name]) for spec in inputs]
 
 
-def _thin(arrays: dict[str, Array], max_samples: int | None) -> dict[str, Array]:
-    """Return evenly spaced samples, so that data that is sorted by class stays balanced."""
+def thin(arrays: dict[str, Array], max_samples: int | None) -> dict[str, Array]:
+    """Return evenly spaced samples, so that data that is sorted by class stays balanced.
+
+    >>> thin({"x": np.arange(9)}, 3)["x"]
+    array([0, 4, 8])
+
+    Args:
+        arrays: Samples by input name.
+        max_samples: Largest number of samples; None for all.
+
+    Returns:
+        The arrays with so many rows; as they are if their numbers of rows differ.
+    """
     count = min(len(array) for array in arrays.values())
     if max_samples is None or count <= max_samples or len({len(a) for a in arrays.values()}) > 1:
         return arrays

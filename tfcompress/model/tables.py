@@ -22,6 +22,7 @@ def new_table(
     title: str | None = None,
     caption: str | None = None,
     wrap: bool = False,
+    longest: int | None = None,
 ) -> Table:
     """Return an empty rich table in the style of all tables of this package.
 
@@ -43,6 +44,7 @@ def new_table(
         title: Title above the table. Defaults to None.
         caption: Notes below the table. Defaults to None.
         wrap: Whether numbers may wrap where there is no room, at spaces. Defaults to False.
+        longest: Characters of the first column, whose text is cut there. Defaults to None, folds.
 
     Returns:
         `rich.table.Table`; its `add_row` takes a cell for each column.
@@ -64,6 +66,9 @@ def new_table(
             table.add_column(name, footer, justify="right", no_wrap=not wrap)
         else:
             table.add_column(name, footer, overflow="fold")
+    if longest is not None:
+        first = table.columns[0]
+        first.overflow, first.no_wrap, first.max_width = "ellipsis", True, longest
     return table
 
 

@@ -74,7 +74,8 @@ def calibrate(
 
     # Progress is for a terminal, not for a log or a notebook.
     console = Console(stderr=True)
-    before = [variable.numpy() for layer in layers for variable in layer.variables]
+    variables = [variable for layer in layers for variable in layer.variables]
+    before = [variable.numpy() for variable in variables]
     for layer in layers:
         layer.forget()
         layer.observing = True
@@ -91,7 +92,6 @@ def calibrate(
     bounds = {layer.name: (float(layer.low.numpy()), float(layer.high.numpy())) for layer in layers}
     bad = next((name for name, pair in bounds.items() if not all(map(math.isfinite, pair))), None)
     if bad is not None:
-        variables = [variable for layer in layers for variable in layer.variables]
         for variable, value in zip(variables, before, strict=True):
             variable.assign(value)
         raise ValueError(
