@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 import tfcompress as tfc
-from tests.zoo.architectures import ARCHITECTURES, SLOW
+from tests.zoo.architectures import ARCHITECTURES, DEEP, LARGE
 from tfcompress import converters
 
 # Products of float32 are summed in another order, over fewer terms.
@@ -74,11 +74,15 @@ DEFAULT = {
     ),
     *("separable 1d", "siamese", "subclassed model", "TimeDistributed", "transformer block"),
 }
-CUTTABLE = [
-    pytest.param(name, marks=() if name in DEFAULT else pytest.mark.slow("the other architectures"))
-    for name in ARCHITECTURES
-    if name not in WHOLE
-]
+
+
+def marks(name):
+    if name in LARGE:
+        return pytest.mark.large
+    return () if name in DEFAULT else pytest.mark.slow("the other architectures")
+
+
+CUTTABLE = [pytest.param(name, marks=marks(name)) for name in ARCHITECTURES if name not in WHOLE]
 
 
 @pytest.mark.parametrize("name", CUTTABLE)
@@ -92,7 +96,7 @@ def test_what_nothing_reads_goes_without_a_trace(name):
     small = cut_what_is_silent(before)
     exact = name != "mixed_float16"
     tolerance = FLOAT if exact else {"rtol": 2e-2, "atol": 2e-3}  # half precision: 11 bits
-    if name in SLOW:  # the sums of a hundred layers
+    if name in DEEP:  # the sums of a hundred layers
         tolerance = {"rtol": 1e-3, "atol": 1e-4}
     for old, new in zip(outputs(before, case.x), outputs(small, case.x), strict=True):
         np.testing.assert_allclose(new, old, **tolerance)
@@ -128,7 +132,7 @@ def test_half_of_each_group(name, tmp_path):
 
     # Tracing a large one takes longer than its two steps.
     small.compile(
-        keras.optimizers.SGD(1e-4), case.loss, run_eagerly=name in SLOW, jit_compile=False
+        keras.optimizers.SGD(1e-4), case.loss, run_eagerly=name in DEEP, jit_compile=False
     )
     history = small.fit(case.x, case.y, batch_size=8, verbose=0)
     assert np.isfinite(history.history["loss"]).all()
@@ -136,14 +140,14 @@ def test_half_of_each_group(name, tmp_path):
     again = keras.models.load_model(tmp_path / "small.keras")
     for one, other in zip(outputs(small, case.x), outputs(again, case.x), strict=True):
         np.testing.assert_array_equal(one, other)
-    if name in SLOW or name in ("MHA", "MobileNet", "separable 2d"):
+    if name in DEEP or name in ("MHA", "MobileNet", "separable 2d"):
         precisions = {"float32": converters.Float32(), "int8": converters.Int8(case.x)}
         paths = {tmp_path / f"{key}.tflite": value for key, value in precisions.items()}
         float32, int8 = converters.convert_all(small, paths, batch_size=1)
         # Softmax probabilities and small sums, in float32 by another library
         converters.verify(small, float32, case.x).raise_if_above(max_error=1e-4)
         assert not int8.float_macs
-        assert int8.bytes < float32.bytes or name not in SLOW
+        assert int8.bytes < float32.bytes or name not in DEEP
 
 
 def shuffled():

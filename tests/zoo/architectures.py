@@ -1,7 +1,9 @@
 """The 51 architectures that every training feature must handle, each small enough for a test.
 
 `ARCHITECTURES[name]()` builds a fresh, seeded `Case`. `NAMES` is the same list for
-`pytest.mark.parametrize`, with the slow ones marked; `SLOW` names those.
+`pytest.mark.parametrize`, with the slow ones marked. The whole nets of `keras.applications` are
+`LARGE`: they take an hour, so that CI runs each until all kinds of its blocks have come
+(`BEGINNINGS`). `DEEP` is both: those that take long to trace.
 """
 
 from collections.abc import Callable
@@ -28,7 +30,6 @@ class Case:
         x: `SAMPLES` samples: an array, or a dict by input name when there are several inputs.
         y: Targets: an array, or a dict by output name when there are several outputs.
         loss: For `compile`: a name, or a dict of names by output name.
-        slow: True when building and tracing take more than a few seconds.
     """
 
     name: str
@@ -36,18 +37,16 @@ class Case:
     x: Any
     y: Any
     loss: Any
-    slow: bool
 
 
 ARCHITECTURES: dict[str, Callable[[], Case]] = {}
-SLOW: set[str] = set()
+LARGE: set[str] = set()
+BEGINNINGS: set[str] = set()
 
 Build = Callable[[], keras.Model]
 
 
-def architecture(
-    name: str, *, sample: tuple[int, ...] | None = None, slow: bool = False
-) -> Callable[[Build], Build]:
+def architecture(name: str, *, sample: tuple[int, ...] | None = None) -> Callable[[Build], Build]:
     """Register a builder; `sample`: the shape of one input, for a model with no symbolic one."""
 
     def register(build: Build) -> Build:
@@ -61,12 +60,10 @@ def architecture(
             if len(targets) > 1:
                 y = {n: t for n, (t, _) in zip(model.output_names, targets, strict=True)}
                 loss = {n: name for n, (_, name) in zip(model.output_names, targets, strict=True)}
-            return Case(name, model, x, y, loss, slow)
+            return Case(name, model, x, y, loss)
 
         assert name not in ARCHITECTURES, name
         ARCHITECTURES[name] = case
-        if slow:
-            SLOW.add(name)
         return build
 
     return register
@@ -249,7 +246,7 @@ def _() -> keras.Model:
     return keras.Model(x, _pooled(block(x)))
 
 
-@architecture("nested MobileNetV2 backbone with a new head", slow=True)
+@architecture("nested MobileNetV2 backbone with a new head")
 def _() -> keras.Model:
     backbone = applications.MobileNetV2((32, 32, 3), alpha=0.35, include_top=False, weights=None)
     image = keras.Input((32, 32, 3), name="image")
@@ -462,27 +459,40 @@ def _() -> keras.Model:
 # keras.applications, at the smallest image that each takes, and MLPerf Tiny.
 
 
-def _application(name: str, size: int = 32, slow: bool = True) -> None:
+def _application(name: str, until: str | None = None, size: int = 32) -> None:
+    """Register a net, and if it is a large one, its beginning until a layer."""
+
     def build() -> keras.Model:
         make = getattr(applications, name)
         return make(input_shape=(size, size, 3), weights=None, classes=CLASSES)
 
-    architecture(name, slow=slow)(build)
+    architecture(name)(build)
+    if until is None:
+        return
+
+    def begin() -> keras.Model:
+        net = build()
+        return keras.Model(net.input, _pooled(net.get_layer(until).output))
+
+    beginning = f"{name} until {until}"
+    architecture(beginning)(begin)
+    LARGE.add(name)
+    BEGINNINGS.add(beginning)
 
 
-_application("MobileNet", slow=False)
-_application("MobileNetV2")
-_application("MobileNetV3Small")
-_application("EfficientNetB0")
-_application("EfficientNetV2B0")
-_application("ResNet50")
-_application("ResNet50V2")
-_application("DenseNet121")
-_application("NASNetMobile")
-_application("ConvNeXtTiny")
-_application("InceptionV3", 75)
-_application("Xception", 71)
-_application("VGG16")
+_application("MobileNet")
+_application("MobileNetV2", "block_4_add")
+_application("MobileNetV3Small", "expanded_conv_4_add")
+_application("EfficientNetB0", "block3b_add")
+_application("EfficientNetV2B0", "block4b_add")
+_application("ResNet50", "conv3_block2_out")
+_application("ResNet50V2", "conv3_block2_out")
+_application("DenseNet121", "conv3_block2_concat")
+_application("NASNetMobile", "normal_concat_0")
+_application("ConvNeXtTiny", "convnext_tiny_stage_1_block_0_identity")
+_application("InceptionV3", "mixed4", 75)
+_application("Xception", "block5_sepconv1_act", 71)
+_application("VGG16", "block3_pool")
 
 
 @architecture("MLPerf Tiny ResNet-8")
@@ -514,7 +524,13 @@ def _() -> keras.Model:
     return keras.Model(image, _softmax(x))
 
 
-NAMES = [
-    pytest.param(name, marks=pytest.mark.slow("a large architecture") if name in SLOW else ())
-    for name in ARCHITECTURES
-]
+DEEP = {*LARGE, *BEGINNINGS, "nested MobileNetV2 backbone with a new head"}
+
+
+def marks(name: str) -> Any:
+    if name in LARGE:
+        return pytest.mark.large
+    return pytest.mark.slow("a deep net") if name in DEEP else ()
+
+
+NAMES = [pytest.param(name, marks=marks(name)) for name in ARCHITECTURES]

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.zoo.architectures import ARCHITECTURES, NAMES, SAMPLES
+from tests.zoo.architectures import ARCHITECTURES, BEGINNINGS, NAMES, SAMPLES
 
 ISSUE = """
 dense MLP; sequential CNN; conv-bn-relu; conv1d; conv1d-bn-relu; conv2d-transpose;
@@ -18,8 +18,9 @@ InceptionV3; Xception; VGG16; MLPerf Tiny ResNet-8
 
 
 def test_the_51_in_order():
-    assert list(ARCHITECTURES) == [" ".join(name.split()) for name in ISSUE.split(";")]
-    assert len(ARCHITECTURES) == 51
+    whole = [name for name in ARCHITECTURES if name not in BEGINNINGS]
+    assert whole == [" ".join(name.split()) for name in ISSUE.split(";")]
+    assert len(whole) == 51
 
 
 def test_mlperf_tiny_resnet8_has_the_published_size():
