@@ -6,7 +6,7 @@ import functools
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,6 +56,7 @@ class Converted(os.PathLike[str]):
             model, and of layers in `kept_float`, are not counted.
         kept_float: Layers that `convert` kept in float by itself, as int8 would ruin them: a
             normalization of features of uneven ranges, an index that is a float for a while.
+        kept_int8: For a precision with weights of 4 bits: the layers whose weights have 8, and why.
         outputs: How far each output is from the model's, on up to 32 of the samples; empty if there
             were no samples.
         sparse: What `sparse=` did to the weights, and the size before; None for a dense file.
@@ -67,6 +68,7 @@ class Converted(os.PathLike[str]):
     float_macs: tuple[GraphOp, ...] = ()
     float_casts: tuple[GraphOp, ...] = ()
     kept_float: tuple[str, ...] = ()
+    kept_int8: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[OutputError, ...] = ()
     sparse: Sparsified | None = None
 
@@ -246,8 +248,8 @@ def _check_runtimes(
     What `sparsify` stores otherwise needs no newer one, and it drops the converter's note.
     """
     notes = []
-    for (found, _), path in zip(lowered, precisions, strict=True):
-        needed = needs(found.path)
+    for low, path in zip(lowered, precisions, strict=True):
+        needed = needs(low.file.path)
         if release is None:
             notes.append(runtime_note(needed, path.name))
         else:
@@ -260,13 +262,13 @@ class _Rewritten(NamedTuple):
 
     Attributes:
         dense: The file before its zeros were stored sparse, which may remove names of layers.
-        kept_float: Layers that were kept in float, as int8 would ruin them.
+        lowered: The file of the converter, and what was kept in it.
         content: The file as it will be written.
         sparse: What storing the zeros sparse did; None if that was not asked for.
     """
 
     dense: Inspection
-    kept_float: tuple[str, ...]
+    lowered: Lowered
     content: bytes
     sparse: Sparsified | None
 
@@ -279,14 +281,15 @@ def _run_passes(
 ) -> list[_Rewritten]:
     """Run the passes of each precision over its file, and then `sparsify`, if it is asked for."""
     rewritten = []
-    for (found, kept), (path, precision) in zip(lowered, precisions.items(), strict=True):
+    for low, (path, precision) in zip(lowered, precisions.items(), strict=True):
+        found = low.file
         for step in precision.passes():
             found, _ = run_pass(step, found.path, found.path.parent, timeout, path.name)
         if sparse is None:
-            rewritten.append(_Rewritten(found, kept, found.path.read_bytes(), None))
+            rewritten.append(_Rewritten(found, low, found.path.read_bytes(), None))
         else:
             small, content = sparsified(found, path, sparse, timeout, path.name)
-            rewritten.append(_Rewritten(found, kept, content, small))
+            rewritten.append(_Rewritten(found, low, content, small))
     return rewritten
 
 
@@ -300,7 +303,7 @@ def _check(
     """Check what computes in float and how far the outputs are off, and describe the files."""
     converted = []
     for (path, precision), new, found in zip(precisions.items(), rewritten, judged, strict=True):
-        left = check_integer(model, precision, new.dense, new.kept_float, strict)
+        left = check_integer(model, precision, new.dense, new.lowered.kept_float, strict)
         if strict and found.faults:
             raise ConversionError(
                 f"{path.name} would be far from model '{model.name}': {'; '.join(found.faults)}. "
@@ -314,7 +317,8 @@ def _check(
                 precision=precision,
                 float_macs=left.macs,
                 float_casts=left.casts,
-                kept_float=new.kept_float,
+                kept_float=new.lowered.kept_float,
+                kept_int8=new.lowered.kept_int8,
                 outputs=found.outputs,
                 sparse=new.sparse,
             )

@@ -22,6 +22,7 @@ from tfcompress.model.signature import Signature, signature
 
 from .errors import ConversionError
 from .judgement import SAMPLES
+from .kernel_choice import kernel_request
 from .odd_samples import integers_for_floats, unlike_normalization
 from .sparse import Sparse
 
@@ -38,6 +39,8 @@ class Prepared:
         samples: For each file the calibration samples by input name; None for no samples.
         judged_by: For each file the samples to judge it by; None for no samples.
         warnings: What is odd about the samples.
+        kernels: For each file which kernels it stores in how many bits, as plain values; None where
+            the converter decides.
     """
 
     model: keras.Model
@@ -45,6 +48,7 @@ class Prepared:
     samples: tuple[dict[str, Array] | None, ...]
     judged_by: tuple[dict[str, Array] | None, ...]
     warnings: tuple[str, ...]
+    kernels: tuple[dict[str, Any] | None, ...]
 
 
 def check_files(
@@ -110,12 +114,13 @@ def prepare(
         call = signature(wide, batch_size)
     except ModelError as error:
         raise ConversionError(str(error)) from error
+    kernels = [kernel_request(wide, precision) for precision in precisions.values()]
     calibration = _calibration_samples(call, list(precisions.values()))
     judged_by = calibration
     if samples is not None:
         judged_by = (load_samples(samples, call.inputs, max_samples=SAMPLES),) * len(precisions)
     said = _odd_samples(wide, call, list(precisions.values()), calibration)
-    return Prepared(wide, call, calibration, judged_by, tuple(said))
+    return Prepared(wide, call, calibration, judged_by, tuple(said), tuple(kernels))
 
 
 def _check_path(path: PathLike) -> Path:

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 from tfcompress.converters.passes.base import Pass
 from tfcompress.edge.arguments import check_bool, check_each, check_text
 
+from .kernels import Kernels
+
 
 @dataclass(frozen=True)
 class ConverterOptions:
@@ -96,6 +98,10 @@ class Precision:
 
     def calibration_data(self) -> tuple[Any, int | None] | None:
         """Return calibration samples and how many to use at most; None for no samples."""
+        return None
+
+    def kernels(self) -> Kernels | None:
+        """Return how kernels of 4 bits are chosen and rounded; None for none of these."""
         return None
 
     def passes(self) -> tuple[Pass, ...]:

@@ -1,0 +1,161 @@
+"""The kernels of a float .tflite file -> integers of 4 bits, before it is quantized.
+
+The float kernels are replaced by the numbers that the integers stand for. The quantizer then finds
+int8 steps for them, biases and ranges, and `store` puts the integers of 4 bits in their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..passes.flatbuffer import pack, unpack
+from ..passes.graph import Graph, graphs
+from ..passes.int4 import Integers, is_same, use
+from .allocation import allocate, relative_error
+from .gptq import best_scales, gptq, largest_scales, nearest
+from .kernels import Kernel, find_kernels
+from .layer_inputs import Batches, hessian
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Json = dict[str, Any]
+
+_ALIGNED = 16
+
+
+class BudgetMissed(ValueError):
+    """Not even with all kernels in 4 bits is the file small enough."""
+
+
+@dataclass
+class Rounded:
+    """What became of the kernels.
+
+    Attributes:
+        integers: Name of the layer -> its kernels of 4 bits.
+        kept: Name of the layer -> why it keeps 8 bits.
+    """
+
+    integers: list[tuple[str, Integers]] = field(default_factory=list)
+    kept: dict[str, str] = field(default_factory=dict)
+
+
+def quantize_in_4_bits(
+    content: bytes, batches: Batches, request: Json, quantize: Callable[[bytes], bytes]
+) -> tuple[bytes, Rounded]:
+    """Quantize a calibrated file, with kernels in 4 bits.
+
+    Args:
+        content: A float file with measured ranges.
+        batches: Returns samples by input name, run by run.
+        request: The fields of `KernelRequest`.
+        quantize: Makes an int8 file of a float file.
+
+    Returns:
+        The file, and what became of its kernels.
+
+    Raises:
+        BudgetMissed: The smallest file is larger than the budget.
+    """
+    model = unpack(content)
+    graph = graphs(model)[0]
+    kernels = find_kernels(graph, request["tree"])
+    _choose(kernels, request)
+    if request["budget"] is not None:
+        _fit(graph, kernels, request["budget"], content, quantize)
+    rounded = Rounded(kept={k.layer: k.why for k in kernels if k.why})
+    for kernel in kernels:
+        if not kernel.why:
+            integers = _round(graph, kernel, batches, request["rounding"])
+            rounded.integers.append((kernel.layer, integers))
+    small, missing = store(quantize(pack(model)), rounded.integers)
+    for layer in missing:
+        rounded.kept[layer] = "the quantizer stored other numbers for it"
+    return small, rounded
+
+
+def store(content: bytes, kernels: list[tuple[str, Integers]]) -> tuple[bytes, list[str]]:
+    """Store kernels in 4 bits in an int8 file that holds the numbers that they stand for.
+
+    A kernel is found by its content, whatever the quantizer calls it.
+
+    Args:
+        content: An int8 file.
+        kernels: Layers and their kernels.
+
+    Returns:
+        The file, and the layers whose kernels are not in it.
+    """
+    model = unpack(content)
+    left = list(kernels)
+    for graph in graphs(model):
+        for kernel in find_kernels(graph, {}, "INT8"):
+            for entry in left if not kernel.why else ():
+                if is_same(graph, kernel.index, entry[1]):
+                    use(graph, kernel.index, entry[1])
+                    left.remove(entry)
+                    break
+    return pack(model), [layer for layer, _ in left]
+
+
+def _choose(kernels: list[Kernel], request: Json) -> None:
+    """Say of each kernel that was asked to keep 8 bits why it does."""
+    for kernel in kernels:
+        if kernel.layer in request["keep"]:
+            kernel.why = kernel.why or "asked for"
+        elif request["only"] is not None and kernel.layer not in request["only"]:
+            kernel.why = kernel.why or "the precision of the rest of the file"
+    if request["ends"] and request["budget"] is None and len(kernels) > 2:
+        kernels[0].why = kernels[0].why or "the first layer: its errors go through all others"
+        kernels[-1].why = kernels[-1].why or "the last layer: its errors are those of the output"
+
+
+def _fit(
+    graph: Graph,
+    kernels: list[Kernel],
+    budget: int,
+    content: bytes,
+    quantize: Callable[[bytes], bytes],
+) -> None:
+    """Choose the kernels that keep 8 bits under a budget."""
+    free = [kernel for kernel in kernels if not kernel.why]
+    matrices = [_matrix(graph, kernel) for kernel in free]
+    errors = [relative_error(matrix) for matrix in matrices]
+    savings = [_bytes(matrix.size) - _bytes(-(-matrix.size // 2)) for matrix in matrices]
+    size = len(pack(unpack(quantize(content))))
+    smallest = size - sum(savings)
+    if smallest > budget:
+        raise BudgetMissed(
+            f"the smallest possible file has {smallest:,} bytes: int8 takes {size:,}, and "
+            f"{len(free)} kernel(s) in 4 bits save {sum(savings):,}"
+        )
+    for kernel, taken in zip(free, allocate(errors, savings, size - budget), strict=True):
+        if not taken:
+            kernel.why = "the budget allows it, and others save more bytes for their error"
+
+
+def _bytes(size: int) -> int:
+    return -(-size // _ALIGNED) * _ALIGNED
+
+
+def _round(graph: Graph, kernel: Kernel, batches: Batches, rounding: str) -> Integers:
+    """Round a kernel, and put what its integers stand for in its place."""
+    matrix = _matrix(graph, kernel)
+    shape = graph[kernel.index].shape
+    if rounding == "nearest":
+        scales = largest_scales(matrix)
+        values = nearest(matrix, scales)
+    else:
+        products = hessian(graph, kernel.nodes, batches)
+        scales = best_scales(matrix, np.diag(products))
+        values = gptq(matrix, products, scales)
+    graph.set_array(kernel.index, (values * scales[:, None]).astype(np.float32).reshape(shape))
+    return Integers(values.reshape(shape), scales)
+
+
+def _matrix(graph: Graph, kernel: Kernel) -> Array:
+    array = graph.array(kernel.index)
+    return array.reshape(len(array), -1)
