@@ -27,12 +27,12 @@ class Lowered(NamedTuple):
     Attributes:
         file: The file.
         kept_float: Layers that were kept in float, as int8 would ruin them.
-        kept_int8: Layer -> why its kernel has 8 bits in a file of 4 bits.
+        kept_weights: Layer -> why its kernel has 8 bits in a file of 4 bits.
     """
 
     file: Inspection
     kept_float: tuple[str, ...]
-    kept_int8: dict[str, str]
+    kept_weights: dict[str, str]
 
 
 def lower(
@@ -95,7 +95,7 @@ def lower(
                 f"load the result: {file.load_error}"
             )
     return [
-        Lowered(file, _layers(model, read["kept_float"]), read["kept_int8"])
+        Lowered(file, _layers(model, read["kept_float"]), read["kept_weights"])
         for file, read in zip(found, reply["files"], strict=True)
     ]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .gptq import largest_scales, nearest
+from ..passes.rounding import largest_scales, nearest
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

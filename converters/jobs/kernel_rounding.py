@@ -14,10 +14,11 @@ import numpy as np
 
 from ..passes.flatbuffer import pack, unpack
 from ..passes.graph import Graph, graphs
+from ..passes.gptq import gptq
 from ..passes.int4 import Integers, is_same, use
+from ..passes.kernels import Kernel, find_kernels
+from ..passes.rounding import best_scales, largest_scales, nearest
 from .allocation import allocate, relative_error
-from .gptq import best_scales, gptq, largest_scales, nearest
-from .kernels import Kernel, find_kernels
 from .layer_inputs import Batches, hessian
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -35,7 +35,7 @@ def job(request: Json) -> Json:
         path.write_bytes(lowered.content)
         about = {**describe(lowered.content), "load_error": load_error(path)}
         files.append(
-            {"file": about, "kept_float": lowered.kept_float, "kept_int8": lowered.kept_int8}
+            {"file": about, "kept_float": lowered.kept_float, "kept_weights": lowered.kept_weights}
         )
     return {"files": files}
 
@@ -46,12 +46,12 @@ class Lowered(NamedTuple):
     Attributes:
         content: The .tflite file.
         kept_float: The names of the ops that int8 would have ruined.
-        kept_int8: Layer -> why its kernel has 8 bits in a file of 4 bits.
+        kept_weights: Layer -> why its kernel has 8 bits in a file of 4 bits.
     """
 
     content: bytes
     kept_float: list[str] = []
-    kept_int8: dict[str, str] = {}
+    kept_weights: dict[str, str] = {}
 
 
 def lower(saved_model: str, options: Json, samples: Json | None, kernels: Json | None) -> Lowered:

@@ -8,12 +8,16 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from .graph import Graph
+from .runtime_note import at_least
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 VERSIONS = {"CONV_2D": 7, "FULLY_CONNECTED": 10}
 """Ops that compute with int4 kernels and int8 activations on XNNPACK, TFLite's own kernels and the
-reference kernels -> the version of the op that does: release 2.11 of the runtime."""
+reference kernels -> the version of the op that does."""
+
+RELEASE = "2.11.0"
+"""The first release of the runtime that knows these versions."""
 
 REASONS = {
     "DEPTHWISE_CONV_2D": "the reference kernels have no depthwise convolution of 4 bits, and others "
@@ -146,6 +150,7 @@ def use(graph: Graph, index: int, found: Integers) -> None:
         index: The kernel, which ops of `VERSIONS` with int8 activations read and no others.
         found: The integers.
     """
+    at_least(graph.model, RELEASE)
     for node, _ in graph.readers(index):
         graph.code(graph.op(node), VERSIONS[graph.op(node)])
         if len(node.inputs) > _BIAS and node.inputs[_BIAS] >= 0:

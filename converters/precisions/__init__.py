@@ -6,5 +6,6 @@ from .float32 import Float32
 from .int16x8 import Int16x8
 from .int4_weights import Int4Weights
 from .int8 import Int8
+from .weight_only import WeightOnly
 
-__all__ = ["DynamicInt8", "Float16", "Float32", "Int16x8", "Int4Weights", "Int8"]
+__all__ = ["DynamicInt8", "Float16", "Float32", "Int16x8", "Int4Weights", "Int8", "WeightOnly"]

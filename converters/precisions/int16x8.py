@@ -37,6 +37,7 @@ class Int16x8(Int8):
     """
 
     name: ClassVar[str] = "int16x8"
+    mixes_with: ClassVar[str] = ""
     takes_fake_quantization: ClassVar[bool] = False
     why_not_sparse: ClassVar[str] = (
         "the runtime unpacks sparse int8 weights for float and int8 activations only. Use Int8()"

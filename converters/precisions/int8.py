@@ -50,6 +50,7 @@ class Int8(Precision):
     max_samples: int = 500
 
     name: ClassVar[str] = "int8"
+    mixes_with: ClassVar[str] = "integers"
     needs_ranges: ClassVar[bool] = True
     takes_fake_quantization: ClassVar[bool] = True
     integer: ClassVar[bool] = True

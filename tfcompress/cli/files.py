@@ -66,6 +66,21 @@ def make_precision(name: str, strict: bool, **options: Any) -> converters.Precis
     return registered[name](**given)
 
 
+def _exceptions(layers: tuple[str, ...]) -> dict[str, converters.Precision] | None:
+    """Return the precisions of single layers, each given as REGEX=PRECISION."""
+    registered = precisions()
+    found = {}
+    for text in layers:
+        filters, _, name = text.rpartition("=")
+        if not filters or name.replace("-", "_") not in registered:
+            raise click.BadParameter(
+                f"{text!r} is not REGEX=PRECISION, with one of {', '.join(registered)}.",
+                param_hint="--layers",
+            )
+        found[filters] = registered[name.replace("-", "_")]()
+    return found or None
+
+
 def _fields(precision: type[converters.Precision]) -> set[str]:
     return {field.name for field in dataclasses.fields(precision)}
 
@@ -116,7 +131,7 @@ def demo(out: Path, seed: int) -> None:
     default="float32",
     show_default=True,
     help="What weights and activations are stored and computed in: float32, float16, dynamic_int8, "
-    "int8, or one that a module given with --import registers.",
+    "int8, int4_weights, int16x8, weight_only, or one that a module given with --import registers.",
 )
 @click.option(
     "-c",
@@ -128,6 +143,30 @@ def demo(out: Path, seed: int) -> None:
 @click.option(
     "--io",
     help="Type that an int8 file takes and gives: float32, int8 or uint8; default: float32.",
+)
+@click.option("--rounding", help="Of int4_weights: gptq or nearest; default: gptq.")
+@click.option(
+    "--keep",
+    metavar="REGEX",
+    help="Of int4_weights: layers that stay int8; default: auto, the first and the last, or those "
+    "that --budget has room for.",
+)
+@click.option("--budget", type=click.IntRange(1), help="Of int4_weights: largest size in bytes.")
+@click.option("--bits", type=click.IntRange(4, 8), help="Of weight_only: 8 or 4; default: 8.")
+@click.option(
+    "--block",
+    type=click.IntRange(2),
+    help="Of weight_only: weights that share a scale; default: all of an output.",
+)
+@click.option(
+    "--activations",
+    help="Of weight_only: what dense layers compute in, int8 or float32; default: int8.",
+)
+@click.option(
+    "--layers",
+    multiple=True,
+    metavar="REGEX=PRECISION",
+    help="Precision of the weights of some layers, such as head=int8; may be given several times.",
 )
 @click.option("--batch-size", type=click.IntRange(1), help="Fixed batch; default: any.")
 @click.option("--strict", is_flag=True, help="Fail if an integer file keeps float ops inside.")
@@ -143,23 +182,26 @@ def convert(
     precision: str,
     calibration: Path | None,
     io: str | None,
+    layers: tuple[str, ...],
     batch_size: int | None,
     strict: bool,
     sparse: bool,
     runtime: str | None,
     as_json: bool,
     unsafe: bool,
+    **options: Any,
 ) -> None:
     """Write the .keras file MODEL as the .tflite file PATH."""
     from tfcompress import converters
 
-    chosen = make_precision(precision, strict, calibration=calibration, io=io)
+    chosen = make_precision(precision, strict, calibration=calibration, io=io, **options)
+    single = _exceptions(layers)
     loaded = load(model, unsafe)
     try:
         with warnings_in_words():
             written = converters.convert(
-                loaded, path, chosen, batch_size=batch_size, strict=strict, sparse=sparse,
-                runtime=runtime,
+                loaded, path, chosen, precisions=single, batch_size=batch_size, strict=strict,
+                sparse=sparse, runtime=runtime,
             )  # fmt: skip
     except converters.ConversionError as error:
         raise CheckFailed(str(error)) from error
@@ -171,6 +213,8 @@ def convert(
             "gzip_bytes": written.gzip_bytes,
             "float_ops": left,
             "kept_float": list(written.kept_float),
+            "kept_weights": dict(written.kept_weights),
+            "notes": list(written.notes),
         }
         print_json({**found, "sparse": written.sparse.to_dict()} if written.sparse else found)
         return
@@ -181,6 +225,10 @@ def convert(
         click.echo(f"Still in float: {', '.join(left)}.")
     if written.kept_float:
         click.echo(f"Kept in float, as int8 would ruin it: {', '.join(written.kept_float)}.")
+    for layer, why in written.kept_weights.items():
+        click.echo(f"Not in fewer bits: '{layer}': {why}.")
+    for note in written.notes:
+        click.echo(note)
 
 
 @click.command(epilog="Example: tfcompress sparsify pruned.tflite small.tflite")

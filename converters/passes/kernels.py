@@ -1,4 +1,4 @@
-"""The kernels of a .tflite file that may be stored in 4 bits. In child processes."""
+"""The constants that a .tflite file multiplies with or looks up in. Runs in child processes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from ..file.scopes import best_first, path_in
-from ..passes.graph import Graph
-from ..passes.int4 import NO_FORM, REASONS, VERSIONS
+from .graph import Graph
+from .int4 import NO_FORM, REASONS, VERSIONS
 
 Tree = dict[str, Any]
 
