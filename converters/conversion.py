@@ -24,10 +24,10 @@ from tfcompress.edge.system.scratch import scratch_folder
 
 from .checks import check_integer, check_ranges
 from .errors import ConversionError
-from .hybrid import slow_note, speed_notes
-from .kernel_choice import Exceptions, check_exceptions
-from .judgement import Judgement, judge
 from .finishing import Finished, finish
+from .hybrid import slow_note, speed_notes
+from .judgement import Judgement, judge
+from .kernel_choice import Exceptions, check_exceptions
 from .lowering import lower
 from .output_error import OutputError
 from .preparation import PathLike, check_files, prepare

@@ -67,7 +67,7 @@ def finish(
             found, report = run_pass(step, found.path, found.path.parent, timeout, path.name)
             if step.module == "weight_only":
                 kept |= report
-        # What `sparsify` stores otherwise needs no newer runtime, and it drops the converter's note.
+        # What `sparsify` stores needs no newer runtime, and it drops the converter's note.
         note = _check_runtime(found, path, release)
         if sparse is None:
             small, content = None, found.path.read_bytes()

@@ -71,8 +71,8 @@ def speed_notes(found: Inspection) -> tuple[str, ...]:
         )
     if ("CONV_2D", "int8", "int4") in ops:
         said.append(
-            "Convolutions of 4 bits are smaller and slower: XNNPACK does not run them, and TFLite's "
-            "own kernels take several times as long as XNNPACK in int8."
+            "Convolutions of 4 bits are smaller and slower: XNNPACK does not run them, and "
+            "TFLite's own kernels take several times as long as XNNPACK in int8."
         )
     if ("FULLY_CONNECTED", "int8", "int4") in ops:
         said.append(

@@ -1,4 +1,4 @@
-"""Names of a traced graph -> paths of layers. Imports nothing, since child processes use it, too."""
+"""Names of a traced graph -> paths of layers. Imports nothing, for child processes."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..passes.flatbuffer import pack, unpack
-from ..passes.graph import Graph, graphs
 from ..passes.gptq import gptq
+from ..passes.graph import Graph, graphs
 from ..passes.int4 import Integers, is_same, use
 from ..passes.kernels import Kernel, find_kernels
 from ..passes.rounding import best_scales, largest_scales, nearest

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +36,11 @@ def job(request: Json) -> Json:
         path.write_bytes(lowered.content)
         about = {**describe(lowered.content), "load_error": load_error(path)}
         files.append(
-            {"file": about, "kept_float": lowered.kept_float, "kept_weights": lowered.kept_weights}
+            {
+                "file": about,
+                "kept_float": list(lowered.kept_float),
+                "kept_weights": dict(lowered.kept_weights),
+            }
         )
     return {"files": files}
 
@@ -50,8 +55,8 @@ class Lowered(NamedTuple):
     """
 
     content: bytes
-    kept_float: list[str] = []
-    kept_weights: dict[str, str] = {}
+    kept_float: Sequence[str] = ()
+    kept_weights: Mapping[str, str] = MappingProxyType({})
 
 
 def lower(saved_model: str, options: Json, samples: Json | None, kernels: Json | None) -> Lowered:

@@ -20,8 +20,8 @@ RELEASE = "2.11.0"
 """The first release of the runtime that knows these versions."""
 
 REASONS = {
-    "DEPTHWISE_CONV_2D": "the reference kernels have no depthwise convolution of 4 bits, and others "
-    "are several times as slow as int8",
+    "DEPTHWISE_CONV_2D": "the reference kernels have no depthwise convolution of 4 bits, and "
+    "others take several times as long as int8",
     "TRANSPOSE_CONV": "the runtime has no transposed convolution of 4 bits",
 }
 """Why other ops keep int8 kernels."""

@@ -15,7 +15,13 @@ from .int4 import NO_FORM, REASONS, VERSIONS
 Tree = dict[str, Any]
 
 # Where the kernel stands among the inputs of an op.
-_OTHERS = {"DEPTHWISE_CONV_2D": 1, "TRANSPOSE_CONV": 1, "BATCH_MATMUL": 1, "CONV_3D": 1, "GATHER": 0}
+_OTHERS = {
+    "DEPTHWISE_CONV_2D": 1,
+    "TRANSPOSE_CONV": 1,
+    "BATCH_MATMUL": 1,
+    "CONV_3D": 1,
+    "GATHER": 0,
+}
 
 
 @dataclass

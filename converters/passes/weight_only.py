@@ -93,7 +93,9 @@ def rewrite(content: bytes, *, default: Json | None, layers: Json, tree: Json) -
 
 
 def _check_float(graph: Graph) -> None:
-    if any(t.type in (schema.TensorType.INT8, schema.TensorType.INT4) for t in graph.tables.tensors):
+    if any(
+        t.type in (schema.TensorType.INT8, schema.TensorType.INT4) for t in graph.tables.tensors
+    ):
         raise Refused("is quantized already: its weights are rounded from a float32 file")
 
 

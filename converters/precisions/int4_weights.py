@@ -19,10 +19,10 @@ ROUNDINGS = ("gptq", "nearest")
 class Int4Weights(Int8):
     """Kernels of convolutions and dense layers are int4, all else is int8 as in `Int8`.
 
-    A file of 0.5 to 0.6 of the bytes of int8. On XNNPACK, dense layers run a little faster than in
-    int8; convolutions run on TFLite's own kernels, several times slower. Depthwise and transposed
-    convolutions stay int8, since not all runtimes have them in 4 bits. `Converted.kept_weights` lists
-    the layers that stay int8, with the reason.
+    The file is half to two thirds as large as in int8. On XNNPACK, dense layers are as fast or a
+    little faster; convolutions run on TFLite's own kernels, several times slower. Depthwise and
+    transposed convolutions stay int8, since not all runtimes have them in 4 bits.
+    `Converted.kept_weights` lists the layers that stay int8, with the reason.
 
     "gptq" rounds the weights of a layer one after another, so that each makes up for the errors of
     those before it in the outputs of the layer on the calibration samples. Layers are rounded in

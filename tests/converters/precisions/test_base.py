@@ -55,7 +55,15 @@ def test_a_precision_of_one_file_works_on_the_command_line(folder):
 
 @pytest.mark.slow("starts processes that import TensorFlow")
 def test_options_of_the_precision_are_checked_on_the_command_line(folder):
-    command = ["convert", "model.keras", "never.tflite", "--import", "coarse_int8", "-p", "coarse_int8"]
+    command = [
+        "convert",
+        "model.keras",
+        "never.tflite",
+        "--import",
+        "coarse_int8",
+        "-p",
+        "coarse_int8",
+    ]
     done = tfcompress(folder, *command, "--io", "int8")
     assert done.returncode == 2
     assert "--io goes with --precision int8." in done.stderr
