@@ -19,10 +19,10 @@ def test_names():
     ]  # fmt: skip
     assert converters.__all__ == [
         "ConversionError", "Converted", "ConverterOptions", "DynamicInt8", "Float16", "Float32",
-        "GraphOp", "Inspection", "Int8", "ModelFileError", "OutputError", "Pass", "Precision",
-        "RuleViolation", "Sparse", "SparseCheck", "SparseWeight", "Sparsified", "Verification",
-        "VerificationError", "check_sparse_kernels", "convert", "convert_all", "inspect",
-        "register_precision", "sparsify", "verify",
+        "GraphOp", "Inspection", "Int16x8", "Int4Weights", "Int8", "ModelFileError", "OutputError",
+        "Pass", "Precision", "RuleViolation", "Sparse", "SparseCheck", "SparseWeight", "Sparsified",
+        "Verification", "VerificationError", "WeightOnly", "check_sparse_kernels", "convert",
+        "convert_all", "inspect", "register_precision", "sparsify", "verify",
     ]  # fmt: skip
     assert edge.__all__ == [
         "Availability", "BenchmarkResult", "Child", "DelegateMismatch", "DelegateUnavailable",

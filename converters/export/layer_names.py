@@ -38,8 +38,9 @@ def layer_at(model: keras.Model, name: str) -> str | None:
 def layer_tree(model: keras.Model) -> Tree:
     """Return the names of all layers, each with those inside it, as plain values for a child.
 
-    >>> layer_tree(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")]))
-    {'head': {}}
+    >>> inputs = keras.Input((4,), name="x")
+    >>> layer_tree(keras.Sequential([inputs, keras.layers.Dense(2, name="head")]))
+    {'x': {}, 'head': {}}
 
     Args:
         model: The model.

@@ -18,7 +18,7 @@ _DAMPING = 0.01
 
 
 def gptq(weights: Array, hessian: Array, scales: Array, bits: int = 4) -> Array:
-    """Return weights as integers, each of which makes up for the errors of those before it.
+    """Return weights as integers that make up for the errors of the integers before them.
 
     With X the inputs of a layer, a row each, the error of its outputs is (w - q)ᵀ H (w - q) for H =
     XᵀX. After a column is rounded, the columns that follow move to where that error is smallest.

@@ -110,7 +110,7 @@ def quantization(scales: Array, axis: int = 0) -> Any:
     """
     return schema.QuantizationParametersT(
         scale=scales.astype(np.float32),
-        zeroPoint=np.zeros(len(scales), np.int64),
+        zeroPoint=np.zeros(len(scales), np.int64),  # the runtime wants as many as scales
         quantizedDimension=axis,
     )
 

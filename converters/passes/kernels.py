@@ -68,28 +68,30 @@ def find_kernels(graph: Graph, tree: Tree, kind: str = "FLOAT32") -> list[Kernel
         ):
             continue
         nodes = [reader for reader, _ in graph.readers(index)]
-        name = layer_of(graph, node, tree) or graph[index].name.decode("utf-8", "replace")
+        name = layer_of(graph, node, index, tree) or (graph[index].name or b"").decode(
+            "utf-8", "replace"
+        )
         found[index] = Kernel(index, op, name, nodes, _obstacle(graph, op, index))
     return list(found.values())
 
 
-def layer_of(graph: Graph, node: Any, tree: Tree) -> str | None:
+def layer_of(graph: Graph, node: Any, kernel: int, tree: Tree) -> str | None:
     """Return the path of the layer that an op comes from; None if it is not known.
 
     Args:
         graph: The graph.
         node: An op that multiplies.
+        kernel: Its kernel. The other inputs may have the names of other layers.
         tree: The layers of the model, as `layer_tree` returns them.
 
     Returns:
         The path below the model.
     """
-    for index in (*node.outputs, *reversed(list(node.inputs))):
-        if index >= 0 and graph[int(index)].name:
-            name = best_first(graph[int(index)].name.decode("utf-8", "replace"))
-            path = path_in(tree, lambda layers: layers, name)
-            if path is not None:
-                return path
+    for index in (*map(int, node.outputs), kernel):
+        name = best_first((graph[index].name or b"").decode("utf-8", "replace"))
+        path = path_in(tree, lambda layers: layers, name)
+        if path is not None:
+            return path
     return None
 
 

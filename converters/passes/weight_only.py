@@ -73,6 +73,8 @@ def rewrite(content: bytes, *, default: Json | None, layers: Json, tree: Json) -
     exact = True
     for graph, plain in zip(graphs(model), graphs(reference), strict=True):
         _check_float(graph)
+        _split(graph)
+        _split(plain)
         for kernel in find_kernels(graph, tree):
             fields = layers.get(kernel.layer, default)
             if fields is None:
@@ -97,6 +99,24 @@ def _check_float(graph: Graph) -> None:
         t.type in (schema.TensorType.INT8, schema.TensorType.INT4) for t in graph.tables.tensors
     ):
         raise Refused("is quantized already: its weights are rounded from a float32 file")
+
+
+def _split(graph: Graph) -> None:
+    """Give each kind of op that reads a constant a tensor of its own, with the same values.
+
+    Tied weights are a table for one op and a kernel for another one, each with a form of its own.
+    The integers are equal, and equal buffers are stored once.
+    """
+    for index in range(len(graph.tables.tensors)):
+        if not graph.constant(index):
+            continue
+        own: dict[str, int] = {}
+        for node, place in graph.readers(index):
+            op = graph.op(node)
+            if own.setdefault(op, index if not own else -1) < 0:
+                own[op] = graph.add(index)
+                graph[own[op]].buffer = graph[index].buffer
+            graph.redirect(node, place, own[op])
 
 
 def _obstacle(graph: Graph, kernel: Kernel, form: Form) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from tfcompress.edge.arguments import check_choice, check_integer
+from tfcompress.edge.arguments import check_choice, check_integer, refuse
 
 from .int8 import Int8
 from .kernels import Kernels
@@ -41,14 +41,16 @@ class Int4Weights(Int8):
         max_samples: Number of samples to use at most. Defaults to 500.
         rounding: "gptq", or "nearest" for the nearest of 15 steps. Defaults to "gptq".
         keep: Layers that stay int8: a regular expression searched in the layer's path, a list of
-            layers or names, a function of the layer, or None for none. Defaults to "auto": those
-            that `budget` has room for, in the best choice by the relative squared error of their
-            weights; without a budget, the first layer and the last one.
-        budget: Largest size of the file in bytes; needs SciPy. Defaults to None, no limit.
+            layers or names, a function of the layer, or None for none. Defaults to "auto": without
+            a budget, the first layer and the last one.
+        budget: Largest size of the file in bytes. Further layers stay int8 while there is room: the
+            choice with the smallest sum of the relative squared errors of the weights that are
+            rounded to 4 bits. Needs SciPy. Defaults to None, no limit: all others get 4 bits.
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: An argument is not one of the choices, or `keep` is not "auto" beside a budget.
+        ValueError: `io` or `rounding` is none of the choices, a number is not positive, `keep` is
+            empty, or there is no file at the path given as `calibration`.
     """
 
     rounding: str = "gptq"
@@ -66,6 +68,20 @@ class Int4Weights(Int8):
         check_choice("rounding", self.rounding, ROUNDINGS)
         if self.budget is not None:
             check_integer("budget", self.budget, 1)
+        self._check_keep()
+
+    def _check_keep(self) -> None:
+        # What it selects is checked with the layers of the model, when that is converted.
+        wanted = '"auto", a regular expression, a list of layers or names, a function, or None'
+        keep = self.keep
+        if isinstance(keep, str | list | tuple):
+            if not keep:
+                refuse("keep", wanted, keep)
+            entries = [] if isinstance(keep, str) else keep
+            if not all(isinstance(e, str) or hasattr(e, "name") for e in entries):
+                refuse("keep", wanted, keep, TypeError)
+        elif keep is not None and (isinstance(keep, type) or not callable(keep)):
+            refuse("keep", wanted, keep, TypeError)
 
     def kernels(self) -> Kernels:
         """Return which kernels are rounded to 4 bits, and how."""

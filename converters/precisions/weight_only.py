@@ -28,7 +28,8 @@ class WeightOnly(Precision):
     Args:
         bits: 8 or 4. Defaults to 8.
         block: Weights that share a scale, such as 32: finer than a scale for each output, which
-            counts with 4 bits, for 4 more bytes a block. Needs `activations="float32"`, because the
+            counts with 4 bits, for 4 more bytes a block, and 8 more where no other kernel has as
+            many blocks. Needs `activations="float32"`, because the
             reference kernels compute wrong sums of integers in blocks, without an error. Defaults
             to None, a scale for each output.
         activations: What dense layers compute in: "int8" rounds the activations in each run and is
