@@ -104,6 +104,7 @@ def lower(saved_model: str, options: Json, samples: Json | None, kernels: Json |
             input_data_type=types[0],
             output_data_type=types[1],
             denylisted_nodes=set(kept),
+            disable_per_channel_for_dense_layers=not options["per_channel_dense"],
         )
         return finish(deduplicate_readonly_buffers(quantized))
 
