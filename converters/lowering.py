@@ -75,11 +75,10 @@ def lower(
         raise_if_full(str(error))
         index = int(progress.read_text("utf-8")) if progress.exists() else 0
         raise explain_crash(model, chosen[index], error) from error
-    if "budget" in reply:
+    if "refused" in reply:
         raise ConversionError(
-            f"The budget for the {chosen[reply['index']].name} file of model '{model.name}' cannot "
-            f"be met: {reply['budget']}. Raise `budget`, give fewer layers in `keep`, or make the "
-            "model smaller first."
+            f"Model '{model.name}' cannot be converted to {chosen[reply['index']].name}: "
+            f"{reply['refused']}."
         )
     if "error" in reply:
         raise_if_full(reply["error"])

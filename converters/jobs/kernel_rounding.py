@@ -15,8 +15,8 @@ import numpy as np
 from ..passes.flatbuffer import pack, unpack
 from ..passes.gptq import gptq
 from ..passes.graph import Graph, graphs
-from ..passes.int4 import Integers, is_same, use
-from ..passes.kernels import Kernel, find_kernels
+from ..passes.int4 import Integers, is_same, on_grid, use
+from ..passes.kernels import Kernel, belongs, find_kernels
 from ..passes.rounding import best_scales, largest_scales, nearest
 from .allocation import allocate, relative_error
 from .layer_inputs import Batches, hessian
@@ -27,8 +27,8 @@ Json = dict[str, Any]
 _ALIGNED = 16
 
 
-class BudgetMissed(ValueError):
-    """Not even with all kernels in 4 bits is the file small enough."""
+class KernelsRefused(ValueError):
+    """No file of 4 bits can be made as it was asked for."""
 
 
 @dataclass
@@ -59,7 +59,7 @@ def quantize_in_4_bits(
         The file, and what became of its kernels.
 
     Raises:
-        BudgetMissed: The smallest file is larger than the budget.
+        KernelsRefused: The smallest file is larger than the budget.
     """
     model = unpack(content)
     graph = graphs(model)[0]
@@ -75,6 +75,45 @@ def quantize_in_4_bits(
     small, missing = store(quantize(pack(model)), rounded.integers)
     for layer in missing:
         rounded.kept[layer] = "the quantizer stored other numbers for it"
+    return small, rounded
+
+
+def store_trained(content: bytes, request: Json) -> tuple[bytes, Rounded]:
+    """Store the kernels of a model that was trained with weights of 4 bits.
+
+    Args:
+        content: The int8 file that the converter made of it.
+        request: The fields of `KernelRequest`.
+
+    Returns:
+        The file, and what became of its kernels.
+
+    Raises:
+        KernelsRefused: No kernel was trained so, or the file is larger than the budget.
+    """
+    model = unpack(content)
+    graph = graphs(model)[0]
+    kernels = find_kernels(graph, request["tree"], "INT8")
+    _choose(kernels, {**request, "ends": False})
+    rounded = Rounded()
+    for kernel in kernels:
+        found = None if kernel.why else on_grid(graph, kernel.index)
+        if found is not None:
+            use(graph, kernel.index, found)
+            rounded.integers.append((kernel.layer, found))
+        else:
+            rounded.kept[kernel.layer] = kernel.why or "it was trained with weights of 8 bits"
+    if not rounded.integers:
+        raise KernelsRefused(
+            "no kernel was trained with weights of 4 bits. Train with quantize_aware(model, "
+            "scheme=QuantizationScheme(weight_bits=4)), or give calibration samples with the float "
+            "model that tfcompress.strip(model) returns"
+        )
+    small = pack(model)
+    if request["budget"] is not None and len(small) > request["budget"]:
+        raise KernelsRefused(
+            f"the budget of {request['budget']:,} bytes cannot be met: the file has {len(small):,}"
+        )
     return small, rounded
 
 
@@ -105,9 +144,9 @@ def store(content: bytes, kernels: list[tuple[str, Integers]]) -> tuple[bytes, l
 def _choose(kernels: list[Kernel], request: Json) -> None:
     """Say of each kernel that was asked to keep 8 bits why it does."""
     for kernel in kernels:
-        if kernel.layer in request["keep"]:
+        if belongs(kernel.layer, request["keep"]):
             kernel.why = kernel.why or "asked for"
-        elif request["only"] is not None and kernel.layer not in request["only"]:
+        elif request["only"] is not None and not belongs(kernel.layer, request["only"]):
             kernel.why = kernel.why or "the precision of the rest of the file"
     if request["ends"] and request["budget"] is None and len(kernels) > 2:
         kernels[0].why = kernels[0].why or "the first layer: its errors go through all others"
@@ -129,9 +168,11 @@ def _fit(
     size = len(pack(unpack(quantize(content))))
     smallest = size - sum(savings)
     if smallest > budget:
-        raise BudgetMissed(
-            f"the smallest possible file has {smallest:,} bytes: int8 takes {size:,}, and "
-            f"{len(free)} kernel(s) in 4 bits save {sum(savings):,}"
+        raise KernelsRefused(
+            f"the budget of {budget:,} bytes cannot be met: the smallest possible file has "
+            f"{smallest:,} bytes. int8 takes {size:,}, and {len(free)} kernel(s) in 4 bits save "
+            f"{sum(savings):,}. Raise `budget`, give fewer layers in `keep`, or make the model "
+            "smaller first"
         )
     for kernel, taken in zip(free, allocate(errors, savings, size - budget), strict=True):
         if not taken:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow.lite.python.convert import deduplicate_readonly_buffers, mlir_quantize
 
 from .calibrated import finish, repair
-from .kernel_rounding import BudgetMissed, quantize_in_4_bits
+from .kernel_rounding import KernelsRefused, quantize_in_4_bits, store_trained
 from .read import describe, load_error
 
 Json = dict[str, Any]
@@ -28,8 +28,8 @@ def job(request: Json) -> Json:
             lowered = lower(
                 request["saved_model"], file["options"], file["samples"], file["kernels"]
             )
-        except BudgetMissed as error:
-            return {"budget": str(error), "index": index}
+        except KernelsRefused as error:
+            return {"refused": str(error), "index": index}
         except Exception as error:
             return {"error": f"{type(error).__name__}: {error}", "index": index}
         path = Path(file["path"])
@@ -73,7 +73,7 @@ def lower(saved_model: str, options: Json, samples: Json | None, kernels: Json |
         The .tflite file.
 
     Raises:
-        BudgetMissed: The budget in `kernels` is too small.
+        KernelsRefused: There is no file as `kernels` asks for.
     """
     converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
     target = converter.target_spec
@@ -92,7 +92,11 @@ def lower(saved_model: str, options: Json, samples: Json | None, kernels: Json |
     converter.representative_dataset = batches
     plain = options["supported_ops"] == ["TFLITE_BUILTINS"] and not options["supported_types"]
     if batches is None or not plain:
-        return Lowered(converter.convert())
+        content = converter.convert()
+        if kernels is None:
+            return Lowered(content)
+        small, rounded = store_trained(content, kernels)
+        return Lowered(small, kept_weights=rounded.kept)
     # Measure, repair, quantize: what `convert` does, with our step in between.
     converter._experimental_calibrate_only = True
     types = (converter.inference_input_type, converter.inference_output_type)

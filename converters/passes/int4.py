@@ -29,6 +29,7 @@ REASONS = {
 NO_FORM = "the runtime has no such op with weights of 4 bits"
 
 _BIAS = 2
+_LIMIT = 7
 
 _HALF = 0.51
 """The nearest int8 is half a step off at most; whether 63.5 becomes 63 or 64 does not matter."""
@@ -140,6 +141,32 @@ def is_same(graph: Graph, index: int, found: Integers) -> bool:
     alike = np.abs(graph.array(index).reshape(rows.shape) - wanted).max() <= _HALF
     used = largest > 0
     return bool(alike and np.allclose(scales[used], (largest * found.scales / 127)[used], 1e-4, 0))
+
+
+def on_grid(graph: Graph, index: int) -> Integers | None:
+    """Return the integers of 4 bits that an int8 kernel holds; None if it holds others.
+
+    Args:
+        graph: The graph.
+        index: The kernel, which the quantizer made of a float one: 127 is the largest weight of
+            each row.
+
+    Returns:
+        The integers, if there are 15 of them, 7 for the largest.
+    """
+    rows = graph.array(index)
+    flat = rows.reshape(len(rows), -1).astype(np.float64)
+    scales = np.asarray(graph[index].quantization.scale, np.float64)
+    values = np.rint(flat * (_LIMIT / 127))
+    largest = np.abs(flat).max(axis=1)
+    if (
+        len(scales) != len(rows)
+        or np.abs(flat - values * (127 / _LIMIT)).max() > _HALF
+        or not np.isin(largest, (0, 127)).all()
+    ):
+        return None
+    steps = (scales * 127 / _LIMIT).astype(np.float32)
+    return Integers(values.astype(np.int8).reshape(rows.shape), steps)
 
 
 def use(graph: Graph, index: int, found: Integers) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +94,24 @@ def layer_of(graph: Graph, node: Any, kernel: int, tree: Tree) -> str | None:
         if path is not None:
             return path
     return None
+
+
+def belongs(layer: str, paths: Iterable[str]) -> bool:
+    """Return whether a layer of a file is one of some layers.
+
+    A layer that holds another one computes with its kernel, as a quantization-aware layer does.
+
+    >>> belongs("quantized_conv", ["quantized_conv/conv"]), belongs("conv", ["conv_1"])
+    (True, False)
+
+    Args:
+        layer: Path of a layer in whose scope an op was traced.
+        paths: Paths of layers that own a kernel.
+
+    Returns:
+        True if one is the layer, or lies inside it.
+    """
+    return any(path == layer or path.startswith(f"{layer}/") for path in paths)
 
 
 def _obstacle(graph: Graph, op: str, index: int) -> str:

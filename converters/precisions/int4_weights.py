@@ -35,7 +35,8 @@ class Int4Weights(Int8):
 
     Args:
         calibration: Samples that set the ranges of the activations and, for "gptq", the weights, in
-            the forms that `Int8` takes; 100 to 500.
+            the forms that `Int8` takes; 100 to 500. Defaults to None, which is for a model from
+            `quantize_aware` with a `QuantizationScheme` of 4 bits: it is stored as it was trained.
         io: Type that the file takes and gives: "float32" (quantized inside), "int8" or "uint8".
             Defaults to "float32".
         max_samples: Number of samples to use at most. Defaults to 500.
@@ -58,7 +59,6 @@ class Int4Weights(Int8):
     budget: int | None = None
 
     name: ClassVar[str] = "int4_weights"
-    takes_fake_quantization: ClassVar[bool] = False
     why_not_sparse: ClassVar[str] = (
         "TFLite has no sparse form of weights of 4 bits. Use Int8() with sparse=True"
     )

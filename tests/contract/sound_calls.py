@@ -211,7 +211,7 @@ def table(folder: Path) -> dict[str, list[Call]]:
         "GroupLasso": [
             Call(tfc.GroupLasso, {}, {"strength": "zero, huge", "axis": "zero, negative"})
         ],
-        "Int8Scheme": [Call(tfc.Int8Scheme, {}, {"momentum": "zero"})],
+        "QuantizationScheme": [Call(tfc.QuantizationScheme, {}, {"momentum": "zero"})],
         "KeepClusters": [Call(tfc.KeepClusters, {}, {"filters": "text"})],
         "KeepZeros": [Call(tfc.KeepZeros, {}, {"filters": "text"})],
         "Prune": [
