@@ -66,11 +66,12 @@ def quantize_in_4_bits(
     kernels = find_kernels(graph, request["tree"])
     _choose(kernels, request)
     if request["budget"] is not None:
-        _fit(graph, kernels, request["budget"], content, quantize)
+        _fit(kernels, request["budget"], content, quantize)
     rounded = Rounded(kept={k.layer: k.why for k in kernels if k.why})
     for kernel in kernels:
         if not kernel.why:
-            integers = _round(graph, kernel, batches, request["rounding"])
+            by_inputs = request["rounding"] == "gptq"
+            integers = _gptq(graph, kernel, batches) if by_inputs else _nearest(graph, kernel)
             rounded.integers.append((kernel.layer, integers))
     small, missing = store(quantize(pack(model)), rounded.integers)
     for layer in missing:
@@ -154,46 +155,67 @@ def _choose(kernels: list[Kernel], request: Json) -> None:
 
 
 def _fit(
-    graph: Graph,
-    kernels: list[Kernel],
-    budget: int,
-    content: bytes,
-    quantize: Callable[[bytes], bytes],
+    kernels: list[Kernel], budget: int, content: bytes, quantize: Callable[[bytes], bytes]
 ) -> None:
     """Choose the kernels that keep 8 bits under a budget."""
+    graph = graphs(unpack(content))[0]
     free = [kernel for kernel in kernels if not kernel.why]
     matrices = [_matrix(graph, kernel) for kernel in free]
     errors = [relative_error(matrix) for matrix in matrices]
     savings = [_bytes(matrix.size) - _bytes(-(-matrix.size // 2)) for matrix in matrices]
     size = len(pack(unpack(quantize(content))))
-    smallest = size - sum(savings)
+    smallest = _size(content, free, quantize)
     if smallest > budget:
         raise KernelsRefused(
             f"the budget of {budget:,} bytes cannot be met: the smallest possible file has "
             f"{smallest:,} bytes. int8 takes {size:,}, and {len(free)} kernel(s) in 4 bits save "
-            f"{sum(savings):,}. Raise `budget`, give fewer layers in `keep`, or make the model "
+            f"{size - smallest:,}. Raise `budget`, give fewer layers in `keep`, or make the model "
             "smaller first"
         )
-    for kernel, taken in zip(free, allocate(errors, savings, size - budget), strict=True):
-        if not taken:
+    least, taken = size - budget, free
+    while least <= sum(savings):
+        chosen = allocate(errors, savings, least)
+        taken = [kernel for kernel, take in zip(free, chosen, strict=True) if take]
+        # Steps and tables of another size may take a few bytes more than the kernels save.
+        over = _size(content, taken, quantize) - budget
+        if over <= 0:
+            break
+        least, taken = least + over, free
+    for kernel in free:
+        if kernel not in taken:
             kernel.why = "the budget allows it, and others save more bytes for their error"
+
+
+def _size(content: bytes, kernels: list[Kernel], quantize: Callable[[bytes], bytes]) -> int:
+    """Return the size of a file with some kernels in 4 bits, whichever integers they hold."""
+    model = unpack(content)
+    graph = graphs(model)[0]
+    found = [(kernel.layer, _nearest(graph, kernel)) for kernel in kernels]
+    return len(store(quantize(pack(model)), found)[0])
 
 
 def _bytes(size: int) -> int:
     return -(-size // _ALIGNED) * _ALIGNED
 
 
-def _round(graph: Graph, kernel: Kernel, batches: Batches, rounding: str) -> Integers:
-    """Round a kernel, and put what its integers stand for in its place."""
+def _nearest(graph: Graph, kernel: Kernel) -> Integers:
+    """Round a kernel to the nearest integers."""
     matrix = _matrix(graph, kernel)
+    scales = largest_scales(matrix)
+    return _put(graph, kernel, nearest(matrix, scales), scales)
+
+
+def _gptq(graph: Graph, kernel: Kernel, batches: Batches) -> Integers:
+    """Round a kernel on what enters it."""
+    matrix = _matrix(graph, kernel)
+    products = hessian(graph, kernel.nodes, batches)
+    scales = best_scales(matrix, np.diag(products))
+    return _put(graph, kernel, gptq(matrix, products, scales), scales)
+
+
+def _put(graph: Graph, kernel: Kernel, values: Array, scales: Array) -> Integers:
+    """Put what integers stand for in the place of a kernel."""
     shape = graph[kernel.index].shape
-    if rounding == "nearest":
-        scales = largest_scales(matrix)
-        values = nearest(matrix, scales)
-    else:
-        products = hessian(graph, kernel.nodes, batches)
-        scales = best_scales(matrix, np.diag(products))
-        values = gptq(matrix, products, scales)
     graph.set_array(kernel.index, (values * scales[:, None]).astype(np.float32).reshape(shape))
     return Integers(values.reshape(shape), scales)
 

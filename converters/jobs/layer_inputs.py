@@ -20,6 +20,9 @@ Batches = Callable[[], Iterable[dict[str, Any]]]
 _ROWS = 16
 """Samples of a run, where the batch is free."""
 
+_LEAST = 64
+"""Samples at least: the positions of one image are alike."""
+
 _TIMES = 64
 """Rows for each column of the Hessian: with more, it hardly changes."""
 
@@ -40,7 +43,7 @@ def hessian(graph: Graph, nodes: list[Any], batches: Batches) -> Array:
     shape = graph[int(nodes[0].inputs[1])].shape
     columns = int(np.prod(shape[1:]))
     total = np.zeros((columns, columns))
-    runs = list(batches())
+    runs = _enough(list(batches()), _TIMES * columns, graph[int(nodes[0].outputs[0])].shape)
     share = -(-_TIMES * columns // (len(runs) * len(nodes)))
     rng = np.random.default_rng(0)
     for count, values in _run(graph, [int(node.inputs[0]) for node in nodes], runs):
@@ -53,6 +56,14 @@ def hessian(graph: Graph, nodes: list[Any], batches: Batches) -> Array:
             wide = chosen.reshape(-1, columns).astype(np.float64)
             total += wide.T @ wide
     return total
+
+
+def _enough(runs: list[dict[str, Any]], rows: int, shape: Array) -> list[dict[str, Any]]:
+    """Return evenly spaced samples: enough for a number of rows, and at least `_LEAST`."""
+    wanted = max(_LEAST, -(-rows // max(1, int(np.prod(shape[:-1])))))
+    if wanted >= len(runs):
+        return runs
+    return [runs[i] for i in np.linspace(0, len(runs) - 1, wanted).round().astype(int)]
 
 
 def _rows(graph: Graph, node: Any, value: Array, shape: Array) -> Array:

@@ -136,7 +136,8 @@ def test_a_budget_that_cannot_be_met_says_the_smallest_possible(files, model, di
     with pytest.raises(ConversionError, match=r"smallest possible file has ([\d,]+) bytes") as info:
         converters.convert(model, path, precision, batch_size=1)
     said = int(info.value.args[0].split("file has ")[1].split(" ")[0].replace(",", ""))
-    assert said == pytest.approx(files["gptq"].bytes, rel=0.01)
+    # The same file but for its notes: other samples give other ranges, not another size.
+    assert said == files["gptq"].bytes
     assert not path.exists()
 
 
