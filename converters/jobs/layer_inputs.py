@@ -20,7 +20,7 @@ Batches = Callable[[], Iterable[dict[str, Any]]]
 _ROWS = 16
 """Samples of a run, where the batch is free."""
 
-_LEAST = 64
+_LEAST = 256
 """Samples at least: the positions of one image are alike."""
 
 _TIMES = 64

@@ -5,7 +5,7 @@ from keras import layers
 from tfcompress import FakeQuant, QuantizationScheme
 from tfcompress.converters import ConversionError
 from tfcompress.converters.export.scope import exporting
-from tfcompress.quantization.scheme import TensorScheme
+from tfcompress.quantization.scheme import TensorScheme, weight_bits
 
 
 def test_int8_scheme_says_bits_symmetry_and_granularity():
@@ -26,8 +26,8 @@ def test_kernels_without_a_form_of_4_bits_are_trained_with_8():
     scheme = QuantizationScheme(weight_bits=4)
     narrow = [layers.Conv1D(4, 3), layers.Conv2D(4, 3), layers.Dense(4)]
     wide = [layers.DepthwiseConv2D(3), layers.Conv2DTranspose(4, 3), layers.Conv2D(4, 3, groups=2)]
-    assert [scheme.bits_of(layer) for layer in (*narrow, *wide)] == [4] * 3 + [8] * 3
-    assert QuantizationScheme().bits_of(layers.Dense(4)) == 8
+    assert [weight_bits(scheme, layer) for layer in (*narrow, *wide)] == [4] * 3 + [8] * 3
+    assert weight_bits(QuantizationScheme(), layers.Dense(4)) == 8
 
 
 @pytest.mark.parametrize("bits", [4, 16])

@@ -21,7 +21,7 @@ from .layer_table import Rule, needs_wrapper, rule_of, why_float
 from .naming import free_name, name_outputs
 from .ops.linear import is_linear
 from .place import place
-from .scheme import QuantizationScheme
+from .scheme import QuantizationScheme, weight_bits
 from .steps import step_input, unknown_step
 from .wrapper import QuantizeWrapper
 
@@ -190,7 +190,7 @@ class Graph:
             momentum=scheme.momentum,
             symmetric=scheme.activations.symmetric,
             in_float=in_float,
-            weight_bits=scheme.bits_of(layer),
+            weight_bits=weight_bits(scheme, layer),
             activation_bits=scheme.activations.bits,
             dtype=layer.dtype_policy,
             name=name or f"quantized_{layer.name}",

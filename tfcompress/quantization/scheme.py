@@ -13,7 +13,7 @@ from tfcompress.model.layers import rule_class
 
 from .observers.base import check_observer
 
-__all__ = ["QuantizationScheme", "TensorScheme"]
+__all__ = ["QuantizationScheme", "TensorScheme", "weight_bits"]
 
 _NARROW = (layers.Conv1D, layers.Conv2D, layers.Dense, layers.EinsumDense)
 
@@ -88,12 +88,20 @@ class QuantizationScheme:
         """Return how activations are quantized."""
         return TensorScheme(8, self.symmetric_activations, "per_tensor")
 
-    def bits_of(self, layer: keras.layers.Layer) -> int:
-        """Return the bits of the kernel of a layer: 8 where a file has no narrower ones.
 
-        >>> scheme = QuantizationScheme(weight_bits=4)
-        >>> scheme.bits_of(layers.Dense(2)), scheme.bits_of(layers.DepthwiseConv2D(3))
-        (4, 8)
-        """
-        narrow = rule_class(layer) in _NARROW and getattr(layer, "groups", 1) == 1
-        return self.weight_bits if narrow else 8
+def weight_bits(scheme: QuantizationScheme, layer: keras.layers.Layer) -> int:
+    """Return the bits of the kernel of a layer: 8 where a file has no narrower ones.
+
+    >>> scheme = QuantizationScheme(weight_bits=4)
+    >>> weight_bits(scheme, layers.Dense(2)), weight_bits(scheme, layers.DepthwiseConv2D(3))
+    (4, 8)
+
+    Args:
+        scheme: How the model is quantized.
+        layer: A layer with a kernel.
+
+    Returns:
+        8, or the bits of the scheme.
+    """
+    narrow = rule_class(layer) in _NARROW and getattr(layer, "groups", 1) == 1
+    return scheme.weight_bits if narrow else 8
