@@ -71,7 +71,31 @@ def test_convert_to_int8_from_an_npz(folder):
         "gzip_bytes": sizes(path)[1],
         "float_ops": [],
         "kept_float": [],
+        "kept_weights": {},
+        "notes": [],
     }
+
+
+def test_convert_to_weights_of_4_bits(folder):
+    path, samples = folder / "int4.tflite", ["-c", folder / "samples.npz"]
+    command = ["convert", folder / "model.keras", path, "-p", "int4-weights", *samples]
+    done = run(*command, "--rounding", "nearest", "--keep", "nothing-like-it")
+    assert done.exit_code == 2
+    assert "No layer with a kernel" in done.output
+    done = run(*command, "--budget", "100")
+    assert done.exit_code == 1
+    assert "the smallest possible file has" in done.output
+    assert not path.exists()
+
+
+def test_convert_with_another_precision_for_some_layers_is_checked(folder):
+    command = ["convert", folder / "model.keras", folder / "never.tflite", "-p", "weight-only"]
+    done = run(*command, "--layers", "head=int9")
+    assert done.exit_code == 2
+    assert "is not REGEX=PRECISION, with one of" in done.output
+    done = run(*command, "--block", "32")
+    assert done.exit_code == 2
+    assert "activations='float32'" in done.output
 
 
 def test_convert_needs_calibration_for_int8(folder):
@@ -91,7 +115,7 @@ def test_options_that_a_precision_does_not_have_are_bad_usage(folder, options):
         "convert", folder / "model.keras", folder / "never.tflite", "-p", "dynamic_int8", *options
     )
     assert done.exit_code == 2
-    assert f"{options[0]} goes with --precision int8." in done.output
+    assert f"{options[0]} goes with --precision int8 or " in done.output
     assert not (folder / "never.tflite").exists()
 
 

@@ -10,7 +10,7 @@ from tests.zoo.architectures import ARCHITECTURES, NAMES
 from tfcompress.cost.macs import count_macs
 from tfcompress.cost.summary import summary
 from tfcompress.quantization.quantize import quantize_aware
-from tfcompress.quantization.scheme import Int8Scheme
+from tfcompress.quantization.scheme import QuantizationScheme
 
 
 def model_of(layer, *shape, **kwargs):
@@ -283,7 +283,7 @@ def test_a_quantization_aware_model_costs_what_the_float_one_did(name, ranges):
         found = summary(model).grouped()
         return [tuple(getattr(r, f) for f in fields) for r in found if r.parameters or r.macs]
 
-    qat = quantize_aware(model, scheme=Int8Scheme(ranges=ranges))
+    qat = quantize_aware(model, scheme=QuantizationScheme(ranges=ranges))
     assert rows(qat) == rows(model)
 
 

@@ -75,6 +75,8 @@ class Registered(click.ParamType):  # type: ignore[type-arg]  # generic in newer
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the name, or fail and list the names."""
         names = list(self._names())
+        if value not in names and str(value).replace("-", "_") in names:
+            return str(value).replace("-", "_")
         if value not in names:
             self.fail(f"{value!r} is none of {', '.join(names)}.", param, ctx)
         return str(value)
