@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import keras
@@ -90,22 +89,22 @@ def choose(model: keras.Model, precision: Precision, exceptions: Exceptions) -> 
         chosen = list(filters) if isinstance(filters, tuple) else filters
         for path in layer_paths(model, chosen, "precisions"):
             single.setdefault(path, other)
-    kernels = _kernels(model, precision, single)
-    passes = precision.passes()
-    if precision.mixes_with == "floats" and single:
-        layers = {path: other.weights() for path, other in single.items()}
-        options = {"default": precision.weights(), "layers": layers, "tree": layer_tree(model)}
-        passes = (Pass("weight_only", options),)
-    else:
-        passes = tuple(_with_tree(step, model) for step in passes)
-    return Choice(kernels, passes)
+    return Choice(
+        _kernels(model, precision, single),
+        (*precision.passes(), *_weight_pass(model, precision, single)),
+    )
 
 
-def _with_tree(step: Pass, model: keras.Model) -> Pass:
-    """Return a pass with the layers of the model, if it asks for them."""
-    if "tree" not in step.options:
-        return step
-    return replace(step, options={**step.options, "tree": layer_tree(model)})
+def _weight_pass(
+    model: keras.Model, precision: Precision, single: Mapping[str, Precision]
+) -> tuple[Pass, ...]:
+    """Return the pass that stores the weights of a float file, if a precision asks for it."""
+    default = precision.weights()
+    if default is None and not (single and precision.mixes_with == "floats"):
+        return ()
+    layers = {path: other.weights() for path, other in single.items()}
+    options = {"default": default, "layers": layers, "tree": layer_tree(model)}
+    return (Pass("weight_only", options),)
 
 
 def _kernels(

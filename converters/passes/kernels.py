@@ -69,9 +69,7 @@ def find_kernels(graph: Graph, tree: Tree, kind: str = "FLOAT32") -> list[Kernel
         ):
             continue
         nodes = [reader for reader, _ in graph.readers(index)]
-        name = layer_of(graph, node, index, tree) or (graph[index].name or b"").decode(
-            "utf-8", "replace"
-        )
+        name = layer_of(graph, node, index, tree) or graph.name(index)
         found[index] = Kernel(index, op, name, nodes, _obstacle(graph, op, index))
     return list(found.values())
 
@@ -89,7 +87,7 @@ def layer_of(graph: Graph, node: Any, kernel: int, tree: Tree) -> str | None:
         The path below the model.
     """
     for index in (*map(int, node.outputs), kernel):
-        name = best_first((graph[index].name or b"").decode("utf-8", "replace"))
+        name = best_first(graph.name(index))
         path = path_in(tree, lambda layers: layers, name)
         if path is not None:
             return path
@@ -115,18 +113,16 @@ def belongs(layer: str, paths: Iterable[str]) -> bool:
 
 
 def _obstacle(graph: Graph, op: str, index: int) -> str:
-    readers = graph.readers(index)
-    others = {graph.op(node) for node, place in readers if place != 1} | {
-        graph.op(node) for node, _ in readers if graph.op(node) not in VERSIONS
-    }
     if op not in VERSIONS:
         return REASONS.get(op, NO_FORM)
+    readers = [(node, graph.op(node), place) for node, place in graph.readers(index)]
+    others = {name for _, name, place in readers if place != 1 or name not in VERSIONS}
     if others:
         return f"{' and '.join(sorted(others))} reads it, too"
     if not np.isfinite(graph.array(index)).all():
         return "it holds NaN or infinity"
     if op == "CONV_2D":
-        channels = {int(graph[int(node.inputs[0])].shape[-1]) for node, _ in readers}
+        channels = {int(graph[int(node.inputs[0])].shape[-1]) for node, *_ in readers}
         if channels != {int(graph[index].shape[-1])}:
             return "a grouped convolution of 4 bits is not supported"
     return ""

@@ -8,7 +8,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 NOTE = b"min_runtime_version"
-"""Name of the metadata in which the converter notes it."""
+"""Metadata in which the converter notes the oldest release that knows the versions of all ops."""
 
 _SIZE = 16
 

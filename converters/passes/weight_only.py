@@ -159,10 +159,11 @@ def _dense(graph: Graph, kernel: Kernel, form: Form) -> Array:
         _set(graph, kernel.index, found, form.bits)
         for node in kernel.nodes:
             node.builtinOptions.asymmetricQuantizeInputs = True
-        graph.code("FULLY_CONNECTED", _VERSIONS[form.bits]["FULLY_CONNECTED"])
-        _note(graph, "FULLY_CONNECTED", _VERSIONS[form.bits]["FULLY_CONNECTED"])
-        return _real(found).reshape(array.shape)
-    _unpack(graph, kernel, found, form, array.shape)
+        version = _VERSIONS[form.bits]["FULLY_CONNECTED"]
+        graph.code("FULLY_CONNECTED", version)
+        _note(graph, "FULLY_CONNECTED", version)
+    else:
+        _unpack(graph, kernel, found, form, array.shape)
     return _real(found).reshape(array.shape)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from tfcompress.converters.passes.base import Pass
 from tfcompress.edge.arguments import check_choice, check_integer, refuse
 
 from .base import Precision
@@ -64,10 +63,6 @@ class WeightOnly(Precision):
                     "of integers in blocks, without an error, and none of 8 bits run. Received: "
                     f"block={self.block}, activations='int8'"
                 )
-
-    def passes(self) -> tuple[Pass, ...]:
-        """Return the pass that rounds the weights of the float32 file."""
-        return (Pass("weight_only", {"default": self.weights(), "layers": {}, "tree": {}}),)
 
     def weights(self) -> dict[str, Any]:
         """Return what weights are stored and computed in, as plain values."""

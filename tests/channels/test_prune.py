@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 import tfcompress as tfc
-from tests.zoo.architectures import ARCHITECTURES, DEEP, LARGE
+from tests.zoo.architectures import ARCHITECTURES, DEEP, marks
 from tfcompress import converters
 from tfcompress.model.layers import all_layers
 
@@ -77,13 +77,9 @@ DEFAULT = {
 }
 
 
-def marks(name):
-    if name in LARGE:
-        return pytest.mark.large
-    return () if name in DEFAULT else pytest.mark.slow("the other architectures")
-
-
-CUTTABLE = [pytest.param(name, marks=marks(name)) for name in ARCHITECTURES if name not in WHOLE]
+CUTTABLE = [
+    pytest.param(name, marks=marks(name, DEFAULT)) for name in ARCHITECTURES if name not in WHOLE
+]
 
 
 @pytest.mark.parametrize("name", CUTTABLE)

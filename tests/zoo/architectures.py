@@ -6,7 +6,7 @@
 (`BEGINNINGS`). `DEEP` is both: those that take long to trace.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -528,10 +528,12 @@ def _() -> keras.Model:
 DEEP = {*LARGE, *BEGINNINGS, "nested MobileNetV2 backbone with a new head"}
 
 
-def marks(name: str) -> Any:
+def marks(name: str, quick: Collection[str], why: str = "the other architectures") -> Any:
+    """How a test of an architecture is marked; `quick`: those that are tested by default."""
     if name in LARGE:
         return pytest.mark.large
-    return pytest.mark.slow("a deep net") if name in DEEP else ()
+    return () if name in quick else pytest.mark.slow(why)
 
 
-NAMES = [pytest.param(name, marks=marks(name)) for name in ARCHITECTURES]
+_SHALLOW = set(ARCHITECTURES) - DEEP
+NAMES = [pytest.param(name, marks=marks(name, _SHALLOW, "a deep net")) for name in ARCHITECTURES]

@@ -18,6 +18,7 @@ from .options import (
     loading,
     on_runtime,
     print_json,
+    registered_name,
     show,
     warnings_in_words,
 )
@@ -55,13 +56,14 @@ def _exceptions(layers: tuple[str, ...]) -> dict[str, converters.Precision] | No
     registered = precisions()
     found = {}
     for text in layers:
-        filters, _, name = text.rpartition("=")
-        if not filters or name.replace("-", "_") not in registered:
+        filters, _, given = text.rpartition("=")
+        name = registered_name(given, registered)
+        if not filters or name is None:
             raise click.BadParameter(
                 f"{text!r} is not REGEX=PRECISION, with one of {', '.join(registered)}.",
                 param_hint="--layers",
             )
-        found[filters] = registered[name.replace("-", "_")]()
+        found[filters] = registered[name]()
     return found or None
 
 

@@ -72,7 +72,7 @@ def quantize_aware(
         Jacob et al. 2018, https://arxiv.org/abs/1712.05877
     """
     if not isinstance(scheme, QuantizationScheme):
-        refuse("scheme", "an QuantizationScheme(...)", scheme, TypeError)
+        refuse("scheme", "a QuantizationScheme(...)", scheme, TypeError)
     check_bool("float_first", float_first)
     check_bool("float_last", float_last)
     check(filters)
