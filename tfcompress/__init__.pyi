@@ -2,7 +2,7 @@ from . import converters as converters
 from . import distill as distill
 from . import edge as edge
 from .channels import importance as importance
-from .channels.dependency.build import channel_groups as channel_groups
+from .channels.collect import channel_groups as channel_groups
 from .channels.gradual import prune_channels_gradually as prune_channels_gradually
 from .channels.groups import ChannelGroup as ChannelGroup
 from .channels.groups import ChannelGroups as ChannelGroups

@@ -26,6 +26,7 @@ class Call:
         kwargs: Keyword arguments, with labels for tensors.
         shapes: Shapes of the outputs.
         key: Identifies this call: it is equal each time that the graph is read.
+        inputs: Keys of the symbolic input tensors.
     """
 
     coupling: Coupling
@@ -35,6 +36,7 @@ class Call:
     kwargs: dict[str, Any]
     shapes: list[tuple[int | None, ...]]
     key: int
+    inputs: tuple[int, ...] = ()
 
     @property
     def first(self) -> Any:
