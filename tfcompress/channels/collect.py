@@ -11,7 +11,7 @@ import numpy as np
 from tfcompress.channels.groups import ChannelGroup, ChannelGroups, GroupMember
 from tfcompress.edge.arguments import check_choice
 from tfcompress.model.dependency.call import Rule, keep_all
-from tfcompress.model.dependency.follow import follow
+from tfcompress.model.dependency.follow import fix_unselected, follow
 from tfcompress.model.dependency.layers import rule_of
 from tfcompress.model.dependency.operations import OPERATIONS
 from tfcompress.model.dependency.units import (
@@ -23,11 +23,10 @@ from tfcompress.model.dependency.units import (
     Source,
     fixed,
 )
-from tfcompress.model.filters import Filters, check, select_layers
+from tfcompress.model.filters import Filters, check
 from tfcompress.model.functionalize import with_graph
 from tfcompress.model.graph import Node, functional
 from tfcompress.model.kernels import kernels_of
-from tfcompress.model.layers import walk
 from tfcompress.model.quantized import is_quantized
 
 __all__ = ["Attention", "channel_groups"]
@@ -102,7 +101,7 @@ def channel_groups(
         part = source.kind.endswith("width") and source.kind != "width"
         if (part and attention == "heads") or (source.kind == "heads" and attention == "width"):
             coupling.fix(source.ids, f"attention={attention!r}")
-    _fix_others(coupling, model, filters)
+    fix_unselected(coupling, model, filters, "layer that makes channels")
     return ChannelGroups(model, tuple(_groups(coupling)), coupling)
 
 
@@ -110,19 +109,6 @@ def _rule(operation: object) -> Rule:
     if isinstance(operation, keras.layers.Layer):
         return rule_of(operation)
     return OPERATIONS.get(type(operation).__name__, keep_all)
-
-
-def _fix_others(coupling: Coupling, model: keras.Model, filters: Filters) -> None:
-    lineages = {id(lineage[-1]): lineage for _, lineage in walk(model) if lineage}
-    selected = select_layers(
-        model,
-        filters,
-        [(b.path, lineages.get(id(b.layer), (b.layer,))) for b in coupling.sources],
-        kind="layer that makes channels",
-    )
-    for source in coupling.sources:
-        if id(source.layer) not in selected:
-            coupling.fix(source.ids, f"{source.path} is not in `filters`")
 
 
 def _groups(coupling: Coupling) -> Iterator[ChannelGroup]:

@@ -26,7 +26,6 @@ class Call:
         kwargs: Keyword arguments, with labels for tensors.
         shapes: Shapes of the outputs.
         key: Identifies this call: it is equal each time that the graph is read.
-        inputs: Keys of the symbolic input tensors.
     """
 
     coupling: Coupling
@@ -36,7 +35,6 @@ class Call:
     kwargs: dict[str, Any]
     shapes: list[tuple[int | None, ...]]
     key: int
-    inputs: tuple[int, ...] = ()
 
     @property
     def first(self) -> Any:
@@ -44,9 +42,9 @@ class Call:
         return self.args[0] if self.args else next(iter(self.kwargs.values()))
 
     @property
-    def x(self) -> Labels:
+    def x(self) -> Labelled:
         """Return the labels of the first input."""
-        labels: Labels = self.first
+        labels: Labelled = self.first
         return labels
 
     def tensors(self) -> list[Labelled]:

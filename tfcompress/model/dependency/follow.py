@@ -7,12 +7,14 @@ from typing import Any
 
 import keras
 
+from tfcompress.model.filters import Filters, select_layers
 from tfcompress.model.graph import Node, functional, is_graph, nodes
+from tfcompress.model.layers import walk
 
 from .call import Call, Rule
 from .units import Coupling, Labelled, Labels, fixed
 
-__all__ = ["After", "follow"]
+__all__ = ["After", "fix_unselected", "follow"]
 
 After = Callable[[Node, str, list[Labelled], list[Labels]], None]
 """Called after each operation: with its node, path, and labels of the inputs and outputs."""
@@ -40,7 +42,9 @@ def follow(
         Labels, one for each output.
     """
     graph = functional(model)
-    values = {id(t): Labelled(labels) for t, labels in zip(graph.inputs, inputs, strict=True)}
+    values = {
+        id(t): Labelled(labels, id(t)) for t, labels in zip(graph.inputs, inputs, strict=True)
+    }
     for node in nodes(model):
         if node.call.is_input:
             continue
@@ -52,14 +56,12 @@ def follow(
         else:
             args, kwargs = node.call.arguments.convert(lambda x: _label(x, values))
             shapes = [tuple(tensor.shape) for tensor in node.tensors]
-            call = Call(
-                coupling, operation, path, args, kwargs, shapes, id(node.call), tuple(node.inputs)
-            )
+            call = Call(coupling, operation, path, args, kwargs, shapes, id(node.call))
             found = rule_of(operation)(call)
             results = found if isinstance(found, list) else [found]
             after(node, path, given, results)
         for key, labels in zip(node.outputs, results, strict=True):
-            values[key] = Labelled(labels)
+            values[key] = Labelled(labels, key)
     return [values[id(tensor)] for tensor in graph.outputs]
 
 
@@ -82,3 +84,23 @@ def _same_inputs(coupling: Coupling, model: keras.Model, inputs: Sequence[Labels
                 coupling.fix(b, "a model is called with several sizes of it")
             else:
                 coupling.unite(a, b)
+
+
+def fix_unselected(coupling: Coupling, model: keras.Model, filters: Filters, kind: str) -> None:
+    """Keep the units of layers that `filters` does not select.
+
+    Args:
+        coupling: What `follow` found.
+        model: The model that it was found in.
+        filters: Layers whose units are free, as `select_layers` takes them.
+        kind: What the layers are, for the error.
+
+    Raises:
+        ValueError: `filters` or one of its entries selects no layer that makes units.
+    """
+    lineages = {id(lineage[-1]): lineage for _, lineage in walk(model) if lineage}
+    places = [(s.path, lineages.get(id(s.layer), (s.layer,))) for s in coupling.sources]
+    selected = select_layers(model, filters, places, kind=kind)
+    for source in coupling.sources:
+        if id(source.layer) not in selected:
+            coupling.fix(source.ids, f"{source.path} is not in `filters`")
