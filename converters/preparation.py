@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,16 @@ class Prepared:
     samples: tuple[dict[str, Array] | None, ...]
     judged_by: tuple[dict[str, Array] | None, ...]
     warnings: tuple[str, ...]
+
+    def only(self, places: Sequence[int], model: keras.Model, call: Signature) -> Prepared:
+        """Return what was made ready for some of the files, with another model to trace."""
+        return replace(
+            self,
+            model=model,
+            call=call,
+            samples=tuple(self.samples[i] for i in places),
+            judged_by=tuple(self.judged_by[i] for i in places),
+        )
 
 
 def check_files(

@@ -10,6 +10,9 @@ from .channels.prune import prune_channels as prune_channels
 from .clustering import Clustering as Clustering
 from .clustering import KeepClusters as KeepClusters
 from .clustering import cluster_weights as cluster_weights
+from .converters.equalization.equalize import equalize as equalize
+from .converters.equalization.plan import EqualizationPlan as EqualizationPlan
+from .converters.equalization.plan import equalization_plan as equalization_plan
 from .cost import budgets as budgets
 from .cost.comparison import Comparison as Comparison
 from .cost.layer_summary import Summary as Summary

@@ -98,6 +98,13 @@ class Precision:
         """Return calibration samples and how many to use at most; None for no samples."""
         return None
 
+    def equalizes(self) -> bool:
+        """Return whether the model is equalized over the calibration samples before it is traced.
+
+        See `tfcompress.equalize`.
+        """
+        return False
+
     def passes(self) -> tuple[Pass, ...]:
         """Return the rewrites of the converted file, in order."""
         return ()
