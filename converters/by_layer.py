@@ -57,19 +57,18 @@ def layer_errors(
     wanted = [_candidates(node, found, model, paths) for node in ops]
     sums: list[dict[int, Sums]] = [{} for _ in ops]
     places = [node.outputs[0] for node in ops]
-    for (samples, _), actual in zip(batches, _tensors(found, places, batches), strict=True):
+    compared = zip(batches, _tensors(found, places, batches), strict=True)
+    for number, ((samples, _), actual) in enumerate(compared):
         expected = _values(model, call, samples, set(paths))
-        for place, array, names, kept in zip(places, actual, wanted, sums, strict=True):
+        for op, (place, array) in enumerate(zip(places, actual, strict=True)):
             real = _real(array, found.tensors[place])
-            for key in kept or names or paths:
+            for key in wanted[op] if wanted[op] or number else paths:
                 value = _as_shaped(expected[key], real.shape)
                 if value is not None:
-                    kept.setdefault(key, Sums()).add(value, real)
-            if len(kept) > 1:
-                best = max(kept, key=lambda key: kept[key].snr_db())
-                clear = names or kept[best].snr_db() >= _CLEAR
-                for key in [key for key in kept if key != best or not clear]:
-                    del kept[key]
+                    sums[op].setdefault(key, Sums()).add(value, real)
+            if number == 0:
+                wanted[op] = _chosen(sums[op], list(paths), bool(wanted[op]))
+                sums[op] = {key: sums[op][key] for key in wanted[op]}
     return _worst_first(ops, sums, paths, found)
 
 
@@ -106,6 +105,17 @@ def _candidates(
         for key, path in paths.items()
         if any(f"{layer}/".startswith(f"{path}/") for layer in layers)
     ]
+
+
+def _chosen(sums: Mapping[int, Sums], order: list[int], named: bool) -> list[int]:
+    """Return the key of the tensor of Keras that a tensor of the file is, if there is one."""
+    if not sums:
+        return []
+    best = max(sums, key=lambda key: sums[key].snr_db())
+    if sums[best].snr_db() >= _CLEAR:
+        return [best]
+    # The last layer of a fused op gives its output.
+    return [max(sums, key=order.index)] if named else []
 
 
 def _tensors(
@@ -179,6 +189,7 @@ def _worst_first(
                 layer=paths[key],
                 op=node.op,
                 snr_db=ratio,
+                channels_db=total.channels_db(),
                 lost_db=None if before is None else max(before - ratio, 0.0),
                 uneven=unevenness(total.largest),
                 dtype=found.tensors[node.outputs[0]].dtype,

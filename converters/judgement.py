@@ -158,7 +158,8 @@ def _cause(found: Inspection, samples: Mapping[str, Array]) -> str:
                 "the file, or give the model a Normalization layer and the file float inputs"
             )
     return (
-        ". A range inside is too wide for the values that matter. Train with "
+        ". A range inside is too wide for the values that matter; verify(by_layer=True) shows "
+        "where. Give the channels one range first: Int8(equalize=True). Or train with "
         "tfcompress.quantize_aware, which can keep layers in float (exclude=), or use "
         "DynamicInt8() or Float16()"
     )

@@ -28,6 +28,9 @@ class LayerError:
         op: The op of the file that computes it.
         snr_db: Signal-to-noise ratio: 10 log10 of signal power over error power, in dB; infinite if
             the outputs are equal.
+        channels_db: The same with equal weight for each channel: one over the mean of error power
+            over signal power. Much lower than `snr_db` where faint channels are lost beside large
+            ones, which the next layer may need as much.
         lost_db: By how much the ratio is lower than the lowest of what the op reads; None if that
             is not known. Where it is high, the error enters.
         uneven: How often the median channel's largest value fits into the largest channel's.
@@ -39,6 +42,7 @@ class LayerError:
     layer: str
     op: str
     snr_db: float
+    channels_db: float
     lost_db: float | None
     uneven: float
     dtype: str
@@ -77,24 +81,35 @@ class Sums:
     @property
     def rescaled(self) -> bool:
         """Return whether the channels agree once each is scaled, and not before."""
-        return self._plain() < _RESCALED < self._scaled() - max(self._plain(), 0.0)
+        gained = self._scaled() - max(self._plain(), 0.0)
+        return bool(self._xx.sum()) and self._plain() < _RESCALED < gained
 
     def snr_db(self) -> float:
         """Return the signal-to-noise ratio in dB, of rescaled channels as they are scaled back."""
         return self._scaled() if self.rescaled else self._plain()
 
+    def channels_db(self) -> float:
+        """Return the signal-to-noise ratio in dB with equal weight for each channel."""
+        noise = self._left() if self.rescaled else self._noise
+        used = self._xx > 0
+        return _ratio(float(used.sum()), float((noise[used] / self._xx[used]).sum()))
+
     def _plain(self) -> float:
         return _ratio(float(self._xx.sum()), float(self._noise.sum()))
 
     def _scaled(self) -> float:
+        return _ratio(float(self._xx.sum()), float(self._left().sum()))
+
+    def _left(self) -> npt.NDArray[np.float64]:
+        """Return the error power of each channel, after the scale that suits it best."""
         safe = np.where(self._yy > 0, self._yy, 1.0)
         noise = np.where(self._xy > 0, self._xx - self._xy**2 / safe, self._xx)
-        return _ratio(float(self._xx.sum()), float(np.maximum(noise, 0.0).sum()))
+        return np.maximum(noise, 0.0)
 
 
 def layer_table(errors: Sequence[LayerError]) -> Table:
     """Return a table with a row for each layer."""
-    numbers = ("SNR dB", "Lost dB", "Largest / median")
+    numbers = ("SNR dB", "Channels dB", "Lost dB", "Largest / median")
     rescaled = any(error.rescaled for error in errors)
     table = new_table(
         ("Layer", "Op", *numbers, "In the file"),
@@ -109,6 +124,7 @@ def layer_table(errors: Sequence[LayerError]) -> Table:
             error.layer,
             error.op,
             f"{error.snr_db:.1f}",
+            f"{error.channels_db:.1f}",
             "" if error.lost_db is None or math.isinf(error.lost_db) else f"{error.lost_db:.1f}",
             f"{error.uneven:.1f}",
             f"{error.dtype}, rescaled" if error.rescaled else error.dtype,

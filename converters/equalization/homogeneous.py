@@ -82,7 +82,8 @@ def _not_homogeneous(call: Call) -> list[Labels]:
 
 
 def _zero_pad(call: Call) -> Labels | list[Labels]:
-    if call.operation.constant_values not in (None, 0):
+    value = call.args[1] if len(call.args) > 1 else call.kwargs.get("constant_values")
+    if value not in (None, 0):
         return _not_homogeneous(call)
     return OPERATIONS["Pad"](call)
 

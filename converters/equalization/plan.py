@@ -135,7 +135,7 @@ def equalization_plan(
     *,
     filters: Filters = None,
     alpha: float = 0.5,
-    rounds: int = 2,
+    rounds: int = 1,
     max_samples: int = 64,
 ) -> EqualizationPlan:
     """Find the channels that `equalize` would scale, and say why it keeps the others.
@@ -156,7 +156,7 @@ def equalization_plan(
         alpha: How much of the unevenness moves into the weights that read the channels, from 0 to
             1. At 1 all channels of a tensor are as large. Weights of depthwise convolutions have a
             scale for each channel, so that channels that only they read take 1. Defaults to 0.5.
-        rounds: How often the formula is applied, from 1 to 20. Defaults to 2.
+        rounds: How often the formula is applied, from 1 to 20. Defaults to 1.
         max_samples: Number of samples to use at most: evenly spaced ones of an array, the first
             ones of a generator or dataset. Defaults to 64.
 
