@@ -28,9 +28,9 @@ class LayerError:
         op: The op of the file that computes it.
         snr_db: Signal-to-noise ratio: 10 log10 of signal power over error power, in dB; infinite if
             the outputs are equal.
-        channels_db: The same with equal weight for each channel: one over the mean of error power
-            over signal power. Much lower than `snr_db` where faint channels are lost beside large
-            ones, which the next layer may need as much.
+        channels_db: Signal-to-noise ratio with equal weight for each channel: one over the mean of
+            error power over signal power, in dB. Much lower than `snr_db` where faint channels,
+            which the next layer may need, are lost beside large ones.
         lost_db: By how much the ratio is lower than the lowest of what the op reads; None if that
             is not known. Where it is high, the error enters.
         uneven: How often the median channel's largest value fits into the largest channel's.

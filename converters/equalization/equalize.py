@@ -45,7 +45,7 @@ def equalize(
     >>> hidden = keras.layers.Dense(2, kernel_initializer=keras.initializers.Constant([[1, 100]]))
     >>> model = keras.Sequential([keras.Input((1,)), hidden, keras.layers.Dense(1)])
     >>> even = equalize(model, np.ones((4, 1)), alpha=1.0)
-    >>> even.layers[0].kernel.numpy()
+    >>> even.weights[0].numpy()
     array([[100., 100.]], dtype=float32)
     >>> np.allclose(even(np.ones((1, 1))), model(np.ones((1, 1))), rtol=1e-5)
     True

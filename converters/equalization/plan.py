@@ -40,7 +40,8 @@ class EqualizedChannels:
         channels: How many there are; those that are added to each other count once.
         before: How often the median channel's largest value fits into the largest channel's: 1 if
             all channels are as large.
-        after: The same in the equalized model.
+        after: How often the median channel's largest value fits into the largest channel's, in the
+            equalized model.
         why_kept: Why the channels stay as they are, or "".
     """
 

@@ -241,8 +241,10 @@ def table(folder: Path) -> dict[str, list[Call]]:
             ),
             Call(tfc.factorize, {"model": net, "energy": 0.5}, only=("energy",)),
         ],
-        "equalization_plan": [Call(tfc.equalization_plan, {"model": net, "samples": X})],
-        "equalize": [Call(tfc.equalize, {"model": net, "samples": X})],
+        "equalization_plan": [
+            Call(tfc.equalization_plan, {"model": net, "samples": X}, {"alpha": "zero"})
+        ],
+        "equalize": [Call(tfc.equalize, {"model": net, "samples": X}, {"alpha": "zero"})],
         "low_rank_plan": [
             Call(
                 tfc.low_rank_plan,

@@ -8,23 +8,17 @@ import tfcompress as tfc
 from tests.zoo.architectures import ARCHITECTURES, DEEP
 from tfcompress.converters.equalization.equalize import apply
 
-# One of each kind of rule; the others differ in the order of their layers.
-QUICK = {
-    *("dense MLP", "conv-bn-relu", "conv1d-bn-relu", "conv2d-transpose with bn-relu", "conv3d"),
-    *("separable 2d", "MHA", "LayerNorm", "nested model", "LSTM", "embedding", "TimeDistributed"),
-    *("layer used twice", "siamese", "multi-input multi-output", "pre-activation BN-relu-conv"),
-    *("residual add-relu", "swish/gelu", "PReLU/LeakyReLU", "mixed_float16", "subclassed model"),
-}
-BLOCKS = {
+SLOW = {
     *("MobileNetV2 until block_4_add", "ResNet50V2 until conv3_block2_out"),
     *("MobileNetV3Small until expanded_conv_4_add", "Xception until block5_sepconv1_act"),
 }
 
 
 def marks(name):
-    if name in BLOCKS or (name not in QUICK and name not in DEEP):
-        return pytest.mark.slow("architectures of kinds that the quick ones have")
-    return () if name in QUICK else pytest.mark.large
+    """Of the deep nets, which have no layers that the small ones lack, CI runs four."""
+    if name in SLOW:
+        return pytest.mark.slow("a deep net")
+    return pytest.mark.large if name in DEEP else ()
 
 
 NAMES = [pytest.param(name, marks=marks(name)) for name in ARCHITECTURES]

@@ -129,6 +129,13 @@ def demo(out: Path, seed: int) -> None:
     "--io",
     help="Type that an int8 file takes and gives: float32, int8 or uint8; default: float32.",
 )
+@click.option(
+    "--equalize",
+    is_flag=True,
+    default=None,
+    help="First move scales between layers, so that the channels of a tensor are as large as each "
+    "other.",
+)
 @click.option("--batch-size", type=click.IntRange(1), help="Fixed batch; default: any.")
 @click.option("--strict", is_flag=True, help="Fail if an integer file keeps float ops inside.")
 @click.option(
@@ -143,6 +150,7 @@ def convert(
     precision: str,
     calibration: Path | None,
     io: str | None,
+    equalize: bool | None,
     batch_size: int | None,
     strict: bool,
     sparse: bool,
@@ -153,7 +161,7 @@ def convert(
     """Write the .keras file MODEL as the .tflite file PATH."""
     from tfcompress import converters
 
-    chosen = make_precision(precision, strict, calibration=calibration, io=io)
+    chosen = make_precision(precision, strict, calibration=calibration, io=io, equalize=equalize)
     loaded = load(model, unsafe)
     try:
         with warnings_in_words():
@@ -211,6 +219,7 @@ def sparsify(path: Path, out: Path, int8_weights: bool, no_names: bool, as_json:
 @click.argument("model", type=FILE)
 @click.argument("path", type=FILE)
 @click.option("--samples", type=FILE, required=True, help=".npz of samples by input name.")
+@click.option("--by-layer", is_flag=True, help="Compare the output of each layer, too.")
 @bounded
 @on_delegate
 @on_threads
@@ -220,6 +229,7 @@ def verify(
     model: Path,
     path: Path,
     samples: Path,
+    by_layer: bool,
     delegate: str,
     threads: int | None,
     as_json: bool,
@@ -233,7 +243,7 @@ def verify(
     from tfcompress import converters
 
     found = converters.verify(
-        load(model, unsafe), path, samples, delegate=delegate, threads=threads
+        load(model, unsafe), path, samples, delegate=delegate, threads=threads, by_layer=by_layer
     )
     show(found, as_json)
     if any(bound is not None for bound in bounds.values()):

@@ -1,1 +1,1 @@
-"""Follow the channels of a model along its graph: which positions of which axes belong together."""
+"""Follow the channels of a model along its graph: positions of axes that belong together."""
