@@ -18,6 +18,9 @@ __all__ = ["LayerError", "Sums", "layer_table"]
 _RESCALED = 10.0
 """By so many dB must channels agree better, once each is scaled, to count as scaled on purpose."""
 
+_ROWS = 8
+"""A factor for each channel fits fewer values by chance."""
+
 
 @dataclass(frozen=True)
 class LayerError:
@@ -60,6 +63,7 @@ class Sums:
 
     def __init__(self) -> None:
         self._xx = self._xy = self._yy = self._noise = np.zeros(1)
+        self._rows = 0
         self.largest: npt.NDArray[np.float64] = np.zeros(1)
 
     def add(self, expected: Array, actual: Array) -> None:
@@ -72,6 +76,7 @@ class Sums:
         channels = expected.shape[-1] if expected.ndim > 1 else 1
         x = expected.reshape(-1, channels).astype(np.float64)
         y = actual.reshape(-1, channels).astype(np.float64)
+        self._rows += len(x)
         self._xx = self._xx + (x * x).sum(0)
         self._xy = self._xy + (x * y).sum(0)
         self._yy = self._yy + (y * y).sum(0)
@@ -81,8 +86,10 @@ class Sums:
     @property
     def rescaled(self) -> bool:
         """Return whether the channels agree once each is scaled, and not before."""
-        gained = self._scaled() - max(self._plain(), 0.0)
-        return bool(self._xx.sum()) and self._plain() < _RESCALED < gained
+        plain = self._plain()
+        if self._rows < _ROWS or not self._xx.sum() or plain == math.inf:
+            return False
+        return self._scaled() - max(plain, 0.0) > _RESCALED
 
     def snr_db(self) -> float:
         """Return the signal-to-noise ratio in dB, of rescaled channels as they are scaled back."""

@@ -47,6 +47,12 @@ def test_channels_of_other_scales_are_scaled_back():
     assert sums.snr_db() == pytest.approx(decibels(X, NOISE), abs=0.5)
 
 
+def test_slightly_other_scales_are_seen_where_little_else_differs():
+    factors = np.array([1.1, 0.95, 1.0, 1.3])
+    assert sums_of(X, (X + NOISE / 10) * factors).rescaled
+    assert not sums_of(X, X * 1.0001 + NOISE).rescaled
+
+
 def test_a_wrong_tensor_is_not_taken_for_a_rescaled_one():
     other = sums_of(X, RNG.normal(size=X.shape))
     assert not other.rescaled
