@@ -23,14 +23,15 @@ from tfcompress.edge.system.files import write_whole
 from tfcompress.edge.system.scratch import scratch_folder
 
 from .checks import check_integer, check_ranges
+from .equalization.for_files import by_model
 from .errors import ConversionError
 from .finishing import Finished, finish
 from .hybrid import slow_note, speed_notes
 from .judgement import Judgement, judge
 from .kernel_choice import Exceptions, check_exceptions
-from .lowering import lower
+from .lowering import Lowered, lower
 from .output_error import OutputError
-from .preparation import PathLike, check_files, prepare
+from .preparation import PathLike, Prepared, check_files, prepare
 from .runtimes import parse_release
 from .sparse import Sparse, Sparsified, check_sparse
 
@@ -233,11 +234,8 @@ def _convert(
     if release is not None:
         precisions = {path: p.for_runtime(release) for path, p in precisions.items()}
     with scratch_folder() as folder:
-        saved_model = folder / "saved_model"
         prepared = prepare(model, precisions, batch_size, samples, single or {})
-        ops = save_model(prepared.model, prepared.call, saved_model)
-        check_ranges(model, ops, precisions)
-        lowered = lower(prepared, precisions, saved_model, timeout)
+        lowered = _lower_all(prepared, precisions, folder, timeout)
         rewritten = finish(prepared, lowered, precisions, config, release, timeout)
         files_made = [new.dense for new in rewritten]
         judged = judge(prepared.call, prepared.judged_by, files_made, timeout)
@@ -250,6 +248,20 @@ def _convert(
     for text in said:
         warnings.warn(text, stacklevel=3)  # the caller of `convert` or `convert_all`
     return converted
+
+
+def _lower_all(
+    prepared: Prepared, precisions: Mapping[Path, Precision], folder: Path, timeout: float | None
+) -> list[Lowered]:
+    """Make the file of each precision. The model is traced once, and once for what equalizes it."""
+    found: dict[Path, Lowered] = {}
+    for number, (part, chosen) in enumerate(by_model(prepared, precisions)):
+        saved_model = folder / str(number) / "saved_model"
+        saved_model.parent.mkdir()
+        ops = save_model(part.model, part.call, saved_model)
+        check_ranges(part.model, ops, chosen)
+        found.update(zip(chosen, lower(part, chosen, saved_model, timeout), strict=True))
+    return [found[path] for path in precisions]
 
 
 def _check(

@@ -163,7 +163,8 @@ def _cause(found: Inspection, samples: Mapping[str, Array]) -> str:
             "(keep=, budget=), round by 'gptq', or give more calibration samples"
         )
     return (
-        ". A range inside is too wide for the values that matter. Train with "
+        ". A range inside is too wide for the values that matter; verify(by_layer=True) shows "
+        "where. Give the channels one range first: Int8(equalize=True). Or train with "
         "tfcompress.quantize_aware, which can keep layers in float (exclude=), or use "
         "DynamicInt8() or Float16()"
     )

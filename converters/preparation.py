@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -53,6 +53,18 @@ class Prepared:
     warnings: tuple[str, ...]
     kernels: tuple[dict[str, Any] | None, ...]
     passes: tuple[tuple[Pass, ...], ...]
+
+    def only(self, places: Sequence[int], model: keras.Model, call: Signature) -> Prepared:
+        """Return what was made ready for some of the files, with another model to trace."""
+        return replace(
+            self,
+            model=model,
+            call=call,
+            samples=tuple(self.samples[i] for i in places),
+            judged_by=tuple(self.judged_by[i] for i in places),
+            kernels=tuple(self.kernels[i] for i in places),
+            passes=tuple(self.passes[i] for i in places),
+        )
 
 
 def check_files(

@@ -52,7 +52,7 @@ def test_help_of_every_command_shows_an_example():
         assert f"Example: tfcompress {name}" in text
     assert list(main.commands) == [
         "demo", "convert", "sparsify", "inspect", "check-sparse", "verify", "bench", "summary",
-        "channels", "prune-channels", "low-rank", "quantize-aware", "qat-report",
+        "channels", "prune-channels", "low-rank", "equalize", "quantize-aware", "qat-report",
     ]  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def test_convert_needs_calibration_for_int8(folder):
 
 
 @pytest.mark.parametrize(
-    "options", [["--io", "int8"], ["--calibration", "samples.npz"], ["--strict"]]
+    "options", [["--io", "int8"], ["--calibration", "samples.npz"], ["--strict"], ["--equalize"]]
 )
 def test_options_that_a_precision_does_not_have_are_bad_usage(folder, options):
     options = [folder / option if option.endswith(".npz") else option for option in options]
@@ -252,6 +252,15 @@ def test_verify_without_bounds_only_shows(folder):
     assert found["samples"] == 64
     # Two sums of at most 32 products of numbers around 1, added in another order.
     assert found["outputs"][0]["max_error"] < 1e-5
+
+
+def test_verify_by_layer_shows_each_layer(folder):
+    command = ["verify", folder / "model.keras", folder / "float.tflite", "--by-layer"]
+    done = run(*command, "--samples", folder / "samples.npz")
+    assert done.exit_code == 0, done.output
+    table = done.output.partition("By layer, the worst first")[2]
+    assert "FULLY_CONNECTED" in table
+    assert " y " in table
 
 
 @pytest.mark.parametrize(("bound", "code"), [("1e-5", 0), ("1e-12", 1)])
@@ -613,6 +622,28 @@ def test_custom_layers_come_from_a_module_of_the_users(folder, tmp_path, monkeyp
     assert without.exit_code == 2
     assert "--import" in without.output
     assert run("summary", "twice.keras", "--import", "my_layers").exit_code == 0
+
+
+def test_equalize_shows_the_plan_and_writes_the_model(folder, tmp_path):
+    path, samples = tmp_path / "even.keras", folder / "samples.npz"
+    done = run("equalize", folder / "model.keras", path, "--data", samples, "--json")
+    assert done.exit_code == 0, done.output
+    scaled, kept = json.loads(done.output)["channels"]
+    assert (scaled["readers"], scaled["why_kept"]) == (["y"], "")
+    assert kept["why_kept"] == "it is an output of the model"
+    with np.load(samples) as file:
+        x = file["x"]
+    model, even = (keras.models.load_model(p) for p in (folder / "model.keras", path))
+    np.testing.assert_allclose(even(x), model(x), atol=1e-5)  # sums of 32 products around 1
+    assert not np.array_equal(even.weights[0], model.weights[0])
+
+
+def test_equalize_writes_nothing_where_nothing_can_be_scaled(folder, tmp_path):
+    path, options = tmp_path / "even.keras", ["--data", folder / "samples.npz", "--filters", "^y$"]
+    done = run("equalize", folder / "model.keras", path, *options)
+    assert done.exit_code == 1
+    assert "Nothing can be equalized" in done.output
+    assert not path.exists()
 
 
 def test_quantize_aware_writes_a_calibrated_model(folder, tmp_path):

@@ -9,11 +9,12 @@ from tfcompress import converters, edge
 
 def test_names():
     assert tfcompress.__all__ == [
-        "ChannelGroup", "ChannelGroups", "Clustering", "Comparison", "Distiller", "FakeQuant",
-        "FreezeBatchNorm", "FreezeRanges", "GroupLasso", "KeepClusters", "KeepZeros", "LowRankPlan",
-        "Prune", "QatReport", "QuantizationScheme", "QuantizeWrapper", "SmoothL0", "Summary",
-        "budgets", "calibrate", "channel_groups", "cluster_weights", "converters", "distill",
-        "edge", "factorize", "importance", "low_rank_plan", "masks", "prune_channels",
+        "ChannelGroup", "ChannelGroups", "Clustering", "Comparison", "Distiller",
+        "EqualizationPlan", "FakeQuant", "FreezeBatchNorm", "FreezeRanges", "GroupLasso",
+        "KeepClusters", "KeepZeros", "LowRankPlan", "Prune", "QatReport", "QuantizationScheme",
+        "QuantizeWrapper", "SmoothL0", "Summary", "budgets", "calibrate", "channel_groups",
+        "cluster_weights", "converters", "distill", "edge", "equalization_plan", "equalize",
+        "factorize", "importance", "low_rank_plan", "masks", "prune_channels",
         "prune_channels_gradually", "prune_weights", "qat_report", "quantize_aware", "regularize",
         "schedules", "self_distiller", "separable_net", "strip", "summary",
     ]  # fmt: skip

@@ -111,6 +111,13 @@ class Precision:
         """Return how the pass `weight_only` stores weights; None for float32."""
         return None
 
+    def equalizes(self) -> bool:
+        """Return whether the model is equalized over the calibration samples before it is traced.
+
+        See `tfcompress.equalize`.
+        """
+        return False
+
     def passes(self) -> tuple[Pass, ...]:
         """Return the rewrites of the converted file, in order."""
         return ()

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from tfcompress.edge.arguments import check_choice, check_integer, check_path, refuse
+from tfcompress.edge.arguments import check_bool, check_choice, check_integer, check_path, refuse
 
 from .base import ConverterOptions, Precision
 from .registry import register_precision
@@ -26,7 +26,7 @@ class Int8(Precision):
 
     >>> import numpy as np
     >>> Int8(calibration=np.zeros((8, 4), "float32"), io="int8")
-    Int8(io='int8', max_samples=500)
+    Int8(io='int8', max_samples=500, equalize=False)
 
     Args:
         calibration: An array (for one input), a dict of arrays by input name, a generator or
@@ -38,16 +38,20 @@ class Int8(Precision):
             Integer inputs, such as token ids, keep their type. Defaults to "float32".
         max_samples: Number of samples to use at most: evenly spaced ones of an array, the first
             ones of a generator or dataset. Defaults to 500.
+        equalize: Whether scales are moved between layers first, so that the channels of a tensor
+            are as large as each other: `tfcompress.equalize`, over the calibration samples.
+            Defaults to False.
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: `io` is not one of the three, `max_samples` is not positive, or there is no
-            file at the path given as `calibration`.
+        ValueError: `io` is not one of the three, `max_samples` is not positive, there is no file
+            at the path given as `calibration`, or `equalize` is given without samples.
     """
 
     calibration: Any = field(default=None, repr=False, compare=False)
     io: str = "float32"
     max_samples: int = 500
+    equalize: bool = False
 
     name: ClassVar[str] = "int8"
     mixes_with: ClassVar[str] = "integers"
@@ -59,6 +63,12 @@ class Int8(Precision):
     def __post_init__(self) -> None:
         check_choice("io", self.io, self.io_types)
         check_integer("max_samples", self.max_samples, 1)
+        check_bool("equalize", self.equalize)
+        if self.equalize and self.calibration is None:
+            raise ValueError(
+                "`equalize=True` looks at samples: give them as `calibration`. A model from "
+                "`quantize_aware` is equalized before that, with tfcompress.equalize."
+            )
         self._check_calibration()
 
     def _check_calibration(self) -> None:
@@ -81,6 +91,10 @@ class Int8(Precision):
     def converter_options(self) -> ConverterOptions:
         """Return the options for int8 throughout."""
         return ConverterOptions(optimizations=("DEFAULT",), input_type=self.io, output_type=self.io)
+
+    def equalizes(self) -> bool:
+        """Return whether scales are moved between layers first."""
+        return self.equalize
 
     def calibration_data(self) -> tuple[Any, int | None] | None:
         """Return the calibration samples, if there are any."""

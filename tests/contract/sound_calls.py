@@ -21,7 +21,8 @@ from tfcompress.edge.system.tflite import PROBE
 
 # Results, which functions of ours make, and bases that define no argument.
 MADE_BY_US = {
-    *("ChannelGroup", "ChannelGroups", "Clustering", "LowRankPlan", "QatReport", "Summary"),
+    *("ChannelGroup", "ChannelGroups", "Clustering", "EqualizationPlan", "LowRankPlan"),
+    *("QatReport", "Summary"),
     *("converters.Converted", "converters.GraphOp", "converters.Inspection"),
     *("converters.Inspection.from_description", "converters.OutputError"),
     *("converters.RuleViolation", "converters.SparseCheck", "converters.SparseWeight"),
@@ -240,6 +241,10 @@ def table(folder: Path) -> dict[str, list[Call]]:
             ),
             Call(tfc.factorize, {"model": net, "energy": 0.5}, only=("energy",)),
         ],
+        "equalization_plan": [
+            Call(tfc.equalization_plan, {"model": net, "samples": X}, {"alpha": "zero"})
+        ],
+        "equalize": [Call(tfc.equalize, {"model": net, "samples": X}, {"alpha": "zero"})],
         "low_rank_plan": [
             Call(
                 tfc.low_rank_plan,

@@ -94,6 +94,13 @@ def _fields(precision: type[converters.Precision]) -> set[str]:
     "--io",
     help="Type that an int8 file takes and gives: float32, int8 or uint8; default: float32.",
 )
+@click.option(
+    "--equalize",
+    is_flag=True,
+    default=None,
+    help="First move scales between layers, so that the channels of a tensor are as large as each "
+    "other.",
+)
 @click.option("--rounding", help="Of int4_weights: gptq or nearest; default: gptq.")
 @click.option(
     "--keep",

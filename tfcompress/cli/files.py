@@ -103,6 +103,7 @@ def sparsify(path: Path, out: Path, int8_weights: bool, no_names: bool, as_json:
 @click.argument("model", type=FILE)
 @click.argument("path", type=FILE)
 @click.option("--samples", type=FILE, required=True, help=".npz of samples by input name.")
+@click.option("--by-layer", is_flag=True, help="Compare the output of each layer, too.")
 @bounded
 @on_delegate
 @on_threads
@@ -112,6 +113,7 @@ def verify(
     model: Path,
     path: Path,
     samples: Path,
+    by_layer: bool,
     delegate: str,
     threads: int | None,
     as_json: bool,
@@ -125,7 +127,7 @@ def verify(
     from tfcompress import converters
 
     found = converters.verify(
-        load(model, unsafe), path, samples, delegate=delegate, threads=threads
+        load(model, unsafe), path, samples, delegate=delegate, threads=threads, by_layer=by_layer
     )
     show(found, as_json)
     if any(bound is not None for bound in bounds.values()):
