@@ -46,6 +46,6 @@ def test_equalize_wants_samples_and_a_graph(tmp_path):
         converters.Int8(equalize=True)
     qat = tfc.quantize_aware(net())
     precision = converters.Int8(calibration=X, equalize=True)
-    with pytest.raises(converters.ConversionError, match=r"cannot be equalized.*before `quantize_aware`"):
+    with pytest.raises(converters.ConversionError, match="cannot be equalized"):
         converters.convert(qat, tmp_path / "never.tflite", precision)
     assert not list(tmp_path.iterdir())
