@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow.lite.python.convert import deduplicate_readonly_buffers, mlir_quantize
 
 from .calibrated import finish, repair
+from .converter import convert, from_saved_model
 from .read import describe, load_error
 
 Json = dict[str, Any]
@@ -45,7 +46,7 @@ def lower(saved_model: str, options: Json, samples: Json | None) -> tuple[bytes,
     Returns:
         The .tflite file, and the names of the ops that int8 would have ruined.
     """
-    converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
+    converter = from_saved_model(saved_model)
     target = converter.target_spec
     converter.optimizations = [getattr(tf.lite.Optimize, o) for o in options["optimizations"]]
     target.supported_ops = [getattr(tf.lite.OpsSet, name) for name in options["supported_ops"]]
@@ -62,11 +63,11 @@ def lower(saved_model: str, options: Json, samples: Json | None) -> tuple[bytes,
     converter.representative_dataset = batches
     plain = options["supported_ops"] == ["TFLITE_BUILTINS"] and not options["supported_types"]
     if batches is None or not plain:
-        return converter.convert(), []
+        return convert(converter), []
     # Measure, repair, quantize: what `convert` does, with our step in between.
     converter._experimental_calibrate_only = True
     types = (converter.inference_input_type, converter.inference_output_type)
-    content, kept = repair(converter.convert(), batches, float_inputs=types[0] == tf.float32)
+    content, kept = repair(convert(converter), batches, float_inputs=types[0] == tf.float32)
     quantized = mlir_quantize(
         content,
         input_data_type=types[0],
