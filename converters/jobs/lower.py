@@ -63,8 +63,7 @@ def lower(saved_model: str, options: Json, samples: Json | None) -> tuple[bytes,
     converter.representative_dataset = batches
     plain = options["supported_ops"] == ["TFLITE_BUILTINS"] and not options["supported_types"]
     if batches is None or not plain:
-        content = convert(converter)
-        return (finish(content) if plain and options["optimizations"] else content), []
+        return convert(converter), []
     # Measure, repair, quantize: what `convert` does, with our step in between.
     converter._experimental_calibrate_only = True
     types = (converter.inference_input_type, converter.inference_output_type)
