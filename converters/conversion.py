@@ -6,31 +6,33 @@ import functools
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 
 from tfcompress.converters.export.saved_model import save_model
-from tfcompress.converters.file.model import GraphOp, Inspection
+from tfcompress.converters.file.model import GraphOp
 from tfcompress.converters.file.on_demand import gzip_bytes
 from tfcompress.converters.precisions.base import Precision
 from tfcompress.converters.precisions.float32 import Float32
+from tfcompress.converters.precisions.registry import check_precision
 from tfcompress.edge.arguments import check_bool, check_path, check_seconds
 from tfcompress.edge.system.files import write_whole
 from tfcompress.edge.system.scratch import scratch_folder
 
 from .checks import check_integer, check_ranges
 from .errors import ConversionError
-from .hybrid import slow_note
+from .finishing import Finished, finish
+from .hybrid import slow_note, speed_notes
 from .judgement import Judgement, judge
-from .lowering import Lowered, lower
+from .kernel_choice import Exceptions, check_exceptions
+from .lowering import lower
 from .output_error import OutputError
 from .preparation import PathLike, check_files, prepare
-from .rewriting import run_pass
-from .runtimes import Release, check_runtime, needs, parse_release, runtime_note
-from .sparse import Sparse, Sparsified, check_sparse, sparsified
+from .runtimes import parse_release
+from .sparse import Sparse, Sparsified, check_sparse
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,9 @@ class Converted(os.PathLike[str]):
             model, and of layers in `kept_float`, are not counted.
         kept_float: Layers that `convert` kept in float by itself, as int8 would ruin them: a
             normalization of features of uneven ranges, an index that is a float for a while.
+        kept_weights: Layer -> why its weights are stored in more bits than the precision says: int8
+            for `Int4Weights`, float32 for `WeightOnly`.
+        notes: What is true of the file's speed that its size does not tell.
         outputs: How far each output is from the model's, on up to 32 of the samples; empty if there
             were no samples.
         sparse: What `sparse=` did to the weights, and the size before; None for a dense file.
@@ -67,6 +72,8 @@ class Converted(os.PathLike[str]):
     float_macs: tuple[GraphOp, ...] = ()
     float_casts: tuple[GraphOp, ...] = ()
     kept_float: tuple[str, ...] = ()
+    kept_weights: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     outputs: tuple[OutputError, ...] = ()
     sparse: Sparsified | None = None
 
@@ -84,6 +91,7 @@ def convert(
     path: PathLike,
     precision: Precision = Float32(),  # noqa: B008 - frozen
     *,
+    precisions: Exceptions | None = None,
     batch_size: int | None = None,
     strict: bool = False,
     sparse: bool | Sparse = False,
@@ -117,6 +125,11 @@ def convert(
         path: The file to write. It ends in ".tflite", and its folder exists.
         precision: `Float32()`, `Float16()`, `DynamicInt8()`, `Int8(calibration=...)` or a
             `Precision` of your own. Defaults to `Float32()`.
+        precisions: Filters -> precision of the weights of the layers that they select, such as
+            `{"head": Int8()}` in a file of `Int4Weights`: a regular expression searched in the
+            layer's path, a tuple of layers or names, or a function of the layer. The first that
+            selects a layer counts. `Int8` and `Int4Weights` mix, and `Float32` and `WeightOnly`.
+            Defaults to None, one precision for all layers.
         batch_size: Samples per run. Defaults to None, a free batch, unless the `keras.Input` of a
             functional model fixes it. LSTM, GRU and other loops need a fixed batch. Around a
             Flatten layer, a free batch adds ops that compute shapes at run time, outside XNNPACK.
@@ -143,8 +156,9 @@ def convert(
         ConversionError: The model cannot be converted; the message names the op and its layer.
     """
     check_path("path", path)
+    single = check_exceptions(check_precision(precision), precisions)
     return _convert(
-        model, {path: precision}, batch_size, strict, sparse, samples, runtime, timeout
+        model, {path: precision}, batch_size, strict, sparse, samples, runtime, timeout, single
     )[0]
 
 
@@ -208,28 +222,28 @@ def _convert(
     samples: Any,
     runtime: str | None,
     timeout: float | None,
+    single: Exceptions | None = None,
 ) -> list[Converted]:
     release = None if runtime is None else parse_release(runtime)
     config = check_sparse(sparse)
     check_bool("strict", strict)
     if timeout is not None:
         check_seconds("timeout", timeout)
-    precisions = check_files(files, config)
+    precisions = check_files(files, config)  # by path
     if release is not None:
         precisions = {path: p.for_runtime(release) for path, p in precisions.items()}
     with scratch_folder() as folder:
         saved_model = folder / "saved_model"
-        prepared = prepare(model, precisions, batch_size, samples)
+        prepared = prepare(model, precisions, batch_size, samples, single or {})
         ops = save_model(prepared.model, prepared.call, saved_model)
         check_ranges(model, ops, precisions)
         lowered = lower(prepared, precisions, saved_model, timeout)
-        notes = _check_runtimes(lowered, precisions, release)
-        rewritten = _run_passes(lowered, precisions, config, timeout)
+        rewritten = finish(prepared, lowered, precisions, config, release, timeout)
         files_made = [new.dense for new in rewritten]
         judged = judge(prepared.call, prepared.judged_by, files_made, timeout)
         converted = _check(model, precisions, rewritten, judged, strict)
         write_whole({path: new.content for path, new in zip(precisions, rewritten, strict=True)})
-    said = [*prepared.warnings, *notes]
+    said = [*prepared.warnings, *(new.note for new in rewritten if new.note)]
     for path, new, result in zip(precisions, rewritten, judged, strict=True):
         said += [f"{path.name}: {fault}" for fault in result.faults]
         said += slow_note(new.dense, path.name)
@@ -238,62 +252,10 @@ def _convert(
     return converted
 
 
-def _check_runtimes(
-    lowered: list[Lowered], precisions: Mapping[Path, Precision], release: Release | None
-) -> list[str]:
-    """Check that a release of the runtime loads the files; without one, say what the oldest does.
-
-    What `sparsify` stores otherwise needs no newer one, and it drops the converter's note.
-    """
-    notes = []
-    for (found, _), path in zip(lowered, precisions, strict=True):
-        needed = needs(found.path)
-        if release is None:
-            notes.append(runtime_note(needed, path.name))
-        else:
-            check_runtime(needed, release, path.name)
-    return [note for note in notes if note]
-
-
-class _Rewritten(NamedTuple):
-    """A file after all passes.
-
-    Attributes:
-        dense: The file before its zeros were stored sparse, which may remove names of layers.
-        kept_float: Layers that were kept in float, as int8 would ruin them.
-        content: The file as it will be written.
-        sparse: What storing the zeros sparse did; None if that was not asked for.
-    """
-
-    dense: Inspection
-    kept_float: tuple[str, ...]
-    content: bytes
-    sparse: Sparsified | None
-
-
-def _run_passes(
-    lowered: list[Lowered],
-    precisions: Mapping[Path, Precision],
-    sparse: Sparse | None,
-    timeout: float | None,
-) -> list[_Rewritten]:
-    """Run the passes of each precision over its file, and then `sparsify`, if it is asked for."""
-    rewritten = []
-    for (found, kept), (path, precision) in zip(lowered, precisions.items(), strict=True):
-        for step in precision.passes():
-            found, _ = run_pass(step, found.path, found.path.parent, timeout, path.name)
-        if sparse is None:
-            rewritten.append(_Rewritten(found, kept, found.path.read_bytes(), None))
-        else:
-            small, content = sparsified(found, path, sparse, timeout, path.name)
-            rewritten.append(_Rewritten(found, kept, content, small))
-    return rewritten
-
-
 def _check(
     model: keras.Model,
     precisions: Mapping[Path, Precision],
-    rewritten: list[_Rewritten],
+    rewritten: list[Finished],
     judged: list[Judgement],
     strict: bool,
 ) -> list[Converted]:
@@ -315,6 +277,8 @@ def _check(
                 float_macs=left.macs,
                 float_casts=left.casts,
                 kept_float=new.kept_float,
+                kept_weights=new.kept_weights,
+                notes=speed_notes(new.dense),
                 outputs=found.outputs,
                 sparse=new.sparse,
             )

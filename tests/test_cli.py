@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -70,7 +71,31 @@ def test_convert_to_int8_from_an_npz(folder):
         "gzip_bytes": sizes(path)[1],
         "float_ops": [],
         "kept_float": [],
+        "kept_weights": {},
+        "notes": [],
     }
+
+
+def test_convert_to_weights_of_4_bits(folder):
+    path, samples = folder / "int4.tflite", ["-c", folder / "samples.npz"]
+    command = ["convert", folder / "model.keras", path, "-p", "int4-weights", *samples]
+    done = run(*command, "--rounding", "nearest", "--keep", "nothing-like-it")
+    assert done.exit_code == 2
+    assert "No layer with a kernel" in done.output
+    done = run(*command, "--budget", "100")
+    assert done.exit_code == 1
+    assert "the smallest possible file has" in done.output
+    assert not path.exists()
+
+
+def test_convert_with_another_precision_for_some_layers_is_checked(folder):
+    command = ["convert", folder / "model.keras", folder / "never.tflite", "-p", "weight-only"]
+    done = run(*command, "--layers", "head=int9")
+    assert done.exit_code == 2
+    assert "is not REGEX=PRECISION, with one of" in done.output
+    done = run(*command, "--block", "32")
+    assert done.exit_code == 2
+    assert "activations='float32'" in done.output
 
 
 def test_convert_needs_calibration_for_int8(folder):
@@ -90,7 +115,7 @@ def test_options_that_a_precision_does_not_have_are_bad_usage(folder, options):
         "convert", folder / "model.keras", folder / "never.tflite", "-p", "dynamic_int8", *options
     )
     assert done.exit_code == 2
-    assert f"{options[0]} goes with --precision int8." in done.output
+    assert f"{options[0]} goes with --precision int8 or " in done.output
     assert not (folder / "never.tflite").exists()
 
 
@@ -634,8 +659,12 @@ def test_a_missing_file_is_bad_usage():
     assert run("inspect", "no-such-file.tflite").exit_code == 2
 
 
-@pytest.mark.slow("trains, converts and measures eight files in a fresh process")
-def test_demo_without_console_noise(tmp_path):
+@pytest.fixture
+def demo(request, tmp_path):
+    """The folder that the demo has written, and what it said on stderr."""
+    made = request.config.getoption("demo")
+    if made:
+        return Path(made), Path(made, "stderr.txt").read_text()
     done = subprocess.run(
         [sys.executable, "-c", "from tfcompress.cli import main; main()", "demo", "--out", "out"],
         cwd=tmp_path,
@@ -644,12 +673,17 @@ def test_demo_without_console_noise(tmp_path):
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert "pruned int8" in done.stdout
-    out = tmp_path / "out"
+    return tmp_path / "out", done.stderr
+
+
+@pytest.mark.slow("trains, converts and measures eight files in a fresh process")
+def test_demo_without_console_noise(demo):
+    out, noise = demo
+    assert noise == ""
     results = json.loads((out / "report.json").read_text())["results"]
     on_cpu = [result for result in results if result["delegate"] == "xnnpack"]
     assert len(on_cpu) == len(list(out.glob("*.tflite"))) == 8
+    assert "pruned int8" in [result["name"] for result in on_cpu]
     for result in on_cpu:
         assert result["status"] == "ok", result["reason"]
         assert result["bytes"] == (out / result["path"].rpartition("/")[2]).stat().st_size

@@ -32,7 +32,7 @@ from .quantization.fake_quant import FakeQuant as FakeQuant
 from .quantization.quantize import quantize_aware as quantize_aware
 from .quantization.report import QatReport as QatReport
 from .quantization.report import qat_report as qat_report
-from .quantization.scheme import Int8Scheme as Int8Scheme
+from .quantization.scheme import QuantizationScheme as QuantizationScheme
 from .quantization.strip import strip as strip
 from .quantization.wrapper import QuantizeWrapper as QuantizeWrapper
 from .regularizers.group_lasso import GroupLasso as GroupLasso

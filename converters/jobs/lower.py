@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +13,7 @@ from tensorflow.lite.python.convert import deduplicate_readonly_buffers, mlir_qu
 
 from .calibrated import finish, repair
 from .converter import convert, from_saved_model
+from .kernel_rounding import KernelsRefused, quantize_in_4_bits, store_trained
 from .read import describe, load_error
 
 Json = dict[str, Any]
@@ -24,17 +26,41 @@ def job(request: Json) -> Json:
     for index, file in enumerate(request["files"]):
         progress.write_text(str(index), "utf-8")
         try:
-            content, kept = lower(request["saved_model"], file["options"], file["samples"])
+            lowered = lower(
+                request["saved_model"], file["options"], file["samples"], file["kernels"]
+            )
+        except KernelsRefused as error:
+            return {"refused": str(error), "index": index}
         except Exception as error:
             return {"error": f"{type(error).__name__}: {error}", "index": index}
         path = Path(file["path"])
-        path.write_bytes(content)
-        about = {**describe(content), "load_error": load_error(path)}
-        files.append({"file": about, "kept_float": kept})
+        path.write_bytes(lowered.content)
+        about = {**describe(lowered.content), "load_error": load_error(path)}
+        files.append(
+            {
+                "file": about,
+                "kept_float": list(lowered.kept_float),
+                "kept_weights": dict(lowered.kept_weights),
+            }
+        )
     return {"files": files}
 
 
-def lower(saved_model: str, options: Json, samples: Json | None) -> tuple[bytes, list[str]]:
+class Lowered(NamedTuple):
+    """A file of the converter.
+
+    Attributes:
+        content: The .tflite file.
+        kept_float: The names of the ops that int8 would have ruined.
+        kept_weights: Layer -> why its kernel has 8 bits in a file of 4 bits.
+    """
+
+    content: bytes
+    kept_float: Sequence[str] = ()
+    kept_weights: Mapping[str, str] = MappingProxyType({})
+
+
+def lower(saved_model: str, options: Json, samples: Json | None, kernels: Json | None) -> Lowered:
     """Run the converter once.
 
     Args:
@@ -42,9 +68,13 @@ def lower(saved_model: str, options: Json, samples: Json | None) -> tuple[bytes,
         options: The fields of `ConverterOptions`.
         samples: The .npz file of calibration samples ("path"), the input name of each of its
             arrays ("names") and the rows to a batch ("batch_size"); None for no samples.
+        kernels: The fields of `KernelRequest`; None for kernels of 8 bits, or float ones.
 
     Returns:
-        The .tflite file, and the names of the ops that int8 would have ruined.
+        The .tflite file.
+
+    Raises:
+        KernelsRefused: There is no file as `kernels` asks for.
     """
     converter = from_saved_model(saved_model)
     target = converter.target_spec
@@ -63,18 +93,30 @@ def lower(saved_model: str, options: Json, samples: Json | None) -> tuple[bytes,
     converter.representative_dataset = batches
     plain = options["supported_ops"] == ["TFLITE_BUILTINS"] and not options["supported_types"]
     if batches is None or not plain:
-        return convert(converter), []
+        content = convert(converter)
+        if kernels is None:
+            return Lowered(content)
+        small, rounded = store_trained(content, kernels)
+        return Lowered(small, kept_weights=rounded.kept)
     # Measure, repair, quantize: what `convert` does, with our step in between.
     converter._experimental_calibrate_only = True
     types = (converter.inference_input_type, converter.inference_output_type)
     content, kept = repair(convert(converter), batches, float_inputs=types[0] == tf.float32)
-    quantized = mlir_quantize(
-        content,
-        input_data_type=types[0],
-        output_data_type=types[1],
-        denylisted_nodes=set(kept),
-    )
-    return finish(deduplicate_readonly_buffers(quantized)), kept
+
+    def quantize(measured: bytes) -> bytes:
+        quantized = mlir_quantize(
+            measured,
+            input_data_type=types[0],
+            output_data_type=types[1],
+            denylisted_nodes=set(kept),
+            disable_per_channel_for_dense_layers=not options["per_channel_dense"],
+        )
+        return finish(deduplicate_readonly_buffers(quantized))
+
+    if kernels is None:
+        return Lowered(quantize(content), kept)
+    small, rounded = quantize_in_4_bits(content, batches, kernels, quantize)
+    return Lowered(small, kept, rounded.kept)
 
 
 def _representative(path: str, names: list[str], batch_size: int) -> Callable[[], Iterator[Json]]:

@@ -50,12 +50,14 @@ class Int8(Precision):
     max_samples: int = 500
 
     name: ClassVar[str] = "int8"
+    mixes_with: ClassVar[str] = "integers"
     needs_ranges: ClassVar[bool] = True
     takes_fake_quantization: ClassVar[bool] = True
     integer: ClassVar[bool] = True
+    io_types: ClassVar[tuple[str, ...]] = IO_TYPES
 
     def __post_init__(self) -> None:
-        check_choice("io", self.io, IO_TYPES)
+        check_choice("io", self.io, self.io_types)
         check_integer("max_samples", self.max_samples, 1)
         self._check_calibration()
 

@@ -211,7 +211,7 @@ def table(folder: Path) -> dict[str, list[Call]]:
         "GroupLasso": [
             Call(tfc.GroupLasso, {}, {"strength": "zero, huge", "axis": "zero, negative"})
         ],
-        "Int8Scheme": [Call(tfc.Int8Scheme, {}, {"momentum": "zero"})],
+        "QuantizationScheme": [Call(tfc.QuantizationScheme, {}, {"momentum": "zero"})],
         "KeepClusters": [Call(tfc.KeepClusters, {}, {"filters": "text"})],
         "KeepZeros": [Call(tfc.KeepZeros, {}, {"filters": "text"})],
         "Prune": [
@@ -445,6 +445,23 @@ def table(folder: Path) -> dict[str, list[Call]]:
                 {"calibration": "list, list of None, dict, empty array, " + FUNCTIONS},
             )
         ],
+        "converters.Int16x8": [
+            Call(
+                converters.Int16x8,
+                {"calibration": X},
+                {"calibration": "list, list of None, dict, empty array, " + FUNCTIONS},
+            )
+        ],
+        "converters.Int4Weights": [
+            Call(
+                converters.Int4Weights,
+                {"calibration": X, "keep": None},
+                {
+                    "calibration": "list, list of None, dict, empty array, " + FUNCTIONS,
+                    "keep": "text, None, " + FUNCTIONS,
+                },
+            )
+        ],
         "converters.Pass": [
             Call(converters.Pass, {"module": "sparsify"}, {"module": "text", "options": "dict"})
         ],
@@ -464,6 +481,7 @@ def table(folder: Path) -> dict[str, list[Call]]:
                 },
             )
         ],
+        "converters.WeightOnly": [Call(converters.WeightOnly, {"activations": "float32"})],
         "converters.check_sparse_kernels": [
             Call(converters.check_sparse_kernels, {"file": file}, work=True)
         ],

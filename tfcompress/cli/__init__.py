@@ -5,8 +5,9 @@ Exit codes: 0 fine, 1 the check failed, 2 bad usage or bad input.
 
 import click
 
+from .conversion import convert
 from .errors import Commands
-from .files import bench, convert, demo, sparsify, verify
+from .files import bench, demo, sparsify, verify
 from .inspection import check_sparse, inspect
 from .models import channels, low_rank, prune_channels, summary
 from .options import leave_current_folder

@@ -72,7 +72,7 @@ def quantize_aware(
     """
     import tfcompress as tfc
 
-    scheme = tfc.Int8Scheme(ranges=ranges)
+    scheme = tfc.QuantizationScheme(ranges=ranges)
     qat = tfc.quantize_aware(load(model, unsafe), filters, scheme=scheme)
     tfc.calibrate(qat, data)
     save(qat, output)
