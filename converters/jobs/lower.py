@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow.lite.python.convert import deduplicate_readonly_buffers, mlir_quantize
 
 from .calibrated import finish, repair
+from .converter import convert, from_saved_model
 from .kernel_rounding import KernelsRefused, quantize_in_4_bits, store_trained
 from .read import describe, load_error
 
@@ -75,7 +76,7 @@ def lower(saved_model: str, options: Json, samples: Json | None, kernels: Json |
     Raises:
         KernelsRefused: There is no file as `kernels` asks for.
     """
-    converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
+    converter = from_saved_model(saved_model)
     target = converter.target_spec
     converter.optimizations = [getattr(tf.lite.Optimize, o) for o in options["optimizations"]]
     target.supported_ops = [getattr(tf.lite.OpsSet, name) for name in options["supported_ops"]]
@@ -92,7 +93,7 @@ def lower(saved_model: str, options: Json, samples: Json | None, kernels: Json |
     converter.representative_dataset = batches
     plain = options["supported_ops"] == ["TFLITE_BUILTINS"] and not options["supported_types"]
     if batches is None or not plain:
-        content = converter.convert()
+        content = convert(converter)
         if kernels is None:
             return Lowered(content)
         small, rounded = store_trained(content, kernels)
@@ -100,7 +101,7 @@ def lower(saved_model: str, options: Json, samples: Json | None, kernels: Json |
     # Measure, repair, quantize: what `convert` does, with our step in between.
     converter._experimental_calibrate_only = True
     types = (converter.inference_input_type, converter.inference_output_type)
-    content, kept = repair(converter.convert(), batches, float_inputs=types[0] == tf.float32)
+    content, kept = repair(convert(converter), batches, float_inputs=types[0] == tf.float32)
 
     def quantize(measured: bytes) -> bytes:
         quantized = mlir_quantize(
