@@ -22,13 +22,15 @@ class Int16x8(Int8):
 
     >>> import numpy as np
     >>> Int16x8(calibration=np.zeros((8, 4), "float32"))
-    Int16x8(io='float32', max_samples=500)
+    Int16x8(io='float32', max_samples=500, equalize=False)
 
     Args:
         calibration: Samples that set the ranges of the activations, in the forms that `Int8` takes.
         io: Type that the file takes and gives: "float32" (quantized inside) or "int16". Defaults to
             "float32".
         max_samples: Number of samples to use at most. Defaults to 500.
+        equalize: Whether scales are moved between layers first, so that the channels of a tensor
+            are as large as each other: `tfcompress.equalize`. Defaults to False.
 
     Raises:
         TypeError: An argument has the wrong type.

@@ -30,8 +30,8 @@ class Int4Weights(Int8):
     https://arxiv.org/abs/2210.17323
 
     >>> import numpy as np
-    >>> Int4Weights(calibration=np.zeros((8, 4), "float32"), keep=["head"])
-    Int4Weights(io='float32', max_samples=500, rounding='gptq', keep=['head'], budget=None)
+    >>> Int4Weights(calibration=np.zeros((8, 4), "float32"), keep=["head"]).rounding
+    'gptq'
 
     Args:
         calibration: Samples that set the ranges of the activations and, for "gptq", the weights, in
@@ -40,6 +40,8 @@ class Int4Weights(Int8):
         io: Type that the file takes and gives: "float32" (quantized inside), "int8" or "uint8".
             Defaults to "float32".
         max_samples: Number of samples to use at most. Defaults to 500.
+        equalize: Whether scales are moved between layers first, so that the channels of a tensor
+            are as large as each other: `tfcompress.equalize`. Defaults to False.
         rounding: "gptq", or "nearest" for the nearest of 15 steps. Defaults to "gptq".
         keep: Layers that stay int8: a regular expression searched in the layer's path, a list of
             layers or names, a function of the layer, or None for none. Defaults to "auto": without
