@@ -68,7 +68,7 @@ def test_qat_cifar10_makes_and_tests_every_file_once(run, tmp_path):
     assert written(tmp_path / "cache", "*.tflite") == made
 
 
-@pytest.mark.slow("runs a benchmark's smoke test")
+@pytest.mark.large  # Eight times Keras traces a step.
 def test_recipe_cifar10_makes_and_measures_every_stage_once(run, tmp_path):
     random_images(tmp_path / "data.npz")
     command = ["recipe_cifar10.py", "--smoke", "--seeds", "1", "--nets", "resnet8", "--control"]
