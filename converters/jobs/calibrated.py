@@ -21,6 +21,7 @@ from .float_nodes import exact_values, uneven_inputs
 from .ranges import measure, widen
 from .shared_ranges import requantize, separate
 from .softmax_masks import clip_masks
+from .sums import as_means
 
 # Ops that copy the bytes of constants, and where these stand among their inputs.
 _COPYING = {"ONE_HOT": (2, 3), "PADV2": (2,), "FILL": (1,)}
@@ -60,13 +61,14 @@ def repair(
 
 
 def finish(content: bytes) -> bytes:
-    """Store the constants that ops copy in the scale of the tensor that they are copied to.
+    """Repair what the quantizer leaves wrong in a file.
 
-    The converter gives each constant a scale of its own. The 0.0 of a one-hot vector then arrives
-    as the byte 0, which may mean 0.5. Ops that were put in to change a scale do only that.
+    The constants that ops copy get the scale of the tensor that they are copied to: the converter
+    gives each one its own, and the 0.0 of a one-hot vector arrives as the byte 0, which may mean
+    0.5. Ops that were put in to change a scale do only that. Sums become means.
 
     Args:
-        content: An int8 file.
+        content: A file with int8 weights; one after quantization-aware training, too.
 
     Returns:
         The file.
@@ -78,6 +80,7 @@ def finish(content: bytes) -> bytes:
     changed = False
     for graph in graphs(model):
         changed = requantize(graph) or changed
+        changed = as_means(graph) or changed
         for node in graph.tables.operators:
             for place in _COPYING.get(graph.op(node), ()):
                 out, tensor = graph[int(node.outputs[0])], int(node.inputs[place])

@@ -94,6 +94,8 @@ def lower(saved_model: str, options: Json, samples: Json | None, kernels: Json |
     plain = options["supported_ops"] == ["TFLITE_BUILTINS"] and not options["supported_types"]
     if batches is None or not plain:
         content = convert(converter)
+        if plain and options["optimizations"]:
+            content = finish(content)
         if kernels is None:
             return Lowered(content)
         small, rounded = store_trained(content, kernels)
