@@ -1,3 +1,5 @@
+"""The scripts of `benchmarks/` run: before a release, as their figures are measured then."""
+
 import importlib
 import importlib.util
 import json
@@ -46,7 +48,7 @@ def written(folder: Path, pattern: str) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.rglob(pattern)}
 
 
-@pytest.mark.slow("runs a benchmark's smoke test")
+@pytest.mark.large
 def test_qat_cifar10_makes_and_tests_every_file_once(run, tmp_path):
     random_images(tmp_path / "data.npz")
     command = ["qat_cifar10.py", "--smoke", "--seeds", "1", "--longer", "--nets", "wide"]
@@ -68,7 +70,7 @@ def test_qat_cifar10_makes_and_tests_every_file_once(run, tmp_path):
     assert written(tmp_path / "cache", "*.tflite") == made
 
 
-@pytest.mark.large  # Eight times Keras traces a step.
+@pytest.mark.large
 def test_recipe_cifar10_makes_and_measures_every_stage_once(run, tmp_path):
     random_images(tmp_path / "data.npz")
     command = ["recipe_cifar10.py", "--smoke", "--seeds", "1", "--nets", "resnet8", "--control"]
@@ -98,7 +100,7 @@ def test_recipe_cifar10_makes_and_measures_every_stage_once(run, tmp_path):
     assert written(tmp_path / "cache", "*.*") == made
 
 
-@pytest.mark.large  # Ten conversions.
+@pytest.mark.large
 def test_post_training_measures_every_way(run, tmp_path):
     random_images(tmp_path / "data.npz")
     command = ["post_training.py", "--smoke", "--nets", "wide", "--epochs", "1"]
@@ -147,7 +149,7 @@ def test_every_importance_scores_a_net(monkeypatch):
         assert scores.shape == (6,) and np.isfinite(scores).all()
 
 
-@pytest.mark.slow("runs a benchmark's smoke test")
+@pytest.mark.large
 def test_sparse_files_are_smaller_by_what_is_zero(run, tmp_path):
     random_images(tmp_path / "data.npz", shape=(28, 28), label=())
     command = ["sparse_files.py", "--smoke", "--nets", "cnn", "--mnist", "data.npz"]
@@ -168,7 +170,7 @@ def test_sparse_files_are_smaller_by_what_is_zero(run, tmp_path):
     assert len(report["targets"]) == 4
 
 
-@pytest.mark.slow("runs a benchmark's smoke test")
+@pytest.mark.large
 @pytest.mark.parametrize("script", ["pruning_overhead.py", "qat_overhead.py"])
 def test_overhead_measures_every_variant(script, run, tmp_path):
     command = [script, "--json", "out.json", "--rounds", "1", "--steps", "2", "--batch", "4"]
