@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from ..passes.graph import DTYPES, Graph
@@ -35,6 +36,13 @@ def range_of(graph: Graph, index: int) -> tuple[float, float] | None:
     if found is None or found.min is None or len(found.min) != 1:
         return None
     return float(found.min[0]), float(found.max[0])
+
+
+def give_range(graph: Graph, index: int, low: float, high: float) -> None:
+    """Store a range for a tensor that has none yet."""
+    graph[index].quantization = schema.QuantizationParametersT(
+        min=np.array([low], np.float32), max=np.array([high], np.float32)
+    )
 
 
 def set_range(graph: Graph, index: int, low: float, high: float) -> None:

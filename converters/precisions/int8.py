@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from tfcompress.edge.arguments import check_choice, check_integer, check_path, refuse
+from tfcompress.converters.jobs.range_choices import CHOICES
+from tfcompress.edge.arguments import check_bool, check_choice, check_integer, check_path, refuse
 
 from .base import ConverterOptions, Precision
 from .registry import register_precision
@@ -48,6 +49,8 @@ class Int8(Precision):
     calibration: Any = field(default=None, repr=False, compare=False)
     io: str = "float32"
     max_samples: int = 500
+    ranges: str = "mse"
+    bias_correction: bool = False
 
     name: ClassVar[str] = "int8"
     needs_ranges: ClassVar[bool] = True
@@ -57,6 +60,8 @@ class Int8(Precision):
     def __post_init__(self) -> None:
         check_choice("io", self.io, IO_TYPES)
         check_integer("max_samples", self.max_samples, 1)
+        check_choice("ranges", self.ranges, CHOICES)
+        check_bool("bias_correction", self.bias_correction)
         self._check_calibration()
 
     def _check_calibration(self) -> None:
@@ -78,7 +83,13 @@ class Int8(Precision):
 
     def converter_options(self) -> ConverterOptions:
         """Return the options for int8 throughout."""
-        return ConverterOptions(optimizations=("DEFAULT",), input_type=self.io, output_type=self.io)
+        return ConverterOptions(
+            optimizations=("DEFAULT",),
+            input_type=self.io,
+            output_type=self.io,
+            ranges=self.ranges,
+            bias_correction=self.bias_correction,
+        )
 
     def calibration_data(self) -> tuple[Any, int | None] | None:
         """Return the calibration samples, if there are any."""

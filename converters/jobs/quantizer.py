@@ -1,0 +1,72 @@
+"""The quantizer of the TensorFlow converter, without the rest of TensorFlow. In child processes.
+
+It is a function in one shared library. Importing `tensorflow` for it takes seconds.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+_LIBRARY = Path("compiler", "mlir", "lite", "python", "_pywrap_converter_api.so")
+
+# Numbers of `toco.IODataType`, which the function takes.
+_TYPES = {"float32": 1, "uint8": 17, "int8": 18}
+_QUANTIZED_INT8 = 9
+
+
+def quantize(
+    content: bytes,
+    input_type: str = "float32",
+    output_type: str = "float32",
+    kept_float: Collection[str] = (),
+    per_channel_dense: bool = True,
+) -> bytes:
+    """Quantize a float file to int8 by the ranges that are stored in it.
+
+    Args:
+        content: A float file with a range for each computed tensor.
+        input_type: Type of the float inputs in the new file: "float32", "int8" or "uint8".
+        output_type: Type of the float outputs in the new file.
+        kept_float: Names of tensors whose ops stay in float.
+        per_channel_dense: Whether each unit of a dense kernel may get a scale of its own.
+
+    Returns:
+        The int8 file. Its op codes and buffers may repeat each other.
+    """
+    quantized: bytes = _function()(
+        content,
+        False,  # no scale for a whole kernel only
+        False,  # types of inputs and outputs are given
+        _QUANTIZED_INT8,
+        _TYPES[input_type],
+        _TYPES[output_type],
+        False,  # no ops that compare with float
+        False,
+        None,
+        set(kept_float),
+        False,  # variables stay float
+        not per_channel_dense,
+        "",
+    )
+    return quantized
+
+
+def _function() -> Callable[..., Any]:
+    """Return the function of TensorFlow's library; import TensorFlow where it lies elsewhere."""
+    found = importlib.util.find_spec("tensorflow")
+    if found is None or not found.submodule_search_locations:
+        raise ImportError("Quantizing a file needs TensorFlow: pip install 'tfcompress[tensorflow]'")
+    library = Path(found.submodule_search_locations[0]) / _LIBRARY
+    try:
+        spec = importlib.util.spec_from_file_location("_pywrap_converter_api", library)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{library} is no module")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except ImportError:
+        module = importlib.import_module("tensorflow.compiler.mlir.lite.python.wrap_converter")
+        return module.wrapped_experimental_mlir_quantize  # type: ignore[no-any-return]
+    return module.ExperimentalMlirQuantizeModel  # type: ignore[no-any-return]
