@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 
+from tfcompress.converters.export.layer_names import layer_at
 from tfcompress.converters.export.saved_model import save_model
-from tfcompress.converters.file.model import GraphOp, Inspection
-from tfcompress.converters.file.on_demand import gzip_bytes
+from tfcompress.converters.export.unrolled import check_unrollable, unrolled, unrolled_note
+from tfcompress.converters.file.model import Inspection
 from tfcompress.converters.precisions.base import Precision
 from tfcompress.converters.precisions.float32 import Float32
 from tfcompress.edge.arguments import check_bool, check_path, check_seconds
@@ -22,61 +22,16 @@ from tfcompress.edge.system.files import write_whole
 from tfcompress.edge.system.scratch import scratch_folder
 
 from .checks import check_integer, check_ranges
+from .converted import Converted
 from .errors import ConversionError
 from .hybrid import slow_note
 from .judgement import Judgement, judge
 from .lowering import Lowered, lower
-from .output_error import OutputError
-from .preparation import PathLike, check_files, prepare
+from .outputs import keras_outputs
+from .preparation import PathLike, Prepared, check_files, prepare
 from .rewriting import run_pass
 from .runtimes import Release, check_runtime, needs, parse_release, runtime_note
 from .sparse import Sparse, Sparsified, check_sparse, sparsified
-
-
-@dataclass(frozen=True)
-class Converted(os.PathLike[str]):
-    """A .tflite file that `convert` wrote; usable wherever a path is.
-
-    >>> import keras, tempfile
-    >>> from tfcompress import converters
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = converters.convert(model, f"{folder}/tiny.tflite")
-    >>> file.path.name, file.precision.name, file.sparse
-    ('tiny.tflite', 'float32', None)
-
-    Attributes:
-        path: The file.
-        bytes: Size of the file, as it ships.
-        precision: The precision that was asked for.
-        float_macs: For an integer precision such as `Int8`: the multiplying ops that stayed in
-            float, with their layers.
-        float_casts: For an integer precision such as `Int8`: the QUANTIZE and DEQUANTIZE ops inside
-            the graph, with the layers that they belong to. Those at the inputs and outputs of the
-            model, and of layers in `kept_float`, are not counted.
-        kept_float: Layers that `convert` kept in float by itself, as int8 would ruin them: a
-            normalization of features of uneven ranges, an index that is a float for a while.
-        outputs: How far each output is from the model's, on up to 32 of the samples; empty if there
-            were no samples.
-        sparse: What `sparse=` did to the weights, and the size before; None for a dense file.
-    """
-
-    path: Path
-    bytes: int
-    precision: Precision
-    float_macs: tuple[GraphOp, ...] = ()
-    float_casts: tuple[GraphOp, ...] = ()
-    kept_float: tuple[str, ...] = ()
-    outputs: tuple[OutputError, ...] = ()
-    sparse: Sparsified | None = None
-
-    def __fspath__(self) -> str:
-        return str(self.path)
-
-    @functools.cached_property
-    def gzip_bytes(self) -> int:
-        """Return the size of the file after `gzip`: it is compressed when this is first read."""
-        return gzip_bytes(self.path, self.bytes)
 
 
 def convert(
@@ -218,24 +173,49 @@ def _convert(
     if release is not None:
         precisions = {path: p.for_runtime(release) for path, p in precisions.items()}
     with scratch_folder() as folder:
-        saved_model = folder / "saved_model"
         prepared = prepare(model, precisions, batch_size, samples)
-        ops = save_model(prepared.model, prepared.call, saved_model)
-        check_ranges(model, ops, precisions)
-        lowered = lower(prepared, precisions, saved_model, timeout)
+        saved, loops = _save(model, prepared, precisions, folder)
+        lowered = lower(prepared, precisions, saved, folder, timeout)
         notes = _check_runtimes(lowered, precisions, release)
         rewritten = _run_passes(lowered, precisions, config, timeout)
         files_made = [new.dense for new in rewritten]
-        judged = judge(prepared.call, prepared.judged_by, files_made, timeout)
+        run = functools.partial(keras_outputs, prepared.call)
+        batch = prepared.call.inputs[0].shape[0]
+        judged = judge(run, batch, prepared.judged_by, files_made, timeout)
         converted = _check(model, precisions, rewritten, judged, strict)
         write_whole({path: new.content for path, new in zip(precisions, rewritten, strict=True)})
-    said = [*prepared.warnings, *notes]
+    said = [*prepared.warnings, *loops, *notes]
     for path, new, result in zip(precisions, rewritten, judged, strict=True):
         said += [f"{path.name}: {fault}" for fault in result.faults]
         said += slow_note(new.dense, path.name)
     for text in said:
         warnings.warn(text, stacklevel=3)  # the caller of `convert` or `convert_all`
     return converted
+
+
+def _save(
+    model: keras.Model, prepared: Prepared, precisions: Mapping[Path, Precision], folder: Path
+) -> tuple[list[Path], list[str]]:
+    """Trace the model and save it; once more, with loops unrolled, for integers from samples.
+
+    Returns:
+        The SavedModel for each file, and a note for each file whose loops are unrolled.
+    """
+    found: dict[bool, Path] = {}
+    saved, notes = [], []
+    for path, precision in precisions.items():
+        calibrated = precision.integer and precision.calibration_data() is not None
+        layers = check_unrollable(prepared.model, precision.name) if calibrated else ()
+        unroll = bool(layers)
+        if unroll not in found:
+            found[unroll] = folder / f"saved_model_{len(found)}"
+            with unrolled(prepared.model) if unroll else contextlib.nullcontext():
+                ops = save_model(prepared.model, prepared.call, found[unroll])
+            check_ranges(model, ops, precisions)
+        saved.append(found[unroll])
+        if unroll:
+            notes.append(unrolled_note(prepared.model, path.name))
+    return saved, notes
 
 
 def _check_runtimes(
@@ -300,7 +280,10 @@ def _check(
     """Check what computes in float and how far the outputs are off, and describe the files."""
     converted = []
     for (path, precision), new, found in zip(precisions.items(), rewritten, judged, strict=True):
-        left = check_integer(model, precision, new.dense, new.kept_float, strict)
+        layer_of = functools.partial(layer_at, model)
+        left = check_integer(
+            f"Model '{model.name}'", layer_of, precision, new.dense, new.kept_float, strict
+        )
         if strict and found.faults:
             raise ConversionError(
                 f"{path.name} would be far from model '{model.name}': {'; '.join(found.faults)}. "

@@ -24,8 +24,9 @@ from tfcompress.model.signature import Signature, signature
 from tfcompress.model.tables import as_text, new_table
 
 from .errors import VerificationError
+from .file_outputs import output_scales
 from .output_error import OutputError, compare
-from .outputs import BATCH, keras_outputs, output_scales
+from .outputs import BATCH, keras_outputs
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,14 @@ _STEPS = 127
 
 
 def readers_of_kernels(graph: Graph) -> list[Any]:
-    """Return the ops with a constant float kernel and a constant bias."""
+    """Return the ops with a constant float kernel, and with a constant bias or none."""
     return [
         node
         for node in graph.tables.operators
         if graph.op(node) in _CHANNEL
-        and len(node.inputs) > 2
-        and all(is_float(graph, int(i)) and graph.constant(int(i)) for i in node.inputs[1:3])
+        and all(
+            is_float(graph, int(i)) and graph.constant(int(i)) for i in node.inputs[1:3] if i >= 0
+        )
     ]
 
 
@@ -43,13 +44,18 @@ def correct_biases(graph: Graph, means: Mapping[int, Array]) -> None:
         Nagel et al. 2019, section 4.2, https://arxiv.org/abs/1906.04721
     """
     for node in readers_of_kernels(graph):
-        data, kernel, bias = (int(tensor) for tensor in node.inputs[:3])
+        data, kernel, *biases = (int(tensor) for tensor in node.inputs)
         if data not in means:
             continue
         axis = _CHANNEL[graph.op(node)]
-        added = _added(graph.array(kernel).astype(np.float64), means[data], axis)
-        corrected = graph.array(bias).astype(np.float64) - added
-        graph.redirect(node, 2, graph.add(bias, corrected.astype(np.float32)))
+        corrected = -_added(graph.array(kernel).astype(np.float64), means[data], axis)
+        like = next((tensor for tensor in biases if tensor >= 0), None)
+        if like is not None:
+            corrected += graph.array(like)
+        bias = graph.add(like, corrected.astype(np.float32))
+        if like is None:
+            graph[bias].name = bytes(graph[kernel].name) + b"/bias"
+        node.inputs = np.array([data, kernel, bias], np.int32)
 
 
 def _added(kernel: Array, mean: Array, axis: int) -> Array:

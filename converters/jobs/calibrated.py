@@ -78,7 +78,9 @@ def calibrate(
     if not observable(model):
         return None
     graph = graphs(model)[0]
-    averaged = [int(node.inputs[0]) for node in readers_of_kernels(graph)] if bias_correction else []
+    averaged = (
+        [int(node.inputs[0]) for node in readers_of_kernels(graph)] if bias_correction else []
+    )
     seen, means = observe(content, samples, batch_size, averaged)
     exact = {index: minmax(values) for index, values in seen.items() if values.low <= values.high}
     for index, (low, high) in exact.items():
@@ -87,7 +89,7 @@ def calibrate(
     # Samples bound the inputs; a narrower range would clip what the user knows.
     inputs = set(map(int, graph.tables.inputs))
     for index in exact.keys() - inputs:
-        if range_of(graph, index) == tuple(map(np.float32, exact[index])):
+        if range_of(graph, index) == exact[index]:
             set_range(graph, index, *CHOICES[ranges](seen[index]))
     correct_biases(graph, means)
     _, kept = _mend(graph, float_inputs)
@@ -111,7 +113,7 @@ def repair(
         model = unpack(content)
     except Refused:
         return Calibrated(content, [])
-    changed, names = False, []
+    changed, names = False, list[str]()
     for number, graph in enumerate(graphs(model)):
         if number == 0:
             changed = clip_masks(

@@ -1,4 +1,4 @@
-"""Child process: a SavedModel -> .tflite files. Only this module runs the TensorFlow converter."""
+"""Child process: SavedModels -> .tflite files. Only this module runs the TensorFlow converter."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _FLOAT: Json = {
 
 
 def job(request: Json) -> Json:
-    """Convert the SavedModel to each file of the request, up to the first that fails."""
+    """Convert a SavedModel to each file of the request, up to the first that fails."""
     files: list[Json] = []
     made: dict[str, bytes] = {}
     progress = Path(request["progress"])
     for index, file in enumerate(request["files"]):
         progress.write_text(str(index), "utf-8")
         try:
-            found = lower(request["saved_model"], file["options"], file["samples"], made)
+            found = lower(file["saved_model"], file["options"], file["samples"], made)
         except Exception as error:
             return {"error": f"{type(error).__name__}: {error}", "index": index}
         path = Path(file["path"])
@@ -53,7 +53,7 @@ def lower(
         options: The fields of `ConverterOptions`.
         samples: The .npz file of calibration samples ("path"), the input name of each of its
             arrays ("names") and the rows to a batch ("batch_size"); None for no samples.
-        made: What the converter made of the SavedModel before, by its options. It is added to.
+        made: What the converter made before, by SavedModel and options. It is added to.
 
     Returns:
         The .tflite file, and the names of the ops that int8 would have ruined.
@@ -70,7 +70,7 @@ def lower(
 
 def _once(saved_model: str, options: Json, made: dict[str, bytes]) -> bytes:
     """Return what the converter makes without samples: one float file serves many precisions."""
-    key = str({name: options[name] for name in _FLOAT})
+    key = str((saved_model, {name: options[name] for name in _FLOAT}))
     if key not in made:
         made[key] = _converter(saved_model, options, None).convert()
     return made[key]

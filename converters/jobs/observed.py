@@ -1,8 +1,8 @@
 """The values of all tensors of a float file, counted on samples. Runs in child processes.
 
-The runtime overwrites a tensor when no op needs it any more, and XNNPACK keeps only those that leave
-it. So the file runs with all of its tensors as outputs, which costs a tenth of running it without
-XNNPACK, and cannot hold the values of another tensor.
+The runtime overwrites a tensor that no op needs any more, and XNNPACK keeps its outputs only. So
+the file runs with all of its tensors as outputs: ten times as fast as without XNNPACK, and no
+tensor holds the values of another one.
 """
 
 from __future__ import annotations
@@ -53,8 +53,10 @@ def observable(model: Any) -> bool:
     parts = graphs(model)
     ops = {parts[0].op(node) for node in parts[0].tables.operators}
     variables = any(tensor.isVariable for tensor in parts[0].tables.tensors)
-    return len(parts) == 1 and len(model.signatureDefs or ()) == 1 and not (
-        ops & _STATEFUL or variables
+    return (
+        len(parts) == 1
+        and len(model.signatureDefs or ()) == 1
+        and not (ops & _STATEFUL or variables)
     )
 
 

@@ -58,7 +58,9 @@ def _function() -> Callable[..., Any]:
     """Return the function of TensorFlow's library; import TensorFlow where it lies elsewhere."""
     found = importlib.util.find_spec("tensorflow")
     if found is None or not found.submodule_search_locations:
-        raise ImportError("Quantizing a file needs TensorFlow: pip install 'tfcompress[tensorflow]'")
+        raise ImportError(
+            "Quantizing a file needs TensorFlow: pip install 'tfcompress[tensorflow]'"
+        )
     library = Path(found.submodule_search_locations[0]) / _LIBRARY
     try:
         spec = importlib.util.spec_from_file_location("_pywrap_converter_api", library)
