@@ -19,11 +19,13 @@ from ..passes.flatbuffer import pack, unpack
 from ..passes.graph import Graph, graphs
 from .bias_correction import correct_biases, readers_of_kernels
 from .float_nodes import exact_values, uneven_inputs
+from .negations import multiply_negations
 from .observed import observable, observe
 from .range_choices import CHOICES, minmax
 from .ranges import give_range, measure, range_of, set_range, widen
 from .shared_ranges import requantize, separate
 from .softmax_masks import clip_masks
+from .unread_parts import drop_unread_parts
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -85,6 +87,8 @@ def calibrate(
     exact = {index: minmax(values) for index, values in seen.items() if values.low <= values.high}
     for index, (low, high) in exact.items():
         give_range(graph, index, low, high)
+    drop_unread_parts(graph)
+    multiply_negations(graph)
     clip_masks(graph, lambda tensors: {index: exact[index] for index in tensors})
     # Samples bound the inputs; a narrower range would clip what the user knows.
     inputs = set(map(int, graph.tables.inputs))

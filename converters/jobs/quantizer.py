@@ -6,6 +6,7 @@ It is a function in one shared library. Importing `tensorflow` for it takes seco
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -55,20 +56,20 @@ def quantize(
 
 
 def _function() -> Callable[..., Any]:
-    """Return the function of TensorFlow's library; import TensorFlow where it lies elsewhere."""
+    """Return the function: of TensorFlow, where that is imported already, or of its library."""
     found = importlib.util.find_spec("tensorflow")
     if found is None or not found.submodule_search_locations:
         raise ImportError(
             "Quantizing a file needs TensorFlow: pip install 'tfcompress[tensorflow]'"
         )
     library = Path(found.submodule_search_locations[0]) / _LIBRARY
-    try:
-        spec = importlib.util.spec_from_file_location("_pywrap_converter_api", library)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"{library} is no module")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    except ImportError:
-        module = importlib.import_module("tensorflow.compiler.mlir.lite.python.wrap_converter")
-        return module.wrapped_experimental_mlir_quantize  # type: ignore[no-any-return]
-    return module.ExperimentalMlirQuantizeModel  # type: ignore[no-any-return]
+    spec = importlib.util.spec_from_file_location("_pywrap_converter_api", library)
+    if "tensorflow" not in sys.modules and spec is not None and spec.loader is not None:
+        try:
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            return module.ExperimentalMlirQuantizeModel  # type: ignore[no-any-return]
+        except ImportError:  # the library lies elsewhere in this release
+            pass
+    module = importlib.import_module("tensorflow.compiler.mlir.lite.python.wrap_converter")
+    return module.wrapped_experimental_mlir_quantize  # type: ignore[no-any-return]
