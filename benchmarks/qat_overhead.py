@@ -37,10 +37,10 @@ KERAS3, KERAS2 = "Keras 3", "Keras 2, tfmot"
 
 def ours(jit: bool, batch: int) -> dict[str, interleaved.Variant]:
     """Plain Keras 3, and quantization-aware in three ways."""
-    learned = tfc.Int8Scheme(ranges="learned")
+    learned = tfc.QuantizationScheme(ranges="learned")
     samples, _ = interleaved.images(batch)
 
-    def quantized(scheme: tfc.Int8Scheme = tfc.Int8Scheme()) -> Any:  # noqa: B008 - frozen
+    def quantized(scheme: tfc.QuantizationScheme = tfc.QuantizationScheme()) -> Any:  # noqa: B008 - frozen
         wrap = lambda model: tfc.calibrate(tfc.quantize_aware(model, scheme=scheme), samples)  # noqa: E731
         return interleaved.build(jit, wrap)
 

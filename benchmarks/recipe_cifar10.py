@@ -336,12 +336,12 @@ class Case:
             file=lambda name: self.file(f"importance {name}", ".json"),
         )
 
-    def run(self, seconds: float, control: bool) -> list[Result]:
+    def run(self, seconds: float, rounds: int, control: bool) -> list[Result]:
         """Make what is not there yet, and test and measure all of it."""
         stages = [*self.recipe.stages, *([CONTROL] if control else [])]
         files = [self.convert(stage) for stage in stages]
         measured = {
-            threads: edge.benchmark(files, threads=threads, min_seconds=seconds, rounds=20)
+            threads: edge.benchmark(files, threads=threads, min_seconds=seconds, rounds=rounds)
             for threads in THREADS
         }
         results = []
@@ -509,7 +509,8 @@ def main() -> int:
 
         for net in args.nets:
             for seed in args.seeds:
-                results += case(net, seed).run(0.1 if args.smoke else 3.0, args.control)
+                seconds, rounds = (0.1, 2) if args.smoke else (3.0, 20)
+                results += case(net, seed).run(seconds, rounds, args.control)
                 write()
         for seed in args.seeds if args.importances is not None else []:
             names = args.importances or importances.NAMES

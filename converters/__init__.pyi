@@ -14,8 +14,11 @@ from .precisions.base import Precision as Precision
 from .precisions.dynamic_int8 import DynamicInt8 as DynamicInt8
 from .precisions.float16 import Float16 as Float16
 from .precisions.float32 import Float32 as Float32
+from .precisions.int4_weights import Int4Weights as Int4Weights
 from .precisions.int8 import Int8 as Int8
+from .precisions.int16x8 import Int16x8 as Int16x8
 from .precisions.registry import register_precision as register_precision
+from .precisions.weight_only import WeightOnly as WeightOnly
 from .sparse import Sparse as Sparse
 from .sparse import SparseWeight as SparseWeight
 from .sparse import Sparsified as Sparsified

@@ -7,31 +7,33 @@ import functools
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 
 from tfcompress.converters.export.layer_names import layer_at
 from tfcompress.converters.export.saved_model import save_model
 from tfcompress.converters.export.unrolled import check_unrollable, unrolled, unrolled_note
-from tfcompress.converters.file.model import Inspection
 from tfcompress.converters.precisions.base import Precision
 from tfcompress.converters.precisions.float32 import Float32
+from tfcompress.converters.precisions.registry import check_precision
 from tfcompress.edge.arguments import check_bool, check_path, check_seconds
 from tfcompress.edge.system.files import write_whole
 from tfcompress.edge.system.scratch import scratch_folder
 
 from .checks import check_integer, check_ranges
 from .converted import Converted
+from .equalization.for_files import by_model
 from .errors import ConversionError
-from .hybrid import slow_note
+from .finishing import Finished, finish
+from .hybrid import slow_note, speed_notes
 from .judgement import Judgement, judge
+from .kernel_choice import Exceptions, check_exceptions
 from .lowering import Lowered, lower
 from .outputs import keras_outputs
 from .preparation import PathLike, Prepared, check_files, prepare
-from .rewriting import run_pass
-from .runtimes import Release, check_runtime, needs, parse_release, runtime_note
-from .sparse import Sparse, Sparsified, check_sparse, sparsified
+from .runtimes import parse_release
+from .sparse import Sparse, check_sparse
 
 
 def convert(
@@ -39,6 +41,7 @@ def convert(
     path: PathLike,
     precision: Precision = Float32(),  # noqa: B008 - frozen
     *,
+    precisions: Exceptions | None = None,
     batch_size: int | None = None,
     strict: bool = False,
     sparse: bool | Sparse = False,
@@ -72,6 +75,11 @@ def convert(
         path: The file to write. It ends in ".tflite", and its folder exists.
         precision: `Float32()`, `Float16()`, `DynamicInt8()`, `Int8(calibration=...)` or a
             `Precision` of your own. Defaults to `Float32()`.
+        precisions: Filters -> precision of the weights of the layers that they select, such as
+            `{"head": Int8()}` in a file of `Int4Weights`: a regular expression searched in the
+            layer's path, a tuple of layers or names, or a function of the layer. The first that
+            selects a layer counts. `Int8` and `Int4Weights` mix, and `Float32` and `WeightOnly`.
+            Defaults to None, one precision for all layers.
         batch_size: Samples per run. Defaults to None, a free batch, unless the `keras.Input` of a
             functional model fixes it. LSTM, GRU and other loops need a fixed batch. Around a
             Flatten layer, a free batch adds ops that compute shapes at run time, outside XNNPACK.
@@ -98,8 +106,9 @@ def convert(
         ConversionError: The model cannot be converted; the message names the op and its layer.
     """
     check_path("path", path)
+    single = check_exceptions(check_precision(precision), precisions)
     return _convert(
-        model, {path: precision}, batch_size, strict, sparse, samples, runtime, timeout
+        model, {path: precision}, batch_size, strict, sparse, samples, runtime, timeout, single
     )[0]
 
 
@@ -163,28 +172,27 @@ def _convert(
     samples: Any,
     runtime: str | None,
     timeout: float | None,
+    single: Exceptions | None = None,
 ) -> list[Converted]:
     release = None if runtime is None else parse_release(runtime)
     config = check_sparse(sparse)
     check_bool("strict", strict)
     if timeout is not None:
         check_seconds("timeout", timeout)
-    precisions = check_files(files, config)
+    precisions = check_files(files, config)  # by path
     if release is not None:
         precisions = {path: p.for_runtime(release) for path, p in precisions.items()}
     with scratch_folder() as folder:
-        prepared = prepare(model, precisions, batch_size, samples)
-        saved, loops = _save(model, prepared, precisions, folder)
-        lowered = lower(prepared, precisions, saved, folder, timeout)
-        notes = _check_runtimes(lowered, precisions, release)
-        rewritten = _run_passes(lowered, precisions, config, timeout)
+        prepared = prepare(model, precisions, batch_size, samples, single or {})
+        lowered, loops = _lower_all(prepared, precisions, folder, timeout)
+        rewritten = finish(prepared, lowered, precisions, config, release, timeout)
         files_made = [new.dense for new in rewritten]
         run = functools.partial(keras_outputs, prepared.call)
         batch = prepared.call.inputs[0].shape[0]
         judged = judge(run, batch, prepared.judged_by, files_made, timeout)
         converted = _check(model, precisions, rewritten, judged, strict)
         write_whole({path: new.content for path, new in zip(precisions, rewritten, strict=True)})
-    said = [*prepared.warnings, *loops, *notes]
+    said = [*prepared.warnings, *loops, *(new.note for new in rewritten if new.note)]
     for path, new, result in zip(precisions, rewritten, judged, strict=True):
         said += [f"{path.name}: {fault}" for fault in result.faults]
         said += slow_note(new.dense, path.name)
@@ -193,87 +201,56 @@ def _convert(
     return converted
 
 
+def _lower_all(
+    prepared: Prepared, precisions: Mapping[Path, Precision], folder: Path, timeout: float | None
+) -> tuple[list[Lowered], list[str]]:
+    """Make the file of each precision.
+
+    The model is traced once, and once for what equalizes it.
+
+    Returns:
+        The files, and a note for each file whose loops are unrolled.
+    """
+    found: dict[Path, Lowered] = {}
+    notes = []
+    for number, (part, chosen) in enumerate(by_model(prepared, precisions)):
+        place = folder / str(number)
+        place.mkdir()
+        saved, said = _save(part, chosen, place)
+        found.update(zip(chosen, lower(part, chosen, saved, place, timeout), strict=True))
+        notes += said
+    return [found[path] for path in precisions], notes
+
+
 def _save(
-    model: keras.Model, prepared: Prepared, precisions: Mapping[Path, Precision], folder: Path
+    prepared: Prepared, precisions: Mapping[Path, Precision], folder: Path
 ) -> tuple[list[Path], list[str]]:
     """Trace the model and save it; once more, with loops unrolled, for integers from samples.
 
     Returns:
         The SavedModel for each file, and a note for each file whose loops are unrolled.
     """
+    model = prepared.model
     found: dict[bool, Path] = {}
     saved, notes = [], []
     for path, precision in precisions.items():
         calibrated = precision.integer and precision.calibration_data() is not None
-        layers = check_unrollable(prepared.model, precision.name) if calibrated else ()
-        unroll = bool(layers)
+        unroll = calibrated and bool(check_unrollable(model, precision.name))
         if unroll not in found:
             found[unroll] = folder / f"saved_model_{len(found)}"
-            with unrolled(prepared.model) if unroll else contextlib.nullcontext():
-                ops = save_model(prepared.model, prepared.call, found[unroll])
+            with unrolled(model) if unroll else contextlib.nullcontext():
+                ops = save_model(model, prepared.call, found[unroll])
             check_ranges(model, ops, precisions)
         saved.append(found[unroll])
         if unroll:
-            notes.append(unrolled_note(prepared.model, path.name))
+            notes.append(unrolled_note(model, path.name))
     return saved, notes
-
-
-def _check_runtimes(
-    lowered: list[Lowered], precisions: Mapping[Path, Precision], release: Release | None
-) -> list[str]:
-    """Check that a release of the runtime loads the files; without one, say what the oldest does.
-
-    What `sparsify` stores otherwise needs no newer one, and it drops the converter's note.
-    """
-    notes = []
-    for (found, _), path in zip(lowered, precisions, strict=True):
-        needed = needs(found.path)
-        if release is None:
-            notes.append(runtime_note(needed, path.name))
-        else:
-            check_runtime(needed, release, path.name)
-    return [note for note in notes if note]
-
-
-class _Rewritten(NamedTuple):
-    """A file after all passes.
-
-    Attributes:
-        dense: The file before its zeros were stored sparse, which may remove names of layers.
-        kept_float: Layers that were kept in float, as int8 would ruin them.
-        content: The file as it will be written.
-        sparse: What storing the zeros sparse did; None if that was not asked for.
-    """
-
-    dense: Inspection
-    kept_float: tuple[str, ...]
-    content: bytes
-    sparse: Sparsified | None
-
-
-def _run_passes(
-    lowered: list[Lowered],
-    precisions: Mapping[Path, Precision],
-    sparse: Sparse | None,
-    timeout: float | None,
-) -> list[_Rewritten]:
-    """Run the passes of each precision over its file, and then `sparsify`, if it is asked for."""
-    rewritten = []
-    for (found, kept), (path, precision) in zip(lowered, precisions.items(), strict=True):
-        for step in precision.passes():
-            found, _ = run_pass(step, found.path, found.path.parent, timeout, path.name)
-        if sparse is None:
-            rewritten.append(_Rewritten(found, kept, found.path.read_bytes(), None))
-        else:
-            small, content = sparsified(found, path, sparse, timeout, path.name)
-            rewritten.append(_Rewritten(found, kept, content, small))
-    return rewritten
 
 
 def _check(
     model: keras.Model,
     precisions: Mapping[Path, Precision],
-    rewritten: list[_Rewritten],
+    rewritten: list[Finished],
     judged: list[Judgement],
     strict: bool,
 ) -> list[Converted]:
@@ -281,9 +258,8 @@ def _check(
     converted = []
     for (path, precision), new, found in zip(precisions.items(), rewritten, judged, strict=True):
         layer_of = functools.partial(layer_at, model)
-        left = check_integer(
-            f"Model '{model.name}'", layer_of, precision, new.dense, new.kept_float, strict
-        )
+        label = f"Model '{model.name}'"
+        left = check_integer(label, layer_of, precision, new.dense, new.kept_float, strict)
         if strict and found.faults:
             raise ConversionError(
                 f"{path.name} would be far from model '{model.name}': {'; '.join(found.faults)}. "
@@ -298,6 +274,8 @@ def _check(
                 float_macs=left.macs,
                 float_casts=left.casts,
                 kept_float=new.kept_float,
+                kept_weights=new.kept_weights,
+                notes=speed_notes(new.dense),
                 outputs=found.outputs,
                 sparse=new.sparse,
             )

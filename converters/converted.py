@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tfcompress.converters.file.model import GraphOp
@@ -38,6 +39,9 @@ class Converted(os.PathLike[str]):
             model, and of layers in `kept_float`, are not counted.
         kept_float: Layers that `convert` kept in float by itself, as int8 would ruin them: a
             normalization of features of uneven ranges, an index that is a float for a while.
+        kept_weights: Layer -> why its weights are stored in more bits than the precision says: int8
+            for `Int4Weights`, float32 for `WeightOnly`.
+        notes: What is true of the file's speed that its size does not tell.
         outputs: How far each output is from the model's, on up to 32 of the samples; empty if there
             were no samples.
         sparse: What `sparse=` did to the weights, and the size before; None for a dense file.
@@ -49,6 +53,8 @@ class Converted(os.PathLike[str]):
     float_macs: tuple[GraphOp, ...] = ()
     float_casts: tuple[GraphOp, ...] = ()
     kept_float: tuple[str, ...] = ()
+    kept_weights: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     outputs: tuple[OutputError, ...] = ()
     sparse: Sparsified | None = None
 

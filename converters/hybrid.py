@@ -1,4 +1,4 @@
-"""Ops of a dynamic-range file that run slower than they do in float."""
+"""Ops that XNNPACK does not run, or runs faster, because of the types of their operands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 from tfcompress.converters.file.model import Inspection, Node
 
-__all__ = ["depthwise_share", "slow_note"]
+__all__ = ["depthwise_share", "slow_note", "speed_notes"]
 
 _WORTH_A_WORD = 0.02
 
@@ -51,6 +51,44 @@ def slow_note(found: Inspection, name: str) -> list[str]:
         "takes several times as long as float32, so that the whole file may be slower than "
         "float32: compare them with edge.benchmark. Int8() has no such ops."
     ]
+
+
+def speed_notes(found: Inspection) -> tuple[str, ...]:
+    """Say what the types of a file mean for its speed, where that is no matter of its size.
+
+    Args:
+        found: A file.
+
+    Returns:
+        Sentences; none for a file that is as fast as it is small.
+    """
+    ops = {(node.op, *_types(found, node)) for node in found.nodes if len(node.inputs) > 1}
+    said = []
+    if any(activations == "int16" for _, activations, _ in ops):
+        said.append(
+            "XNNPACK has no kernels for activations of 16 bits: on a CPU the file runs slower than "
+            "in float32. It is meant for microcontrollers and NPUs."
+        )
+    if ("CONV_2D", "int8", "int4") in ops:
+        said.append(
+            "Convolutions of 4 bits are smaller and slower: XNNPACK does not run them, and "
+            "TFLite's own kernels take several times as long as XNNPACK in int8."
+        )
+    if ("FULLY_CONNECTED", "int8", "int4") in ops:
+        said.append(
+            "Dense layers of 4 bits are smaller, and as fast as int8 or faster on XNNPACK. "
+            "TensorFlow Lite Micro does not run them: keep them in int8 there."
+        )
+    if any(_unpacks_int4(found, node) for node in found.nodes):
+        said.append(
+            "Weights of 4 bits are unpacked to float32 in each run, which is slower than a float32 "
+            "file: take WeightOnly(activations='int8') for speed."
+        )
+    return tuple(said)
+
+
+def _unpacks_int4(found: Inspection, node: Node) -> bool:
+    return node.op == "DEQUANTIZE" and found.tensors[node.inputs[0]].dtype == "int4"
 
 
 def _types(found: Inspection, node: Node) -> tuple[str, str]:

@@ -159,8 +159,14 @@ def _cause(found: Inspection, samples: Mapping[str, Array]) -> str:
                 f"{spread[feature]:.3g} only: bring the features to one range before they enter "
                 "the file, or give the model a Normalization layer and the file float inputs"
             )
+    if any(tensor.dtype == "int4" for tensor in found.tensors):
+        return (
+            ". Weights of 4 bits may be too coarse for some layers: let more of them stay int8 "
+            "(keep=, budget=), round by 'gptq', or give more calibration samples"
+        )
     return (
-        ". A range inside is too wide for the values that matter. Train with "
+        ". A range inside is too wide for the values that matter; verify(by_layer=True) shows "
+        "where. Give the channels one range first: Int8(equalize=True). Or train with "
         "tfcompress.quantize_aware, which can keep layers in float (exclude=), or use "
         "DynamicInt8() or Float16()"
     )

@@ -27,10 +27,12 @@ class Lowered(NamedTuple):
     Attributes:
         file: The file.
         kept_float: Layers that were kept in float, as int8 would ruin them.
+        kept_weights: Layer -> why its kernel has 8 bits in a file of 4 bits.
     """
 
     file: Inspection
     kept_float: tuple[str, ...]
+    kept_weights: dict[str, str]
 
 
 def lower(
@@ -65,6 +67,7 @@ def lower(
             "saved_model": str(saved_models[index]),
             "options": precision.converter_options().to_dict(),
             "samples": samples[index],
+            "kernels": prepared.kernels[index],
         }
         for index, precision in enumerate(chosen)
     ]
@@ -75,6 +78,11 @@ def lower(
         raise_if_full(str(error))
         index = int(progress.read_text("utf-8")) if progress.exists() else 0
         raise explain_crash(model, chosen[index], error) from error
+    if "refused" in reply:
+        raise ConversionError(
+            f"Model '{model.name}' cannot be converted to {chosen[reply['index']].name}: "
+            f"{reply['refused']}."
+        )
     if "error" in reply:
         raise_if_full(reply["error"])
         raise explain_error(model, prepared.call.inputs, chosen[reply["index"]], reply["error"])
@@ -89,7 +97,7 @@ def lower(
                 f"load the result: {file.load_error}"
             )
     return [
-        Lowered(file, _layers(model, read["kept_float"]))
+        Lowered(file, _layers(model, read["kept_float"]), read["kept_weights"])
         for file, read in zip(found, reply["files"], strict=True)
     ]
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import keras
 
 from tfcompress.converters.export.float32 import as_float32
+from tfcompress.converters.passes.base import Pass
 from tfcompress.converters.precisions.base import Precision
 from tfcompress.converters.precisions.registry import check_precision
 from tfcompress.edge.arguments import check_batch_size, check_path, refuse
@@ -22,6 +24,7 @@ from tfcompress.model.signature import Signature, signature
 
 from .errors import ConversionError
 from .judgement import SAMPLES
+from .kernel_choice import Exceptions, choose
 from .odd_samples import integers_for_floats, unlike_normalization
 from .sparse import Sparse
 
@@ -38,6 +41,9 @@ class Prepared:
         samples: For each file the calibration samples by input name; None for no samples.
         judged_by: For each file the samples to judge it by; None for no samples.
         warnings: What is odd about the samples.
+        kernels: For each file which kernels it stores in how many bits, as plain values; None where
+            the converter decides.
+        passes: For each file the passes over it.
     """
 
     model: keras.Model
@@ -45,6 +51,20 @@ class Prepared:
     samples: tuple[dict[str, Array] | None, ...]
     judged_by: tuple[dict[str, Array] | None, ...]
     warnings: tuple[str, ...]
+    kernels: tuple[dict[str, Any] | None, ...]
+    passes: tuple[tuple[Pass, ...], ...]
+
+    def only(self, places: Sequence[int], model: keras.Model, call: Signature) -> Prepared:
+        """Return what was made ready for some of the files, with another model to trace."""
+        return replace(
+            self,
+            model=model,
+            call=call,
+            samples=tuple(self.samples[i] for i in places),
+            judged_by=tuple(self.judged_by[i] for i in places),
+            kernels=tuple(self.kernels[i] for i in places),
+            passes=tuple(self.passes[i] for i in places),
+        )
 
 
 def check_files(
@@ -84,6 +104,7 @@ def prepare(
     precisions: Mapping[Path, Precision],
     batch_size: int | None,
     samples: Any = None,
+    exceptions: Exceptions = MappingProxyType({}),
 ) -> Prepared:
     """Make a float32 model with a signature and checked calibration samples.
 
@@ -92,6 +113,7 @@ def prepare(
         precisions: The precisions by path.
         batch_size: Batch of the file; None for a free one.
         samples: Samples to judge the files by. Defaults to None: each by its calibration samples.
+        exceptions: Filters -> precision of the layers that they select. Defaults to none.
 
     Returns:
         What is to be traced.
@@ -110,12 +132,21 @@ def prepare(
         call = signature(wide, batch_size)
     except ModelError as error:
         raise ConversionError(str(error)) from error
+    choices = [choose(wide, precision, exceptions) for precision in precisions.values()]
     calibration = _calibration_samples(call, list(precisions.values()))
     judged_by = calibration
     if samples is not None:
         judged_by = (load_samples(samples, call.inputs, max_samples=SAMPLES),) * len(precisions)
     said = _odd_samples(wide, call, list(precisions.values()), calibration)
-    return Prepared(wide, call, calibration, judged_by, tuple(said))
+    return Prepared(
+        wide,
+        call,
+        calibration,
+        judged_by,
+        tuple(said),
+        tuple(choice.kernels for choice in choices),
+        tuple(choice.passes for choice in choices),
+    )
 
 
 def _check_path(path: PathLike) -> Path:

@@ -11,14 +11,12 @@ from ai_edge_litert import schema_py_generated as schema
 
 from .errors import ConversionError
 from .passes.graph import OPS
+from .passes.runtime_note import NOTE
 
 Release = tuple[int, ...]
 
 # The last tflite-runtime, which 32-bit Raspberry Pis have; see the extra `edge` in setup.cfg.
 OLDEST: Release = (2, 14)
-
-# Where the converter notes the oldest release that knows the versions of all ops.
-_NOTE = b"min_runtime_version"
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def needs(path: Path) -> Needs:
     release: Release = ()
     for index in range(model.MetadataLength()):
         note = model.Metadata(index)
-        if note.Name() == _NOTE:
+        if note.Name() == NOTE:
             text = model.Buffers(note.Buffer()).DataAsNumpy().tobytes().rstrip(b"\0").decode()
             release = parse_release(text) if text else ()
     return Needs(release, versions)

@@ -14,17 +14,21 @@ import numpy as np
 
 from tfcompress.converters.file.read import inspect
 from tfcompress.edge import Runner
-from tfcompress.edge.arguments import check_choice, check_number, check_threads
+from tfcompress.edge.arguments import check_bool, check_choice, check_number, check_threads
 from tfcompress.edge.engines.base import DELEGATES
 from tfcompress.edge.inputs import as_real
 from tfcompress.edge.system.tflite import check
 from tfcompress.model.checks import check_built
-from tfcompress.model.samples import Array, load_samples, whole_batches
+from tfcompress.model.functionalize import with_graph
+from tfcompress.model.samples import Array, load_samples, thin, whole_batches
 from tfcompress.model.signature import Signature, signature
 from tfcompress.model.tables import as_text, new_table
 
+from .by_layer import layer_errors
 from .errors import VerificationError
 from .file_outputs import output_scales
+from .judgement import SAMPLES
+from .layer_error import LayerError, layer_table
 from .output_error import OutputError, compare
 from .outputs import BATCH, keras_outputs
 
@@ -47,12 +51,15 @@ class Verification:
         delegate: The delegate that ran the file.
         samples: Number of samples compared.
         outputs: The errors of each output, in Keras' order.
+        layers: With `by_layer`, the errors of the layers whose outputs are in the file, the worst
+            first; else empty.
     """
 
     path: Path
     delegate: str
     samples: int
     outputs: tuple[OutputError, ...]
+    layers: tuple[LayerError, ...] = ()
 
     def __getitem__(self, name: str) -> OutputError:
         for output in self.outputs:
@@ -153,15 +160,19 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values; infinities become None, which JSON can hold."""
-        outputs = [
-            {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in o.items()}
-            for o in map(asdict, self.outputs)
-        ]
+        outputs, layers = (
+            [
+                {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row}
+                for row in (asdict(error).items() for error in errors)
+            ]
+            for errors in (self.outputs, self.layers)
+        )
         return {
             "path": str(self.path),
             "delegate": self.delegate,
             "samples": self.samples,
             "outputs": outputs,
+            "layers": layers,
         }
 
     def __str__(self) -> str:
@@ -184,7 +195,7 @@ class Verification:
                 "" if o.top1 is None else f"{o.top1:.1%}",
                 "" if o.worst_r2 is None else f"{o.worst_r2:.3f} (channel {o.worst_channel})",
             )
-        return as_text(table, width=120)
+        return as_text(table, *([layer_table(self.layers)] if self.layers else []), width=120)
 
 
 def _missing_figure(output: OutputError, figure: str) -> str:
@@ -203,6 +214,8 @@ def verify(
     samples: Any,
     delegate: str = "xnnpack",
     threads: int | None = None,
+    *,
+    by_layer: bool = False,
 ) -> Verification:
     """Compare the outputs of a .tflite file with those of its Keras model.
 
@@ -225,6 +238,9 @@ def verify(
             `tf.data.Dataset` of either, or the path of an .npz file. All samples are used.
         delegate: "xnnpack", "reference" or "gpu". Defaults to "xnnpack".
         threads: CPU threads. Defaults to None, the choice of the runtime.
+        by_layer: Whether to compare the output of each layer, too, on up to 32 of the samples: the
+            way to find where an error enters. The file then also runs without a delegate, since
+            delegates hide what is inside. Defaults to False.
 
     Returns:
         The errors of each output.
@@ -232,12 +248,15 @@ def verify(
     Raises:
         ModelFileError: There is no readable .tflite file at `path`.
         ModelRefused: The runtime cannot run the file, or died of it.
-        ValueError: The samples do not fit the model, or the file was made from another model.
+        ValueError: The samples do not fit the model, the file was made from another model, or
+            `by_layer` is given for a subclassed model whose `call` cannot be traced.
     """
     check_choice("delegate", delegate, DELEGATES.names())
     check_threads(threads)
+    check_bool("by_layer", by_layer)
     check(path)
     model = check_built(model)
+    graph = with_graph(model) if by_layer else None
     call = signature(model)
     arrays = load_samples(samples, call.inputs)
     found = inspect(path)
@@ -246,6 +265,7 @@ def verify(
         _check_inputs(call, runner, found.path)
         expected = keras_outputs(call, arrays)
         actual = _file_outputs(runner, arrays, count)
+        parts = [] if graph is None else _parts(runner, thin(arrays, SAMPLES))
     if set(expected) != set(actual):
         raise ValueError(
             f"{found.path} is not a file of model '{model.name}': its outputs are "
@@ -259,7 +279,20 @@ def verify(
         tuple(
             compare(name, value, actual[name], scales.get(name)) for name, value in expected.items()
         ),
+        () if graph is None else layer_errors(graph, call, found, parts),
     )
+
+
+def _parts(runner: Runner, arrays: dict[str, Array]) -> list[tuple[dict[str, Array], Any]]:
+    """Return samples in the batches that a file takes, and the same in the file's own types."""
+    fixed = {info.shape[0] for info in runner.inputs}.pop()
+    filled = whole_batches(arrays, fixed or 1)
+    encoded = runner.split(runner.encode(as_real(filled, runner.inputs)), fixed or BATCH)
+    rows = np.cumsum([0, *(len(next(iter(part.values()))) for part in encoded)])
+    return [
+        ({name: array[start:stop] for name, array in filled.items()}, part)
+        for start, stop, part in zip(rows[:-1], rows[1:], encoded, strict=True)
+    ]
 
 
 def _check_inputs(call: Signature, runner: Runner, path: Path) -> None:

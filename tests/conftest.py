@@ -13,6 +13,7 @@ SAMPLES, FEATURES = 64, 12
 
 def pytest_addoption(parser):
     parser.addoption("--one-case", action="store_true", help="one case of each parametrized test")
+    parser.addoption("--demo", help="what `tfcompress demo` has written, with its stderr.txt")
 
 
 def pytest_collection_modifyitems(config, items):

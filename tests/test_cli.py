@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -51,7 +52,7 @@ def test_help_of_every_command_shows_an_example():
         assert f"Example: tfcompress {name}" in text
     assert list(main.commands) == [
         "demo", "convert", "sparsify", "inspect", "check-sparse", "verify", "bench", "summary",
-        "channels", "prune-channels", "low-rank", "quantize-aware", "qat-report",
+        "channels", "prune-channels", "low-rank", "equalize", "quantize-aware", "qat-report",
     ]  # fmt: skip
 
 
@@ -70,7 +71,31 @@ def test_convert_to_int8_from_an_npz(folder):
         "gzip_bytes": sizes(path)[1],
         "float_ops": [],
         "kept_float": [],
+        "kept_weights": {},
+        "notes": [],
     }
+
+
+def test_convert_to_weights_of_4_bits(folder):
+    path, samples = folder / "int4.tflite", ["-c", folder / "samples.npz"]
+    command = ["convert", folder / "model.keras", path, "-p", "int4-weights", *samples]
+    done = run(*command, "--rounding", "nearest", "--keep", "nothing-like-it")
+    assert done.exit_code == 2
+    assert "No layer with a kernel" in done.output
+    done = run(*command, "--budget", "100")
+    assert done.exit_code == 1
+    assert "the smallest possible file has" in done.output
+    assert not path.exists()
+
+
+def test_convert_with_another_precision_for_some_layers_is_checked(folder):
+    command = ["convert", folder / "model.keras", folder / "never.tflite", "-p", "weight-only"]
+    done = run(*command, "--layers", "head=int9")
+    assert done.exit_code == 2
+    assert "is not REGEX=PRECISION, with one of" in done.output
+    done = run(*command, "--block", "32")
+    assert done.exit_code == 2
+    assert "activations='float32'" in done.output
 
 
 def test_convert_needs_calibration_for_int8(folder):
@@ -82,7 +107,7 @@ def test_convert_needs_calibration_for_int8(folder):
 
 
 @pytest.mark.parametrize(
-    "options", [["--io", "int8"], ["--calibration", "samples.npz"], ["--strict"]]
+    "options", [["--io", "int8"], ["--calibration", "samples.npz"], ["--strict"], ["--equalize"]]
 )
 def test_options_that_a_precision_does_not_have_are_bad_usage(folder, options):
     options = [folder / option if option.endswith(".npz") else option for option in options]
@@ -90,7 +115,7 @@ def test_options_that_a_precision_does_not_have_are_bad_usage(folder, options):
         "convert", folder / "model.keras", folder / "never.tflite", "-p", "dynamic_int8", *options
     )
     assert done.exit_code == 2
-    assert f"{options[0]} goes with --precision int8." in done.output
+    assert f"{options[0]} goes with --precision int8 or " in done.output
     assert not (folder / "never.tflite").exists()
 
 
@@ -227,6 +252,15 @@ def test_verify_without_bounds_only_shows(folder):
     assert found["samples"] == 64
     # Two sums of at most 32 products of numbers around 1, added in another order.
     assert found["outputs"][0]["max_error"] < 1e-5
+
+
+def test_verify_by_layer_shows_each_layer(folder):
+    command = ["verify", folder / "model.keras", folder / "float.tflite", "--by-layer"]
+    done = run(*command, "--samples", folder / "samples.npz")
+    assert done.exit_code == 0, done.output
+    table = done.output.partition("By layer, the worst first")[2]
+    assert "FULLY_CONNECTED" in table
+    assert " y " in table
 
 
 @pytest.mark.parametrize(("bound", "code"), [("1e-5", 0), ("1e-12", 1)])
@@ -590,6 +624,28 @@ def test_custom_layers_come_from_a_module_of_the_users(folder, tmp_path, monkeyp
     assert run("summary", "twice.keras", "--import", "my_layers").exit_code == 0
 
 
+def test_equalize_shows_the_plan_and_writes_the_model(folder, tmp_path):
+    path, samples = tmp_path / "even.keras", folder / "samples.npz"
+    done = run("equalize", folder / "model.keras", path, "--data", samples, "--json")
+    assert done.exit_code == 0, done.output
+    scaled, kept = json.loads(done.output)["channels"]
+    assert (scaled["readers"], scaled["why_kept"]) == (["y"], "")
+    assert kept["why_kept"] == "it is an output of the model"
+    with np.load(samples) as file:
+        x = file["x"]
+    model, even = (keras.models.load_model(p) for p in (folder / "model.keras", path))
+    np.testing.assert_allclose(even(x), model(x), atol=1e-5)  # sums of 32 products around 1
+    assert not np.array_equal(even.weights[0], model.weights[0])
+
+
+def test_equalize_writes_nothing_where_nothing_can_be_scaled(folder, tmp_path):
+    path, options = tmp_path / "even.keras", ["--data", folder / "samples.npz", "--filters", "^y$"]
+    done = run("equalize", folder / "model.keras", path, *options)
+    assert done.exit_code == 1
+    assert "Nothing can be equalized" in done.output
+    assert not path.exists()
+
+
 def test_quantize_aware_writes_a_calibrated_model(folder, tmp_path):
     path = tmp_path / "qat.keras"
     options = ["--data", folder / "samples.npz", "--filters", "dense"]
@@ -634,8 +690,12 @@ def test_a_missing_file_is_bad_usage():
     assert run("inspect", "no-such-file.tflite").exit_code == 2
 
 
-@pytest.mark.slow("trains, converts and measures eight files in a fresh process")
-def test_demo_without_console_noise(tmp_path):
+@pytest.fixture
+def demo(request, tmp_path):
+    """The folder that the demo has written, and what it said on stderr."""
+    made = request.config.getoption("demo")
+    if made:
+        return Path(made), Path(made, "stderr.txt").read_text()
     done = subprocess.run(
         [sys.executable, "-c", "from tfcompress.cli import main; main()", "demo", "--out", "out"],
         cwd=tmp_path,
@@ -644,12 +704,17 @@ def test_demo_without_console_noise(tmp_path):
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert "pruned int8" in done.stdout
-    out = tmp_path / "out"
+    return tmp_path / "out", done.stderr
+
+
+@pytest.mark.slow("trains, converts and measures eight files in a fresh process")
+def test_demo_without_console_noise(demo):
+    out, noise = demo
+    assert noise == ""
     results = json.loads((out / "report.json").read_text())["results"]
     on_cpu = [result for result in results if result["delegate"] == "xnnpack"]
     assert len(on_cpu) == len(list(out.glob("*.tflite"))) == 8
+    assert "pruned int8" in [result["name"] for result in on_cpu]
     for result in on_cpu:
         assert result["status"] == "ok", result["reason"]
         assert result["bytes"] == (out / result["path"].rpartition("/")[2]).stat().st_size

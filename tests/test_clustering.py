@@ -20,6 +20,8 @@ from tfcompress.converters.passes.flatbuffer import unpack
 from tfcompress.edge.system.tflite import sizes
 from tfcompress.model.kernels import kernels
 
+SLOW = pytest.mark.slow("the other ways to train")
+
 
 def net(**options):
     return keras.Sequential(
@@ -234,9 +236,9 @@ class TestKeepClusters:
     @pytest.mark.parametrize(
         "how",
         [
-            {"jit_compile": True},
             {"run_eagerly": True},
-            {"steps_per_execution": 3},
+            pytest.param({"steps_per_execution": 3}, marks=SLOW),
+            pytest.param({"jit_compile": True}, marks=SLOW),
             {"jit_compile": True, "steps_per_execution": 4},
         ],
         ids=str,
@@ -249,7 +251,10 @@ class TestKeepClusters:
         fit(model, data, tfc.KeepClusters())
         check_kept(model, before)
 
-    @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
+    @pytest.mark.parametrize(
+        "policy",
+        ["mixed_float16", *(pytest.param(p, marks=SLOW) for p in ("mixed_bfloat16", "float64"))],
+    )
     def test_precision(self, data, policy):
         model = net(dtype=policy)
         optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
@@ -411,6 +416,7 @@ class TestKeepClusters:
             np.testing.assert_array_equal(partition(kernel.numpy()), partition(old))
             assert (kernel.numpy() != old).any()
 
+    @pytest.mark.slow("starts a process with two devices")
     def test_distributed_over_two_cpus(self):
         on_two_cpus("""
             import tfcompress as tfc

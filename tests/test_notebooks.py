@@ -14,6 +14,8 @@ GREETING = re.compile(
     r"^(WARNING: All log messages before absl::InitializeLog|I0000 .*cudart_stub\.cc).*\n",
     re.MULTILINE,
 )
+# Words that a notebook prints, if it goes to its end.
+SAID = {"04_why_is_int8_bad": ("By layer, the worst first", "int8, rescaled", "repaired ")}
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
@@ -37,8 +39,8 @@ def test_runs(path, monkeypatch, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "commit it without outputs"
     printed, noise = executed(notebook, tmp_path)
-    assert "speed-up" in printed
-    assert "80.0%" in printed
+    for words in SAID.get(path.stem, ("speed-up", "80.0%")):
+        assert words in printed
     # Neither TensorFlow nor LiteRT talks into it.
     assert GREETING.sub("", noise) == ""
 

@@ -9,20 +9,21 @@ from tfcompress import converters, edge
 
 def test_names():
     assert tfcompress.__all__ == [
-        "ChannelGroup", "ChannelGroups", "Clustering", "Comparison", "Distiller", "FakeQuant",
-        "FreezeBatchNorm", "FreezeRanges", "GroupLasso", "Int8Scheme", "KeepClusters", "KeepZeros",
-        "LowRankPlan", "Prune", "QatReport", "QuantizeWrapper", "SmoothL0", "Summary", "budgets",
-        "calibrate", "channel_groups", "cluster_weights", "converters", "distill", "edge",
+        "ChannelGroup", "ChannelGroups", "Clustering", "Comparison", "Distiller",
+        "EqualizationPlan", "FakeQuant", "FreezeBatchNorm", "FreezeRanges", "GroupLasso",
+        "KeepClusters", "KeepZeros", "LowRankPlan", "Prune", "QatReport", "QuantizationScheme",
+        "QuantizeWrapper", "SmoothL0", "Summary", "budgets", "calibrate", "channel_groups",
+        "cluster_weights", "converters", "distill", "edge", "equalization_plan", "equalize",
         "factorize", "importance", "low_rank_plan", "masks", "prune_channels",
         "prune_channels_gradually", "prune_weights", "qat_report", "quantize_aware", "regularize",
         "schedules", "self_distiller", "separable_net", "strip", "summary",
     ]  # fmt: skip
     assert converters.__all__ == [
         "ConversionError", "Converted", "ConverterOptions", "DynamicInt8", "Float16", "Float32",
-        "GraphOp", "Inspection", "Int8", "ModelFileError", "OutputError", "Pass", "Precision",
-        "RuleViolation", "Sparse", "SparseCheck", "SparseWeight", "Sparsified", "Verification",
-        "VerificationError", "check_sparse_kernels", "convert", "convert_all", "inspect",
-        "register_precision", "sparsify", "verify",
+        "GraphOp", "Inspection", "Int16x8", "Int4Weights", "Int8", "ModelFileError", "OutputError",
+        "Pass", "Precision", "RuleViolation", "Sparse", "SparseCheck", "SparseWeight", "Sparsified",
+        "Verification", "VerificationError", "WeightOnly", "check_sparse_kernels", "convert",
+        "convert_all", "inspect", "register_precision", "sparsify", "verify",
     ]  # fmt: skip
     assert edge.__all__ == [
         "Availability", "BenchmarkResult", "Child", "DelegateMismatch", "DelegateUnavailable",

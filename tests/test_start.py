@@ -95,7 +95,13 @@ def test_help_costs_little_more_than_python_itself():
     assert megabytes <= 60
 
 
-@pytest.mark.parametrize("first", ["import tfcompress, keras", "import keras, tfcompress"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import tfcompress, keras",
+        pytest.param("import keras, tfcompress", marks=pytest.mark.slow("imports TensorFlow")),
+    ],
+)
 def test_saved_models_load_with_nothing_but_the_import(first):
     file = Path(__file__).parent / "golden" / "quantize_wrapper.keras"
     program = f"{first}\nprint(type(keras.saving.load_model({str(file)!r})).__name__)"

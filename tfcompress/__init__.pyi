@@ -2,7 +2,7 @@ from . import converters as converters
 from . import distill as distill
 from . import edge as edge
 from .channels import importance as importance
-from .channels.dependency.build import channel_groups as channel_groups
+from .channels.collect import channel_groups as channel_groups
 from .channels.gradual import prune_channels_gradually as prune_channels_gradually
 from .channels.groups import ChannelGroup as ChannelGroup
 from .channels.groups import ChannelGroups as ChannelGroups
@@ -10,6 +10,9 @@ from .channels.prune import prune_channels as prune_channels
 from .clustering import Clustering as Clustering
 from .clustering import KeepClusters as KeepClusters
 from .clustering import cluster_weights as cluster_weights
+from .converters.equalization.equalize import equalize as equalize
+from .converters.equalization.plan import EqualizationPlan as EqualizationPlan
+from .converters.equalization.plan import equalization_plan as equalization_plan
 from .cost import budgets as budgets
 from .cost.comparison import Comparison as Comparison
 from .cost.layer_summary import Summary as Summary
@@ -32,7 +35,7 @@ from .quantization.fake_quant import FakeQuant as FakeQuant
 from .quantization.quantize import quantize_aware as quantize_aware
 from .quantization.report import QatReport as QatReport
 from .quantization.report import qat_report as qat_report
-from .quantization.scheme import Int8Scheme as Int8Scheme
+from .quantization.scheme import QuantizationScheme as QuantizationScheme
 from .quantization.strip import strip as strip
 from .quantization.wrapper import QuantizeWrapper as QuantizeWrapper
 from .regularizers.group_lasso import GroupLasso as GroupLasso

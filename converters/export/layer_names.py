@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import re
+from typing import Any
 
 import keras
 
+from tfcompress.converters.file.scopes import path_in
 from tfcompress.model.layers import children
+
+Tree = dict[str, Any]
 
 
 def layer_at(model: keras.Model, name: str) -> str | None:
@@ -29,16 +32,24 @@ def layer_at(model: keras.Model, name: str) -> str | None:
     Returns:
         The path below the model, or None if the name leads to no layer.
     """
-    for part in name.split(";"):
-        path: list[str] = []
-        layer: keras.Layer = model
-        for scope in part.split("@")[0].split("/"):
-            inside = {child.name: child for child in children(layer)}
-            own = re.sub(r"_\d+$", "", scope)
-            child = inside.get(own) or inside.get(scope)
-            if child is not None:
-                path.append(child.name)
-                layer = child
-        if path:
-            return "/".join(path)
-    return None
+    return path_in(model, _inside, name)
+
+
+def layer_tree(model: keras.Model) -> Tree:
+    """Return the names of all layers, each with those inside it, as plain values for a child.
+
+    >>> inputs = keras.Input((4,), name="x")
+    >>> layer_tree(keras.Sequential([inputs, keras.layers.Dense(2, name="head")]))
+    {'x': {}, 'head': {}}
+
+    Args:
+        model: The model.
+
+    Returns:
+        Name of each layer directly inside -> the tree of that layer.
+    """
+    return {name: layer_tree(layer) for name, layer in _inside(model).items()}
+
+
+def _inside(layer: keras.Layer) -> dict[str, keras.Layer]:
+    return {child.name: child for child in children(layer)}

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from tfcompress.edge.ops import MAC_OPS
 
 from .model import Inspection, Node
-
-_MULTIPLIES = re.compile("conv|matmul|depthwise|einsum|dot", re.IGNORECASE)
+from .scopes import best_first
 
 
 def layer_in(name: str) -> str | None:
@@ -49,7 +48,5 @@ def scope_names(node: Node, found: Inspection) -> Iterator[str]:
         Names of tensors. The parts of a joined name are ordered, the best part first.
     """
     for place in (*node.outputs, *reversed(node.inputs)):
-        parts = found.tensors[place].name.split(";")
-        if node.op in MAC_OPS:
-            parts.sort(key=lambda part: not _MULTIPLIES.search(part.rsplit("/", 1)[-1]))
-        yield ";".join(parts)
+        name = found.tensors[place].name
+        yield best_first(name) if node.op in MAC_OPS else name

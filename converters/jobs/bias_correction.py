@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..passes.graph import Graph
+from ..passes.flatbuffer import pack, unpack
+from ..passes.graph import Graph, graphs
 from .ranges import is_float
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -16,6 +17,18 @@ _CHANNEL = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 """Axis of the output channel in the kernel of each op."""
 
 _STEPS = 127
+
+
+class Uncorrected(NamedTuple):
+    """An op whose bias is to be corrected.
+
+    Attributes:
+        kernel: Its kernel as it was trained.
+        mean: Mean of each channel (the last axis) of what it reads.
+    """
+
+    kernel: Array
+    mean: Array
 
 
 def readers_of_kernels(graph: Graph) -> list[Any]:
@@ -30,39 +43,63 @@ def readers_of_kernels(graph: Graph) -> list[Any]:
     ]
 
 
-def correct_biases(graph: Graph, means: Mapping[int, Array]) -> None:
+def uncorrected(graph: Graph, means: Mapping[int, Array]) -> dict[int, Uncorrected]:
+    """Return the ops whose biases can be corrected, by the tensor that they compute.
+
+    Args:
+        graph: A float graph.
+        means: Mean of each channel (the last axis) of the tensors that such ops read.
+    """
+    return {
+        int(node.outputs[0]): Uncorrected(
+            graph.array(int(node.inputs[1])).astype(np.float64), means[int(node.inputs[0])]
+        )
+        for node in readers_of_kernels(graph)
+        if int(node.inputs[0]) in means
+    }
+
+
+def corrected(content: bytes, ops: Mapping[int, Uncorrected]) -> bytes:
     """Take from each bias what rounding the kernel adds to the outputs on average.
 
     For the rounding errors d of the weights of a channel that is sum(d * E[x]), where E[x] is the
     mean of each input channel. The edges of padded images are not told from their inside.
 
     Args:
-        graph: A float graph. It is changed.
-        means: Mean of each channel (the last axis) of tensors that such ops read, by index.
+        content: A float file. Its kernels may hold numbers of fewer bits by now.
+        ops: The ops and their kernels as they were, by the tensor that an op computes.
+
+    Returns:
+        The file.
 
     Reference:
         Nagel et al. 2019, section 4.2, https://arxiv.org/abs/1906.04721
     """
+    if not ops:
+        return content
+    model = unpack(content)
+    graph = graphs(model)[0]
     for node in readers_of_kernels(graph):
-        data, kernel, *biases = (int(tensor) for tensor in node.inputs)
-        if data not in means:
+        before = ops.get(int(node.outputs[0]))
+        if before is None:
             continue
-        axis = _CHANNEL[graph.op(node)]
-        corrected = -_added(graph.array(kernel).astype(np.float64), means[data], axis)
+        data, kernel, *biases = (int(tensor) for tensor in node.inputs)
+        added = _added(graph.array(kernel), before, _CHANNEL[graph.op(node)])
         like = next((tensor for tensor in biases if tensor >= 0), None)
-        if like is not None:
-            corrected += graph.array(like)
-        bias = graph.add(like, corrected.astype(np.float32))
+        wanted = -added if like is None else graph.array(like) - added
+        bias = graph.add(like, wanted.astype(np.float32))
         if like is None:
             graph[bias].name = bytes(graph[kernel].name) + b"/bias"
         node.inputs = np.array([data, kernel, bias], np.int32)
+    return pack(model)
 
 
-def _added(kernel: Array, mean: Array, axis: int) -> Array:
+def _added(kernel: Array, before: Uncorrected, axis: int) -> Array:
     """Return what rounding adds to each output channel on average."""
     others = tuple(a for a in range(kernel.ndim) if a != axis)
-    scale = np.abs(kernel).max(others, keepdims=True) / _STEPS
-    error = np.rint(kernel / np.where(scale > 0, scale, 1.0)) * scale - kernel
+    wide, mean = kernel.astype(np.float64), before.mean
+    scale = np.abs(wide).max(others, keepdims=True) / _STEPS
+    error = np.rint(wide / np.where(scale > 0, scale, 1.0)) * scale - before.kernel
     if axis == 0:
         # A dense kernel may read several positions as one row: all have the mean of theirs.
         inputs = np.tile(mean, kernel.shape[-1] // len(mean))

@@ -7,8 +7,9 @@ that tensors share and that have no width, and of ops that int8 would ruin.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from itertools import islice
+import functools
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,17 +18,19 @@ from ai_edge_litert import schema_py_generated as schema
 from ..passes.base import Refused
 from ..passes.flatbuffer import pack, unpack
 from ..passes.graph import Graph, graphs
-from .bias_correction import correct_biases, readers_of_kernels
+from .bias_correction import Uncorrected, readers_of_kernels, uncorrected
 from .float_nodes import exact_values, uneven_inputs
 from .negations import multiply_negations
 from .observed import observable, observe
 from .range_choices import CHOICES, minmax
-from .ranges import give_range, measure, range_of, set_range, widen
+from .ranges import give_range, range_of, set_range, widen
 from .shared_ranges import requantize, separate
 from .softmax_masks import clip_masks
+from .tensor_values import Samples, runs
 from .unread_parts import drop_unread_parts
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Range = tuple[float, float]
 
 # Ops that copy the bytes of constants, and where these stand among their inputs.
 _COPYING = {"ONE_HOT": (2, 3), "PADV2": (2,), "FILL": (1,)}
@@ -42,30 +45,32 @@ class Calibrated(NamedTuple):
     Attributes:
         content: The file, with a range for each computed tensor.
         kept_float: Names of the tensors whose ops must stay in float.
+        uncorrected: Ops whose biases are to be corrected for their rounded kernels.
     """
 
     content: bytes
     kept_float: list[str]
+    uncorrected: Mapping[int, Uncorrected] = MappingProxyType({})
 
 
 def calibrate(
     content: bytes,
-    samples: dict[str, Array],
-    batch_size: int,
+    samples: Samples,
     *,
     ranges: str,
     bias_correction: bool,
     float_inputs: bool,
+    bits: int = 8,
 ) -> Calibrated | None:
     """Choose the range of each tensor from the values that samples give it.
 
     Args:
         content: A float file.
-        samples: Arrays by input name, in whole batches.
-        batch_size: Samples that the file takes at once, if it does not leave that free.
+        samples: Samples for its inputs.
         ranges: Name of a function in `range_choices.CHOICES`.
         bias_correction: Whether to take from each bias what rounding the kernel adds on average.
-        float_inputs: Whether the inputs of the int8 file are float.
+        float_inputs: Whether the inputs of the integer file are float.
+        bits: Bits of the activations. Defaults to 8.
 
     Returns:
         The file; None for one with loops or variables, whose tensors are out of reach.
@@ -83,7 +88,7 @@ def calibrate(
     averaged = (
         [int(node.inputs[0]) for node in readers_of_kernels(graph)] if bias_correction else []
     )
-    seen, means = observe(content, samples, batch_size, averaged)
+    seen, means = observe(graph, samples, averaged)
     exact = {index: minmax(values) for index, values in seen.items() if values.low <= values.high}
     for index, (low, high) in exact.items():
         give_range(graph, index, low, high)
@@ -95,19 +100,16 @@ def calibrate(
     for index in exact.keys() - inputs:
         if range_of(graph, index) == exact[index]:
             set_range(graph, index, *CHOICES[ranges](seen[index]))
-    correct_biases(graph, means)
     _, kept = _mend(graph, float_inputs)
-    return Calibrated(pack(model), kept)
+    return Calibrated(pack(model), kept, uncorrected(graph, means))
 
 
-def repair(
-    content: bytes, batches: Callable[[], Iterable[dict[str, Any]]], float_inputs: bool
-) -> Calibrated:
+def repair(content: bytes, samples: Samples, float_inputs: bool) -> Calibrated:
     """Repair what would be lost in int8, in a file whose ranges the converter has measured.
 
     Args:
         content: A float file with measured ranges.
-        batches: Returns calibration samples for the file, run by run.
+        samples: Samples for the inputs of the file.
         float_inputs: Whether the inputs of the int8 file are float.
 
     Returns:
@@ -120,12 +122,26 @@ def repair(
     changed, names = False, list[str]()
     for number, graph in enumerate(graphs(model)):
         if number == 0:
-            changed = clip_masks(
-                graph, lambda tensors: measure(content, islice(batches(), _RUNS), tensors)
-            )
+            changed = clip_masks(graph, functools.partial(_measured, graph, samples))
         mended, kept = _mend(graph, float_inputs)
         changed, names = mended or changed, names + kept
     return Calibrated(pack(model) if changed else content, names)
+
+
+def _measured(graph: Graph, samples: Samples, tensors: list[int]) -> dict[int, Range]:
+    """Measure ranges anew.
+
+    The converter's calibrator reads the inputs of an op after the op. If that wrote its result into
+    the memory of an input, the calibrator takes the values of the result for those of the input.
+    """
+    found: dict[int, Range] = {}
+    some = {name: array[: _RUNS * samples.batch_size] for name, array in samples.arrays.items()}
+    for run in runs(graph, tensors, samples._replace(arrays=some)):
+        for index in tensors:
+            values = run.values(index)
+            low, high = found.get(index, (np.inf, -np.inf))
+            found[index] = min(low, float(values.min())), max(high, float(values.max()))
+    return found
 
 
 def _mend(graph: Graph, float_inputs: bool) -> tuple[bool, list[str]]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from .calibrated import finish, repair
-from .post_training import Quantized, load, post_training
+from .kernel_rounding import KernelsRefused, quantize_in_4_bits, store_trained
+from .post_training import WIDE, Lowered, load, post_training
 from .quantizer import quantize
 from .read import describe, load_error
+from .tensor_values import Samples
 
 Json = dict[str, Any]
 
@@ -32,40 +33,60 @@ def job(request: Json) -> Json:
     progress = Path(request["progress"])
     for index, file in enumerate(request["files"]):
         progress.write_text(str(index), "utf-8")
+        samples = file["samples"] and load(file["samples"])
         try:
-            found = lower(file["saved_model"], file["options"], file["samples"], made)
+            lowered = lower(file["saved_model"], file["options"], samples, file["kernels"], made)
+        except KernelsRefused as error:
+            return {"refused": str(error), "index": index}
         except Exception as error:
             return {"error": f"{type(error).__name__}: {error}", "index": index}
         path = Path(file["path"])
-        path.write_bytes(found.content)
-        about = {**describe(found.content), "load_error": load_error(path)}
-        files.append({"file": about, "kept_float": found.kept_float})
+        path.write_bytes(lowered.content)
+        about = {**describe(lowered.content), "load_error": load_error(path)}
+        files.append(
+            {
+                "file": about,
+                "kept_float": list(lowered.kept_float),
+                "kept_weights": dict(lowered.kept_weights),
+            }
+        )
     return {"files": files}
 
 
 def lower(
-    saved_model: str, options: Json, samples: Json | None, made: dict[str, bytes]
-) -> Quantized:
+    saved_model: str,
+    options: Json,
+    samples: Samples | None,
+    kernels: Json | None,
+    made: dict[str, bytes],
+) -> Lowered:
     """Make one file.
 
     Args:
         saved_model: Folder of the SavedModel.
         options: The fields of `ConverterOptions`.
-        samples: The .npz file of calibration samples ("path"), the input name of each of its
-            arrays ("names") and the rows to a batch ("batch_size"); None for no samples.
+        samples: Calibration samples; None for none.
+        kernels: The fields of `KernelRequest`; None for kernels of 8 bits, or float ones.
         made: What the converter made before, by SavedModel and options. It is added to.
 
     Returns:
-        The .tflite file, and the names of the ops that int8 would have ruined.
+        The .tflite file.
+
+    Raises:
+        KernelsRefused: There is no file as `kernels` asks for.
     """
-    plain = options["supported_ops"] == _FLOAT["supported_ops"] and not options["supported_types"]
     if samples is None:
-        return Quantized(_once(saved_model, options, made), [])
-    if not plain:
-        return Quantized(_converter(saved_model, options, samples).convert(), [])
+        content = _once(saved_model, options, made)
+        if kernels is None:
+            return Lowered(content)
+        small, rounded = store_trained(content, kernels)
+        return Lowered(small, kept_weights=rounded.kept)
+    builtin = options["supported_ops"] in (_FLOAT["supported_ops"], [WIDE])
+    if not builtin or options["supported_types"]:
+        return Lowered(_converter(saved_model, options, samples).convert())
     content = _once(saved_model, _FLOAT, made)
-    found = post_training(content, options, samples)
-    return found or _by_the_converter(saved_model, options, samples)
+    found = post_training(content, options, samples, kernels)
+    return found or _by_the_converter(saved_model, options, samples, kernels)
 
 
 def _once(saved_model: str, options: Json, made: dict[str, bytes]) -> bytes:
@@ -76,18 +97,27 @@ def _once(saved_model: str, options: Json, made: dict[str, bytes]) -> bytes:
     return made[key]
 
 
-def _by_the_converter(saved_model: str, options: Json, samples: Json) -> Quantized:
+def _by_the_converter(
+    saved_model: str, options: Json, samples: Samples, kernels: Json | None
+) -> Lowered:
     """Let the converter measure the ranges, which alone sees the tensors of loops."""
     converter = _converter(saved_model, options, samples)
+    if options["supported_ops"] == [WIDE]:
+        return Lowered(converter.convert())
     converter._experimental_calibrate_only = True
     types = options["input_type"] or "float32", options["output_type"] or "float32"
-    content, kept = repair(
-        converter.convert(), _representative(samples), float_inputs=types[0] == "float32"
-    )
-    return Quantized(finish(quantize(content, *types, kept, options["per_channel_dense"])), kept)
+    content, kept, _ = repair(converter.convert(), samples, float_inputs=types[0] == "float32")
+
+    def integers(measured: bytes) -> bytes:
+        return finish(quantize(measured, *types, kept, options["per_channel_dense"]))
+
+    if kernels is None:
+        return Lowered(integers(content), kept)
+    small, rounded = quantize_in_4_bits(content, samples, kernels, integers)
+    return Lowered(small, kept, rounded.kept)
 
 
-def _converter(saved_model: str, options: Json, samples: Json | None) -> Any:
+def _converter(saved_model: str, options: Json, samples: Samples | None) -> Any:
     converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
     target = converter.target_spec
     converter.optimizations = [getattr(tf.lite.Optimize, o) for o in options["optimizations"]]
@@ -101,15 +131,5 @@ def _converter(saved_model: str, options: Json, samples: Json | None) -> Any:
         converter.inference_input_type = tf.as_dtype(options["input_type"])
     if options["output_type"]:
         converter.inference_output_type = tf.as_dtype(options["output_type"])
-    converter.representative_dataset = _representative(samples) if samples else None
+    converter.representative_dataset = samples.batches if samples else None
     return converter
-
-
-def _representative(samples: Json) -> Callable[[], Iterator[Json]]:
-    arrays, size = load(samples), samples["batch_size"]
-
-    def batches() -> Iterator[Json]:
-        for start in range(0, len(arrays[samples["names"][0]]), size):
-            yield {name: array[start : start + size] for name, array in arrays.items()}
-
-    return batches

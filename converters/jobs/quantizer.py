@@ -11,11 +11,15 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 _LIBRARY = Path("compiler", "mlir", "lite", "python", "_pywrap_converter_api.so")
 
 # Numbers of `toco.IODataType`, which the function takes.
 _TYPES = {"float32": 1, "uint8": 17, "int8": 18}
 _QUANTIZED_INT8 = 9
+
+_MISSING = "Quantizing a file needs TensorFlow: pip install 'tfcompress[tensorflow]'"
 
 
 def quantize(
@@ -24,19 +28,24 @@ def quantize(
     output_type: str = "float32",
     kept_float: Collection[str] = (),
     per_channel_dense: bool = True,
+    bits: int = 8,
 ) -> bytes:
-    """Quantize a float file to int8 by the ranges that are stored in it.
+    """Quantize a float file by the ranges that are stored in it: weights are int8.
 
     Args:
         content: A float file with a range for each computed tensor.
-        input_type: Type of the float inputs in the new file: "float32", "int8" or "uint8".
+        input_type: Type of the float inputs in the new file: "float32", "int8" or
+            "uint8"; "int16" with activations of 16 bits.
         output_type: Type of the float outputs in the new file.
         kept_float: Names of tensors whose ops stay in float.
         per_channel_dense: Whether each unit of a dense kernel may get a scale of its own.
+        bits: Bits of the activations, 8 or 16. Defaults to 8.
 
     Returns:
-        The int8 file. Its op codes and buffers may repeat each other.
+        The file. Its op codes and buffers may repeat each other.
     """
+    if bits == 16:
+        return _wide(content, input_type, output_type, per_channel_dense)
     quantized: bytes = _function()(
         content,
         False,  # no scale for a whole kernel only
@@ -55,13 +64,29 @@ def quantize(
     return quantized
 
 
+def _wide(content: bytes, input_type: str, output_type: str, per_channel_dense: bool) -> bytes:
+    """Quantize with another function of TensorFlow, which alone has activations of 16 bits."""
+    if importlib.util.find_spec("tensorflow") is None:
+        raise ImportError(_MISSING)
+    name = "tensorflow.lite.python.optimize._pywrap_tensorflow_lite_calibration_wrapper"
+    wrapper = importlib.import_module(name).CalibrationWrapper(content, [], [])
+    quantized: bytes = wrapper.QuantizeModel(
+        np.dtype(input_type).num,
+        np.dtype(output_type).num,
+        False,  # no ops in float
+        np.dtype(np.int16).num,
+        np.dtype(np.int64).num,  # biases
+        False,
+        not per_channel_dense,
+    )
+    return quantized
+
+
 def _function() -> Callable[..., Any]:
     """Return the function: of TensorFlow, where that is imported already, or of its library."""
     found = importlib.util.find_spec("tensorflow")
     if found is None or not found.submodule_search_locations:
-        raise ImportError(
-            "Quantizing a file needs TensorFlow: pip install 'tfcompress[tensorflow]'"
-        )
+        raise ImportError(_MISSING)
     library = Path(found.submodule_search_locations[0]) / _LIBRARY
     spec = importlib.util.spec_from_file_location("_pywrap_converter_api", library)
     if "tensorflow" not in sys.modules and spec is not None and spec.loader is not None:

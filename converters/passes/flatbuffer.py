@@ -14,6 +14,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from .base import Refused
+from .runtime_note import NOTE
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -23,7 +24,7 @@ IDENTIFIER = b"TFL3"
 ALIGNMENT = 16
 
 # Metadata that the converter writes about itself and that no runtime reads.
-_NOTES = (b"CONVERSION_METADATA", b"min_runtime_version")
+_NOTES = (b"CONVERSION_METADATA", NOTE)
 
 
 def unpack(content: bytes) -> Any:

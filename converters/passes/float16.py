@@ -41,7 +41,7 @@ def rewrite(content: bytes) -> Rewritten:
             if fits(graph.array(index)):
                 _store(graph, index, halves)
             else:
-                kept.append(graph[index].name.decode("utf-8", "replace"))
+                kept.append(graph.name(index))
     return Rewritten(pack(model), {"kept": kept}, tolerance=None)
 
 

@@ -58,6 +58,10 @@ class Graph:
         name: str = OPS.get(max(code.builtinCode, code.deprecatedBuiltinCode), "UNKNOWN")
         return name
 
+    def name(self, index: int) -> str:
+        """Return the name of a tensor; "" if it has none."""
+        return (self[index].name or b"").decode("utf-8", "replace")
+
     def readers(self, index: int) -> list[tuple[Any, int]]:
         """Return the ops that read a tensor, each with the position among its inputs."""
         return [

@@ -9,6 +9,8 @@ from tfcompress.converters.jobs.range_choices import CHOICES
 from tfcompress.converters.passes.base import Pass
 from tfcompress.edge.arguments import check_bool, check_choice, check_each, check_text
 
+from .kernels import Kernels
+
 
 @dataclass(frozen=True)
 class ConverterOptions:
@@ -77,6 +79,8 @@ class Precision:
             False.
         integer: Whether all multiplications must be in integers: the finished file is searched for
             float ops, and `convert(strict=True)` refuses it if there are any. Defaults to False.
+        mixes_with: Kind of the precisions that layers of one file may have beside this one:
+            "integers" for int8 activations, "floats" for float ones; "" for none. Defaults to "".
         why_not_sparse: Why the file cannot be stored sparse; "" if it can. Defaults to "".
     """
 
@@ -84,6 +88,7 @@ class Precision:
     needs_ranges: ClassVar[bool] = False
     takes_fake_quantization: ClassVar[bool] = False
     integer: ClassVar[bool] = False
+    mixes_with: ClassVar[str] = ""
     why_not_sparse: ClassVar[str] = ""
 
     def converter_options(self) -> ConverterOptions:
@@ -104,6 +109,21 @@ class Precision:
     def calibration_data(self) -> tuple[Any, int | None] | None:
         """Return calibration samples and how many to use at most; None for no samples."""
         return None
+
+    def kernels(self) -> Kernels | None:
+        """Return how kernels of 4 bits are chosen and rounded; None for none of these."""
+        return None
+
+    def weights(self) -> dict[str, Any] | None:
+        """Return how the pass `weight_only` stores weights; None for float32."""
+        return None
+
+    def equalizes(self) -> bool:
+        """Return whether the model is equalized over the calibration samples before it is traced.
+
+        See `tfcompress.equalize`.
+        """
+        return False
 
     def passes(self) -> tuple[Pass, ...]:
         """Return the rewrites of the converted file, in order."""

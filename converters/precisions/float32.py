@@ -21,3 +21,4 @@ class Float32(Precision):
     """
 
     name: ClassVar[str] = "float32"
+    mixes_with: ClassVar[str] = "floats"

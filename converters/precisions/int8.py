@@ -27,7 +27,7 @@ class Int8(Precision):
 
     >>> import numpy as np
     >>> Int8(calibration=np.zeros((8, 4), "float32"), io="int8")
-    Int8(io='int8', max_samples=500)
+    Int8(io='int8', max_samples=500, equalize=False)
 
     Args:
         calibration: An array (for one input), a dict of arrays by input name, a generator or
@@ -39,29 +39,47 @@ class Int8(Precision):
             Integer inputs, such as token ids, keep their type. Defaults to "float32".
         max_samples: Number of samples to use at most: evenly spaced ones of an array, the first
             ones of a generator or dataset. Defaults to 500.
+        equalize: Whether scales are moved between layers first, so that the channels of a tensor
+            are as large as each other: `tfcompress.equalize`, over the calibration samples.
+            Defaults to False.
+        ranges: How the range of each activation follows from its values on the samples: "mse" for
+            the smallest squared error of rounding and clipping, "minmax" for the lowest and the
+            highest value, "percentile" for all but a 10,000th of the values at each end. Inputs
+            always keep the lowest and the highest. Defaults to "mse".
+        bias_correction: Whether to take from each bias what rounding the kernel adds to the outputs
+            on average over the samples. Defaults to False.
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: `io` is not one of the three, `max_samples` is not positive, or there is no
-            file at the path given as `calibration`.
+        ValueError: `io` or `ranges` is not one of the three, `max_samples` is not positive, there
+            is no file at the path given as `calibration`, or `equalize` is given without samples.
     """
 
     calibration: Any = field(default=None, repr=False, compare=False)
     io: str = "float32"
     max_samples: int = 500
+    equalize: bool = False
     ranges: str = "mse"
     bias_correction: bool = False
 
     name: ClassVar[str] = "int8"
+    mixes_with: ClassVar[str] = "integers"
     needs_ranges: ClassVar[bool] = True
     takes_fake_quantization: ClassVar[bool] = True
     integer: ClassVar[bool] = True
+    io_types: ClassVar[tuple[str, ...]] = IO_TYPES
 
     def __post_init__(self) -> None:
-        check_choice("io", self.io, IO_TYPES)
+        check_choice("io", self.io, self.io_types)
         check_integer("max_samples", self.max_samples, 1)
         check_choice("ranges", self.ranges, CHOICES)
         check_bool("bias_correction", self.bias_correction)
+        check_bool("equalize", self.equalize)
+        if self.equalize and self.calibration is None:
+            raise ValueError(
+                "`equalize=True` looks at samples: give them as `calibration`. A model from "
+                "`quantize_aware` is equalized before that, with tfcompress.equalize."
+            )
         self._check_calibration()
 
     def _check_calibration(self) -> None:
@@ -90,6 +108,10 @@ class Int8(Precision):
             ranges=self.ranges,
             bias_correction=self.bias_correction,
         )
+
+    def equalizes(self) -> bool:
+        """Return whether scales are moved between layers first."""
+        return self.equalize
 
     def calibration_data(self) -> tuple[Any, int | None] | None:
         """Return the calibration samples, if there are any."""

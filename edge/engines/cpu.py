@@ -34,7 +34,9 @@ class CpuEngine:
             None.
         signature: Name of the signature; None in a file without signatures. Defaults to None.
         quiet: Whether to hold the runtime's console output back. Defaults to True.
-        delegate: `"xnnpack"` or `"reference"`. Defaults to `"xnnpack"`.
+        delegate: `"xnnpack"`, `"reference"`, or `"none"` for the kernels without a delegate.
+            Defaults to `"xnnpack"`.
+        keep: Whether tensors between ops keep their values, for `tensor`. Defaults to False.
 
     Attributes:
         load_ns: Nanoseconds that loading and allocating took.
@@ -54,12 +56,13 @@ class CpuEngine:
         quiet: bool = True,
         *,
         delegate: str = "xnnpack",
+        keep: bool = False,
     ) -> None:
         self.path = path
         self.delegate = delegate
         self._quiet = quiet
         start = time.perf_counter_ns()
-        self.interpreter = _load(path, threads, delegate, quiet)
+        self.interpreter = _load(path, threads, delegate, quiet, keep)
         # SignatureRunner's own calls: they take a subgraph, while Interpreter's public ones know
         # only the first, and they copy the inputs outside of `invoke`.
         self._calls: Any = self.interpreter._interpreter
@@ -159,6 +162,11 @@ class CpuEngine:
             info.name: self._calls.GetTensor(info.index, self._subgraph) for info in self.outputs
         }
 
+    def tensor(self, index: int) -> Array:
+        """Return a copy of a tensor between ops, in the file's own type; `keep` must be set."""
+        found: Array = self._calls.GetTensor(int(index), self._subgraph)
+        return found
+
     def ops(self) -> list[dict[str, Any]]:
         """Return the first subgraph's nodes: the file's, then a DELEGATE for each partition."""
         found: list[dict[str, Any]] = self.interpreter._get_ops_details()
@@ -189,13 +197,16 @@ def plain_ops(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _load(path: Path, threads: int | None, delegate: str, quiet: bool) -> Any:
+def _load(path: Path, threads: int | None, delegate: str, quiet: bool, keep: bool = False) -> Any:
     """Return an Interpreter of a file."""
     module = runtime().interpreter
     resolver = getattr(module.OpResolverType, _RESOLVERS[delegate])
     interpreter, error, said = attempt(
         lambda: module.Interpreter(
-            model_path=str(path), num_threads=threads, experimental_op_resolver_type=resolver
+            model_path=str(path),
+            num_threads=threads,
+            experimental_op_resolver_type=resolver,
+            experimental_preserve_all_tensors=keep,
         ),
         quiet,
     )

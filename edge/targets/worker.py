@@ -1,7 +1,7 @@
 """The process on a target: loads and measures one file, where it may crash.
 
 Reads requests from stdin and writes answers to stdout, in the protocol of `system.child`. Commands:
-`probe`, `placement`, `outputs`, `load`, `round`, `finish`, `open`, `run`, `modules`.
+`probe`, `placement`, `outputs`, `load`, `round`, `finish`, `open`, `run`, `tensors`, `modules`.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ import numpy as np
 
 from ..arrays import load_arrays, save_arrays
 from ..engines.base import DELEGATES
+from ..engines.cpu import CpuEngine
 from ..errors import DelegateMismatch, DelegateUnavailable, ModelFileError, ModelRefused
 from ..inputs import as_real
 from ..runner import Runner
@@ -144,6 +145,21 @@ class Commands:
         """Run the opened file once on arrays of its own types, from file to file."""
         arrays = dict(zip(names, load_arrays(inputs), strict=True))
         save_arrays(outputs, list(self._loaded().named(arrays, raw=True).values()))
+        return {}
+
+    def tensors(
+        self, path: str, inputs: str, names: list[str], places: list[int], out: str
+    ) -> dict[str, Any]:
+        """Run a file once, without a delegate, and write tensors between its ops to a file.
+
+        The inputs are of the file's own types. A delegate keeps what is inside it to itself.
+        """
+        engine = CpuEngine(tflite.check(path), delegate="none", keep=True)
+        arrays = dict(zip(names, load_arrays(inputs), strict=True))
+        engine.prepare({name: array.shape for name, array in arrays.items()})
+        engine.write(arrays)
+        engine.invoke()
+        save_arrays(out, [engine.tensor(place) for place in places])
         return {}
 
     def _loaded(self) -> Runner:

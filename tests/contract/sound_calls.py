@@ -21,7 +21,8 @@ from tfcompress.edge.system.tflite import PROBE
 
 # Results, which functions of ours make, and bases that define no argument.
 MADE_BY_US = {
-    *("ChannelGroup", "ChannelGroups", "Clustering", "LowRankPlan", "QatReport", "Summary"),
+    *("ChannelGroup", "ChannelGroups", "Clustering", "EqualizationPlan", "LowRankPlan"),
+    *("QatReport", "Summary"),
     *("converters.Converted", "converters.GraphOp", "converters.Inspection"),
     *("converters.Inspection.from_description", "converters.OutputError"),
     *("converters.RuleViolation", "converters.SparseCheck", "converters.SparseWeight"),
@@ -211,7 +212,7 @@ def table(folder: Path) -> dict[str, list[Call]]:
         "GroupLasso": [
             Call(tfc.GroupLasso, {}, {"strength": "zero, huge", "axis": "zero, negative"})
         ],
-        "Int8Scheme": [Call(tfc.Int8Scheme, {}, {"momentum": "zero"})],
+        "QuantizationScheme": [Call(tfc.QuantizationScheme, {}, {"momentum": "zero"})],
         "KeepClusters": [Call(tfc.KeepClusters, {}, {"filters": "text"})],
         "KeepZeros": [Call(tfc.KeepZeros, {}, {"filters": "text"})],
         "Prune": [
@@ -240,6 +241,10 @@ def table(folder: Path) -> dict[str, list[Call]]:
             ),
             Call(tfc.factorize, {"model": net, "energy": 0.5}, only=("energy",)),
         ],
+        "equalization_plan": [
+            Call(tfc.equalization_plan, {"model": net, "samples": X}, {"alpha": "zero"})
+        ],
+        "equalize": [Call(tfc.equalize, {"model": net, "samples": X}, {"alpha": "zero"})],
         "low_rank_plan": [
             Call(
                 tfc.low_rank_plan,
@@ -445,6 +450,23 @@ def table(folder: Path) -> dict[str, list[Call]]:
                 {"calibration": "list, list of None, dict, empty array, " + FUNCTIONS},
             )
         ],
+        "converters.Int16x8": [
+            Call(
+                converters.Int16x8,
+                {"calibration": X},
+                {"calibration": "list, list of None, dict, empty array, " + FUNCTIONS},
+            )
+        ],
+        "converters.Int4Weights": [
+            Call(
+                converters.Int4Weights,
+                {"calibration": X, "keep": None},
+                {
+                    "calibration": "list, list of None, dict, empty array, " + FUNCTIONS,
+                    "keep": "text, None, " + FUNCTIONS,
+                },
+            )
+        ],
         "converters.Pass": [
             Call(converters.Pass, {"module": "sparsify"}, {"module": "text", "options": "dict"})
         ],
@@ -464,6 +486,7 @@ def table(folder: Path) -> dict[str, list[Call]]:
                 },
             )
         ],
+        "converters.WeightOnly": [Call(converters.WeightOnly, {"activations": "float32"})],
         "converters.check_sparse_kernels": [
             Call(converters.check_sparse_kernels, {"file": file}, work=True)
         ],

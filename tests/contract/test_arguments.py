@@ -14,6 +14,10 @@ from keras import layers
 
 from tests.contract.sound_calls import CALLED_BY_US, Call, public, table
 from tests.test_house import ROOT
+from tfcompress.channels.registry import IMPORTANCES as OF_CHANNELS
+from tfcompress.converters.precisions import registry
+from tfcompress.edge.targets.base import TARGETS
+from tfcompress.pruning.importance import IMPORTANCES as OF_WEIGHTS
 
 NAMES = [name for name, _ in public() if name not in CALLED_BY_US]
 
@@ -87,6 +91,18 @@ def fault(call: Call, parameter: str, value: Any) -> str | None:
     else:
         return "accepted"
     return None
+
+
+@pytest.fixture(autouse=True)
+def registries_as_before(monkeypatch):
+    """What a sound call registers is gone after it."""
+    for owner, name in (
+        (registry, "_PRECISIONS"),
+        (TARGETS, "_items"),
+        (OF_CHANNELS, "_found"),
+        (OF_WEIGHTS, "_found"),
+    ):
+        monkeypatch.setattr(owner, name, dict(getattr(owner, name)))
 
 
 @pytest.fixture(scope="module")

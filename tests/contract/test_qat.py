@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tfcompress as tfc
-from tests.zoo.architectures import ARCHITECTURES, BEGINNINGS, DEEP, LARGE
+from tests.zoo.architectures import ARCHITECTURES, DEEP, marks
 from tfcompress import converters
 from tfcompress.model.functionalize import with_graph
 from tfcompress.model.graph import functional
@@ -34,15 +34,13 @@ assert set(ARCHITECTURES) - DEEP > DEFAULT
 CHAOTIC = {"EfficientNetV2B0", "NASNetMobile"}
 
 
-def marks(name):
-    if name in CHAOTIC:
-        return (pytest.mark.large, pytest.mark.xfail(reason="amplifies a first step by ten"))
-    if name in LARGE:
-        return pytest.mark.large
-    return () if name in DEFAULT else pytest.mark.slow("the other architectures")
-
-
-NAMES = [pytest.param(name, marks=marks(name)) for name in ARCHITECTURES]
+XFAIL = pytest.mark.xfail(reason="amplifies a first step by ten")
+NAMES = [
+    pytest.param(
+        name, marks=(marks(name, DEFAULT), XFAIL) if name in CHAOTIC else marks(name, DEFAULT)
+    )
+    for name in ARCHITECTURES
+]
 
 # TFLite has no int8 kernel for these, or the converter none that works.
 FLOAT_MACS = {"conv3d": {"CONV_3D"}}
@@ -103,7 +101,7 @@ def test_trains_reloads_converts_and_agrees(name, tmp_path):
     floating = {layer.path.split("/")[-1] for layer in tfc.qat_report(again).floating}
     for mac in file.float_macs:
         assert mac.layer is not None and floating & set(mac.layer.split("/")), mac
-    limit = 2 if name in BEGINNINGS else STEPS.get(name, 1)  # as the whole nets have
+    limit = STEPS.get(name.partition(" until ")[0], 1)
     # The reference kernels take a second for a sample of a large one.
     few = keras.tree.map_structure(lambda array: array[:8], x) if name in DEEP else x
     for delegate, seen in (("reference", few), ("xnnpack", x)):

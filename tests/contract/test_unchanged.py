@@ -88,6 +88,7 @@ UNCHANGED = {
     "prune_channels_gradually": lambda model: tfc.prune_channels_gradually(
         model, 0.5, lambda small, step: None, steps=2
     ),
+    "equalize": lambda model: tfc.equalize(model, X),
     "low_rank_plan": lambda model: str(tfc.low_rank_plan(model, 0.5)),
     "factorize": lambda model: tfc.factorize(model, 0.5),
     "quantize_aware": lambda model: tfc.strip(tfc.calibrate(tfc.quantize_aware(model), X)),

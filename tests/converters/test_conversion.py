@@ -408,7 +408,10 @@ def test_convert_fixes_the_batch(model, images, tmp_path):
 @pytest.mark.parametrize(
     ("precision", "message"),
     [
-        (converters.Float32(), r"a float32 file cannot have. Use Int8\(\), or .*strip"),
+        (
+            converters.Float32(),
+            r"a float32 file cannot have. Use Int8\(\) or Int4W.*strip",
+        ),
         (converters.Float16(), "a float16 file cannot have"),
         (converters.DynamicInt8(), "a dynamic_int8 file cannot have"),
         # They would make int8 of the layers that were to stay float.

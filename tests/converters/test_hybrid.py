@@ -1,13 +1,14 @@
 """What is said of dynamic-range files that XNNPACK runs only in part."""
 
 import warnings
+from types import SimpleNamespace
 
 import keras
 import pytest
 from keras import layers
 
 from tfcompress import converters, edge
-from tfcompress.converters.hybrid import depthwise_share
+from tfcompress.converters.hybrid import depthwise_share, speed_notes
 
 
 def net(channels):
@@ -42,3 +43,25 @@ def test_small_kernels_stay_float_so_that_nothing_is_said(tmp_path):
         warnings.simplefilter("error", UserWarning)
         file = converters.convert(net(32), tmp_path / "m.tflite", converters.DynamicInt8())
     assert depthwise_share(converters.inspect(file)) == 0
+
+
+def file_of(op, activations, weights):
+    """An inspection of a file with one op, as far as the notes read it."""
+    tensors = [SimpleNamespace(dtype=activations), SimpleNamespace(dtype=weights)]
+    return SimpleNamespace(tensors=tensors, nodes=[SimpleNamespace(op=op, inputs=(0, 1))])
+
+
+@pytest.mark.parametrize(
+    ("op", "activations", "weights", "note"),
+    [
+        ("CONV_2D", "int16", "int8", "no kernels for activations of 16 bits"),
+        ("CONV_2D", "int8", "int4", "smaller and slower"),
+        ("FULLY_CONNECTED", "int8", "int4", "as fast as int8 or faster"),
+        ("DEQUANTIZE", "int4", "", "slower than a float32 file"),
+        ("CONV_2D", "int8", "int8", ""),
+        ("FULLY_CONNECTED", "float32", "int4", ""),
+    ],
+)
+def test_speed_notes_say_what_a_type_means(op, activations, weights, note):
+    said = speed_notes(file_of(op, activations, weights))
+    assert [note in text for text in said] == ([True] if note else [])

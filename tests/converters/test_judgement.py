@@ -79,6 +79,7 @@ class Inside:
     def __init__(self, op):
         self.nodes = [type("Node", (), {"op": op, "inputs": (0,), "outputs": (1,)})]
         self.signatures = [type("Signature", (), {"inputs": {}, "outputs": {"y": 1}})]
+        self.tensors = ()
 
 
 @pytest.mark.parametrize(

@@ -31,5 +31,7 @@ def test_reading_checking_and_rewriting_import_no_keras(files, tmp_path):
     before, kind, after, precisions, heavy = json.loads(done.stdout)
     assert (before, kind, after) == (files["int8"].bytes, "safe", target.stat().st_size)
     assert after < before
-    assert precisions == ["dynamic_int8", "float16", "float32", "int8"]
+    assert precisions == [
+        "dynamic_int8", "float16", "float32", "int16x8", "int4_weights", "int8", "weight_only",
+    ]  # fmt: skip
     assert heavy == []

@@ -214,7 +214,7 @@ def test_self_distillation_while_pruned():
 def test_quantization_aware_while_distilled(ranges):
     model = net(name="model")
     tfc.prune_weights(model, 0.5)
-    student = tfc.quantize_aware(model, scheme=tfc.Int8Scheme(ranges=ranges))
+    student = tfc.quantize_aware(model, scheme=tfc.QuantizationScheme(ranges=ranges))
     made = distiller(model, student)
     freeze = [tfc.FreezeRanges(epoch=1), tfc.FreezeBatchNorm(epoch=1)]
     kept = [kernel.numpy() == 0 for kernel in kernels(student)]

@@ -37,7 +37,9 @@ def samples(model: keras.Model) -> list[np.ndarray]:
     ]
 
 
-def quantized(model: keras.Model, scheme: tfcompress.Int8Scheme | None = None) -> keras.Model:
+def quantized(
+    model: keras.Model, scheme: tfcompress.QuantizationScheme | None = None
+) -> keras.Model:
     """The model made quantization-aware, with the ranges of its samples."""
     options = {} if scheme is None else {"scheme": scheme}
     qat = tfcompress.quantize_aware(model, **options)
@@ -77,7 +79,7 @@ def quantize_wrapper_attention() -> keras.Model:
 
 @golden
 def fake_quant() -> keras.Model:
-    return quantized(mlp(), tfcompress.Int8Scheme(ranges="learned"))
+    return quantized(mlp(), tfcompress.QuantizationScheme(ranges="learned"))
 
 
 @golden

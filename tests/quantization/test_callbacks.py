@@ -90,7 +90,7 @@ def test_freeze_ranges(conv, when):
 @pytest.fixture
 def learned(conv):
     """With learned ranges, and an optimizer that moves variables whose gradient is zero."""
-    scheme = tfc.Int8Scheme(ranges="learned")
+    scheme = tfc.QuantizationScheme(ranges="learned")
     model = tfc.quantize_aware(tfc.strip(conv), scheme=scheme)
     model.compile(keras.optimizers.AdamW(0.01, weight_decay=0.1), "mse", jit_compile=False)
     return model

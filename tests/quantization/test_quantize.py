@@ -108,7 +108,7 @@ def test_concatenation_has_one_range_for_all():
 
 
 def test_scheme_reaches_every_range():
-    scheme = tfc.Int8Scheme(ranges="learned", momentum=0.5, symmetric_activations=True)
+    scheme = tfc.QuantizationScheme(ranges="learned", momentum=0.5, symmetric_activations=True)
     qat = tfc.quantize_aware(residual(), scheme=scheme)
     found = list(fake_quants(qat))
     assert len(found) == 6
@@ -129,7 +129,7 @@ def test_scheme_reaches_every_range():
 )
 def test_schemes_are_checked(arguments, message):
     with pytest.raises(ValueError, match=message):
-        tfc.Int8Scheme(**arguments)
+        tfc.QuantizationScheme(**arguments)
 
 
 def test_the_original_stays_as_it_is():
@@ -201,8 +201,10 @@ def test_strip_gives_the_float_model_back():
 @pytest.mark.parametrize(
     "scheme",
     [
-        tfc.Int8Scheme(),
-        pytest.param(tfc.Int8Scheme("learned"), marks=pytest.mark.slow("traces learned ranges")),
+        tfc.QuantizationScheme(),
+        pytest.param(
+            tfc.QuantizationScheme("learned"), marks=pytest.mark.slow("traces learned ranges")
+        ),
     ],
     ids=str,
 )
@@ -401,8 +403,8 @@ def test_refused_models(make, error, message):
         ({"filters": []}, ValueError, "empty"),
         ({"filters": "(("}, ValueError, "regular expression"),
         ({"exclude": 3}, TypeError, "Received: 3"),
-        ({"scheme": "int8"}, TypeError, "Int8Scheme.*'int8'"),
-        ({"scheme": tfc.Int8Scheme}, TypeError, "Int8Scheme"),
+        ({"scheme": "int8"}, TypeError, "QuantizationScheme.*'int8'"),
+        ({"scheme": tfc.QuantizationScheme}, TypeError, "QuantizationScheme"),
     ],
     ids=str,
 )

@@ -1,17 +1,33 @@
 import numpy as np
 import pytest
+from keras import layers
 
-from tfcompress import FakeQuant, Int8Scheme
+from tfcompress import FakeQuant, QuantizationScheme
 from tfcompress.converters import ConversionError
 from tfcompress.converters.export.scope import exporting
-from tfcompress.quantization.scheme import TensorScheme
+from tfcompress.quantization.scheme import TensorScheme, weight_bits
 
 
 def test_int8_scheme_says_bits_symmetry_and_granularity():
-    scheme = Int8Scheme(symmetric_activations=True)
+    scheme = QuantizationScheme(symmetric_activations=True)
     assert scheme.weights == TensorScheme(8, True, "per_channel")
     assert scheme.activations == TensorScheme(8, True, "per_tensor")
-    assert not Int8Scheme().activations.symmetric
+    assert not QuantizationScheme().activations.symmetric
+
+
+def test_a_scheme_refuses_other_widths_of_weights():
+    with pytest.raises(ValueError, match=r"`weight_bits` must be 8 or 4\. Received: weight_bits=6"):
+        QuantizationScheme(weight_bits=6)
+    with pytest.raises(TypeError, match="weight_bits="):
+        QuantizationScheme(weight_bits=4.0)
+
+
+def test_kernels_without_a_form_of_4_bits_are_trained_with_8():
+    scheme = QuantizationScheme(weight_bits=4)
+    narrow = [layers.Conv1D(4, 3), layers.Conv2D(4, 3), layers.Dense(4)]
+    wide = [layers.DepthwiseConv2D(3), layers.Conv2DTranspose(4, 3), layers.Conv2D(4, 3, groups=2)]
+    assert [weight_bits(scheme, layer) for layer in (*narrow, *wide)] == [4] * 3 + [8] * 3
+    assert weight_bits(QuantizationScheme(), layers.Dense(4)) == 8
 
 
 @pytest.mark.parametrize("bits", [4, 16])

@@ -16,7 +16,7 @@ from tfcompress.quantization.fake_quant import fake_quants
 from tfcompress.quantization.wrapper import QuantizeWrapper
 
 SLOW = pytest.mark.slow("the other ways to train")
-AVERAGE, LEARNED = tfc.Int8Scheme(), tfc.Int8Scheme(ranges="learned")
+AVERAGE, LEARNED = tfc.QuantizationScheme(), tfc.QuantizationScheme(ranges="learned")
 SLOW_LEARNED = pytest.param(LEARNED, marks=SLOW)
 BATCH = 8
 
@@ -442,7 +442,7 @@ def test_distributed_over_two_cpus():
                 z = keras.layers.Conv2D(4, 3, use_bias=False)(image)
                 z = keras.layers.ReLU()(keras.layers.BatchNormalization()(z))
                 z = keras.layers.Dense(3)(keras.layers.Flatten()(z))
-                scheme = tfc.Int8Scheme(ranges=ranges)
+                scheme = tfc.QuantizationScheme(ranges=ranges)
                 model = tfc.quantize_aware(keras.Model(image, z), scheme=scheme)
                 model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=False)
             before = model.get_weights()

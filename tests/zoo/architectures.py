@@ -6,7 +6,7 @@
 (`BEGINNINGS`). `DEEP` is both: those that take long to trace.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -459,14 +459,16 @@ def _() -> keras.Model:
 # keras.applications, at the smallest image that each takes, and MLPerf Tiny.
 
 
-def _application(name: str, until: str | None = None, size: int = 32) -> None:
-    """Register a net, and if it is a large one, its beginning until a layer."""
+def _application(name: str, until: str | None = None, size: int = 32, large: bool = False) -> None:
+    """Register a net, and its beginning until a layer if it is a large one that has one."""
 
     def build() -> keras.Model:
         make = getattr(applications, name)
         return make(input_shape=(size, size, 3), weights=None, classes=CLASSES)
 
     architecture(name)(build)
+    if large or until:
+        LARGE.add(name)
     if until is None:
         return
 
@@ -476,7 +478,6 @@ def _application(name: str, until: str | None = None, size: int = 32) -> None:
 
     beginning = f"{name} until {until}"
     architecture(beginning)(begin)
-    LARGE.add(name)
     BEGINNINGS.add(beginning)
 
 
@@ -488,7 +489,7 @@ _application("EfficientNetV2B0", "block4b_add")
 _application("ResNet50", "conv3_block2_out")
 _application("ResNet50V2", "conv3_block2_out")
 _application("DenseNet121", "conv3_block2_concat")
-_application("NASNetMobile", "normal_concat_0")
+_application("NASNetMobile", large=True)
 _application("ConvNeXtTiny", "convnext_tiny_stage_1_block_0_identity")
 _application("InceptionV3", "mixed4", 75)
 _application("Xception", "block5_sepconv1_act", 71)
@@ -527,10 +528,12 @@ def _() -> keras.Model:
 DEEP = {*LARGE, *BEGINNINGS, "nested MobileNetV2 backbone with a new head"}
 
 
-def marks(name: str) -> Any:
+def marks(name: str, quick: Collection[str], why: str = "the other architectures") -> Any:
+    """How a test of an architecture is marked; `quick`: those that are tested by default."""
     if name in LARGE:
         return pytest.mark.large
-    return pytest.mark.slow("a deep net") if name in DEEP else ()
+    return () if name in quick else pytest.mark.slow(why)
 
 
-NAMES = [pytest.param(name, marks=marks(name)) for name in ARCHITECTURES]
+_SHALLOW = set(ARCHITECTURES) - DEEP
+NAMES = [pytest.param(name, marks=marks(name, _SHALLOW, "a deep net")) for name in ARCHITECTURES]

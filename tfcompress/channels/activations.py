@@ -5,7 +5,7 @@ What depthwise kernels read does not count, since they only hand each channel on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tfcompress.edge.arguments import check_batch_size
 from tfcompress.model.batches import batches, check_data
-from tfcompress.model.graph import functional, is_graph, nodes
+from tfcompress.model.tensor_values import tensor_values
 
 from .groups import ChannelGroup
 from .registry import ChannelImportance, Scores, register
@@ -114,7 +114,7 @@ def _averages(
     sums: dict[int, Any] = dict.fromkeys(wanted, 0.0)
     counts: dict[int, int] = dict.fromkeys(wanted, 0)
     for batch in batches:
-        for key, tensor in _run(model, batch):
+        for key, tensor in tensor_values(model, batch):
             if key in wanted:
                 array = measure(np.asarray(keras.ops.convert_to_numpy(tensor), np.float64))
                 sums[key] += array.reshape(-1, array.shape[-1]).sum(0)
@@ -128,26 +128,3 @@ def _averages(
         return np.asarray(total / np.maximum(number, 1))
 
     return [mean(group) if group.tensors else None for group in groups]
-
-
-def _run(model: keras.Model, inputs: list[Any]) -> Iterator[tuple[int, Any]]:
-    """Yield every tensor of a model, and of the models in it, as it is computed, with its key."""
-    graph = functional(model)
-    values = {id(old): new for old, new in zip(graph.inputs, inputs, strict=True)}
-    for node in nodes(model):
-        if node.call.is_input:
-            continue
-        if is_graph(node.operation):
-            given = [values[key] for key in node.inputs]
-            inside = functional(node.operation)
-            found = dict(_run(node.operation, given))
-            found.update({id(t): new for t, new in zip(inside.inputs, given, strict=True)})
-            yield from found.items()
-            outputs = [found[id(tensor)] for tensor in inside.outputs]
-        else:
-            args, kwargs = node.call.arguments.fill_in(values)
-            outputs = keras.tree.flatten(node.operation(*args, **kwargs))
-        for key, output in zip(node.outputs, outputs, strict=True):
-            values[key] = output
-            yield key, output
-    yield from ((id(old), new) for old, new in zip(graph.inputs, inputs, strict=True))

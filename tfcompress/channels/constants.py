@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers
 
-from tfcompress.channels.dependency.call import mixes_channels
 from tfcompress.cost.summary import ROUNDING
+from tfcompress.model.dependency.call import mixes_channels
 from tfcompress.model.graph import Node, functional, is_graph, nodes
 
 __all__ = ["Constant", "constants"]

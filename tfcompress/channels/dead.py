@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers
 
-from tfcompress.channels.dependency.units import Ids
 from tfcompress.cost.summary import ROUNDING
+from tfcompress.model.dependency.units import Ids
 
 from .constants import Constant, constants
 from .groups import ChannelGroup, ChannelGroups, GroupMember

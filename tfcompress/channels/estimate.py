@@ -6,9 +6,9 @@ import math
 
 import keras
 
-from tfcompress.channels.dependency.units import Ids
 from tfcompress.cost.budgets import Macs, Parameters
 from tfcompress.cost.macs import count_macs
+from tfcompress.model.dependency.units import Ids
 from tfcompress.model.kernels import is_kernel
 from tfcompress.model.layers import own_weights, walk
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.channels.dependency.build import channel_groups
+from tfcompress.channels.collect import channel_groups
 from tfcompress.cost import budgets
 from tfcompress.cost.budgets import Budget, Latency
 from tfcompress.edge.arguments import check_function, check_integer

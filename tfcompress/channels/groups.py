@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
-from tfcompress.channels.dependency.units import Coupling, Ids, Role
+from tfcompress.model.dependency.units import Coupling, Ids, Role
 from tfcompress.model.tables import as_text, new_table
 
 __all__ = ["ChannelGroup", "ChannelGroups", "GroupMember"]

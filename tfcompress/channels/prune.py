@@ -12,13 +12,13 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from tfcompress.channels.dependency.build import Attention, channel_groups
-from tfcompress.channels.dependency.units import Ids
+from tfcompress.channels.collect import Attention, channel_groups
 from tfcompress.cost import budgets
 from tfcompress.cost.budgets import Budget, Latency
 from tfcompress.cost.latency import least_reduction
 from tfcompress.edge.arguments import check_bool, check_choice, check_integer, check_number
 from tfcompress.model.checks import check_finite
+from tfcompress.model.dependency.units import Ids
 from tfcompress.model.filters import Filters, check
 
 from .dead import dead_units

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from tfcompress.channels.dependency.units import Ids
+from tfcompress.model.dependency.units import Ids
 
 from .groups import ChannelGroups
 

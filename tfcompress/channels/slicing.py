@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from tfcompress.channels.dependency.axes import index_parts
-from tfcompress.channels.dependency.units import FIXED, Coupling, Ids, Member
+from tfcompress.model.dependency.axes import index_parts
+from tfcompress.model.dependency.units import FIXED, Coupling, Ids, Member
 from tfcompress.model.graph import Node, given_inputs, is_graph
 from tfcompress.model.rebuild import copy_layer, from_config, rebuild, warn_of_untied
 

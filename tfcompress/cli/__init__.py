@@ -5,12 +5,13 @@ Exit codes: 0 fine, 1 the check failed, 2 bad usage or bad input.
 
 import click
 
+from .conversion import convert
 from .errors import Commands
-from .files import bench, convert, demo, sparsify, verify
+from .files import bench, demo, sparsify, verify
 from .inspection import check_sparse, inspect
 from .models import channels, low_rank, prune_channels, summary
 from .options import leave_current_folder
-from .quantization import quantize_aware, report_qat
+from .quantization import equalize, quantize_aware, report_qat
 
 __all__ = ["main"]
 
@@ -29,6 +30,6 @@ def main() -> None:
 
 for command in (
     demo, convert, sparsify, inspect, check_sparse, verify, bench, summary, channels,
-    prune_channels, low_rank, quantize_aware, report_qat,
+    prune_channels, low_rank, equalize, quantize_aware, report_qat,
 ):  # fmt: skip
     main.add_command(command)

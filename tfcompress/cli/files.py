@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,24 +12,20 @@ from .options import (
     FILE,
     OUTPUT,
     Command,
-    Registered,
     as_json,
     importing,
     load,
     loading,
     on_delegate,
-    on_runtime,
     on_target,
     on_threads,
-    print_json,
     show,
-    warnings_in_words,
 )
 
 if TYPE_CHECKING:
-    from tfcompress import converters, edge
+    from tfcompress import edge
 
-__all__ = ["bench", "convert", "demo", "sparsify", "verify"]
+__all__ = ["bench", "demo", "sparsify", "verify"]
 
 BOUNDS = {
     "lsb": "Largest error, in steps of a quantized output.",
@@ -42,32 +37,6 @@ BOUNDS = {
     "top1_below": "Smallest share of samples with the same best class, 0 to 1.",
     "r2_below": "Smallest share of its variation that a channel of an output keeps, at most 1.",
 }
-
-
-def precisions() -> dict[str, type[converters.Precision]]:
-    """Return the registered precisions by name."""
-    from tfcompress.converters.precisions.registry import registered_precisions
-
-    return registered_precisions()
-
-
-def make_precision(name: str, strict: bool, **options: Any) -> converters.Precision:
-    """Return a precision with the options that were given, or fail if it does not have them."""
-    registered = precisions()
-    given = {option: value for option, value in options.items() if value is not None}
-    takers = {
-        option: [n for n, cls in registered.items() if option in _fields(cls)] for option in given
-    }
-    if strict:
-        takers["strict"] = [n for n, cls in registered.items() if cls.integer]
-    for option, names in takers.items():
-        if name not in names:
-            raise click.UsageError(f"--{option} goes with --precision {' or '.join(names)}.")
-    return registered[name](**given)
-
-
-def _fields(precision: type[converters.Precision]) -> set[str]:
-    return {field.name for field in dataclasses.fields(precision)}
 
 
 def bounded(command: Command) -> Command:
@@ -106,83 +75,6 @@ def demo(out: Path, seed: int) -> None:
     _check_all_ran(report)
 
 
-@click.command(epilog="Example: tfcompress convert model.keras model.tflite -p int8 -c samples.npz")
-@click.argument("model", type=FILE)
-@click.argument("path", type=OUTPUT)
-@click.option(
-    "-p",
-    "--precision",
-    type=Registered(precisions),
-    default="float32",
-    show_default=True,
-    help="What weights and activations are stored and computed in: float32, float16, dynamic_int8, "
-    "int8, or one that a module given with --import registers.",
-)
-@click.option(
-    "-c",
-    "--calibration",
-    type=FILE,
-    help=".npz of samples by input name, such as for -p int8; a quantization-aware model needs "
-    "none.",
-)
-@click.option(
-    "--io",
-    help="Type that an int8 file takes and gives: float32, int8 or uint8; default: float32.",
-)
-@click.option("--batch-size", type=click.IntRange(1), help="Fixed batch; default: any.")
-@click.option("--strict", is_flag=True, help="Fail if an integer file keeps float ops inside.")
-@click.option(
-    "--sparse", is_flag=True, help="Store zeros in fewer bytes, as `tfcompress sparsify` does."
-)
-@on_runtime
-@as_json
-@loading
-def convert(
-    model: Path,
-    path: Path,
-    precision: str,
-    calibration: Path | None,
-    io: str | None,
-    batch_size: int | None,
-    strict: bool,
-    sparse: bool,
-    runtime: str | None,
-    as_json: bool,
-    unsafe: bool,
-) -> None:
-    """Write the .keras file MODEL as the .tflite file PATH."""
-    from tfcompress import converters
-
-    chosen = make_precision(precision, strict, calibration=calibration, io=io)
-    loaded = load(model, unsafe)
-    try:
-        with warnings_in_words():
-            written = converters.convert(
-                loaded, path, chosen, batch_size=batch_size, strict=strict, sparse=sparse,
-                runtime=runtime,
-            )  # fmt: skip
-    except converters.ConversionError as error:
-        raise CheckFailed(str(error)) from error
-    left = [str(op) for op in (*written.float_macs, *written.float_casts)]
-    if as_json:
-        found = {
-            "path": str(path),
-            "bytes": written.bytes,
-            "gzip_bytes": written.gzip_bytes,
-            "float_ops": left,
-            "kept_float": list(written.kept_float),
-        }
-        print_json({**found, "sparse": written.sparse.to_dict()} if written.sparse else found)
-        return
-    click.echo(f"Wrote {path}: {written.bytes:,} bytes ({written.gzip_bytes:,} after gzip).")
-    if written.sparse:
-        show(written.sparse, as_json)
-    if left:
-        click.echo(f"Still in float: {', '.join(left)}.")
-    if written.kept_float:
-        click.echo(f"Kept in float, as int8 would ruin it: {', '.join(written.kept_float)}.")
-
-
 @click.command(epilog="Example: tfcompress sparsify pruned.tflite small.tflite")
 @click.argument("path", type=FILE)
 @click.argument("out", type=OUTPUT)
@@ -211,6 +103,7 @@ def sparsify(path: Path, out: Path, int8_weights: bool, no_names: bool, as_json:
 @click.argument("model", type=FILE)
 @click.argument("path", type=FILE)
 @click.option("--samples", type=FILE, required=True, help=".npz of samples by input name.")
+@click.option("--by-layer", is_flag=True, help="Compare the output of each layer, too.")
 @bounded
 @on_delegate
 @on_threads
@@ -220,6 +113,7 @@ def verify(
     model: Path,
     path: Path,
     samples: Path,
+    by_layer: bool,
     delegate: str,
     threads: int | None,
     as_json: bool,
@@ -233,7 +127,7 @@ def verify(
     from tfcompress import converters
 
     found = converters.verify(
-        load(model, unsafe), path, samples, delegate=delegate, threads=threads
+        load(model, unsafe), path, samples, delegate=delegate, threads=threads, by_layer=by_layer
     )
     show(found, as_json)
     if any(bound is not None for bound in bounds.values()):

@@ -27,7 +27,7 @@ from .options import (
 if TYPE_CHECKING:
     import keras
 
-    from tfcompress.channels.dependency.build import Attention
+    from tfcompress.channels.collect import Attention
     from tfcompress.channels.prune import Scope
 
 __all__ = ["channels", "low_rank", "prune_channels", "summary"]

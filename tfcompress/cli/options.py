@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,11 @@ Command = Callable[..., Any]
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine to read.")
 
 
+def registered_name(text: str, names: Collection[str]) -> str | None:
+    """Return the name that a text means, in which "-" may stand for "_"; None if it means none."""
+    return next((name for name in (text, text.replace("-", "_")) if name in names), None)
+
+
 class Registered(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases
     """A name in a registry.
 
@@ -75,9 +80,10 @@ class Registered(click.ParamType):  # type: ignore[type-arg]  # generic in newer
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the name, or fail and list the names."""
         names = list(self._names())
-        if value not in names:
+        name = registered_name(str(value), names)
+        if name is None:
             self.fail(f"{value!r} is none of {', '.join(names)}.", param, ctx)
-        return str(value)
+        return name
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str

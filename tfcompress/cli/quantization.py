@@ -1,4 +1,4 @@
-"""Commands of quantization-aware training: make such a model, and report on one."""
+"""Commands on models that become int8: even their channels out, make them quantization-aware."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from .errors import CheckFailed
 from .options import (
     FILE,
     OUTPUT,
@@ -21,13 +22,52 @@ from .options import (
     show,
 )
 
-__all__ = ["quantize_aware", "report_qat"]
+__all__ = ["equalize", "quantize_aware", "report_qat"]
 
 
 def _observers() -> Iterable[str]:
     from tfcompress.quantization.observers.base import observers
 
     return observers()
+
+
+@click.command(epilog="Example: tfcompress equalize model.keras even.keras --data samples.npz")
+@click.argument("model", type=FILE)
+@click.argument("output", type=OUTPUT, callback=check_output)
+@click.option("--data", type=FILE, required=True, help=".npz of samples by input name.")
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="How much of the unevenness moves into the weights that read the channels.",
+)
+@on_filters
+@as_json
+@loading
+def equalize(
+    model: Path,
+    output: Path,
+    data: Path,
+    alpha: float,
+    filters: str | None,
+    as_json: bool,
+    unsafe: bool,
+) -> None:
+    """Write the .keras file MODEL as OUTPUT, with channels that fill their range in int8.
+
+    The function stays. Shows which channels are scaled, and why others are not.
+    """
+    import tfcompress as tfc
+
+    loaded = load(model, unsafe)
+    plan = tfc.equalization_plan(loaded, data, filters=filters, alpha=alpha)
+    show(plan, as_json)
+    if not plan.equalized:
+        raise CheckFailed(f"Nothing can be equalized, so {output} was not written.")
+    save(tfc.equalize(loaded, data, filters=filters, alpha=alpha), output)
+    if not as_json:
+        say_written(output)
 
 
 @click.command(
@@ -72,7 +112,7 @@ def quantize_aware(
     """
     import tfcompress as tfc
 
-    scheme = tfc.Int8Scheme(ranges=ranges)
+    scheme = tfc.QuantizationScheme(ranges=ranges)
     qat = tfc.quantize_aware(load(model, unsafe), filters, scheme=scheme)
     tfc.calibrate(qat, data)
     save(qat, output)

@@ -101,7 +101,7 @@ class FreezeRanges(_FreezeAt):
                 "FreezeRanges cannot freeze learned ranges while the optimizer averages all "
                 f"variables that it trains: {', '.join(learned)}. Compile with an optimizer that "
                 "has use_ema=False, or make the model with "
-                'Int8Scheme(ranges="moving_average").'
+                'QuantizationScheme(ranges="moving_average").'
             )
         super().on_train_begin(logs)
 

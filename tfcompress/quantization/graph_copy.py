@@ -21,7 +21,7 @@ from .layer_table import Rule, needs_wrapper, rule_of, why_float
 from .naming import free_name, name_outputs
 from .ops.linear import is_linear
 from .place import place
-from .scheme import Int8Scheme
+from .scheme import QuantizationScheme, weight_bits
 from .steps import step_input, unknown_step
 from .wrapper import QuantizeWrapper
 
@@ -51,7 +51,7 @@ class Shared:
         borders: Id of a nested model -> the steps that its copy takes and gives.
     """
 
-    scheme: Int8Scheme
+    scheme: QuantizationScheme
     in_float: set[int]
     calls: Counter[int]
     wrapped: dict[int, list[Node]] = field(default_factory=dict)
@@ -190,7 +190,7 @@ class Graph:
             momentum=scheme.momentum,
             symmetric=scheme.activations.symmetric,
             in_float=in_float,
-            weight_bits=scheme.weights.bits,
+            weight_bits=weight_bits(scheme, layer),
             activation_bits=scheme.activations.bits,
             dtype=layer.dtype_policy,
             name=name or f"quantized_{layer.name}",

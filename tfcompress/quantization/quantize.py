@@ -17,7 +17,7 @@ from tfcompress.model.quantized import is_quantized
 from tfcompress.model.rebuild import warn_of_untied
 
 from .graph_copy import Graph, Shared
-from .scheme import Int8Scheme
+from .scheme import QuantizationScheme
 from .uneven import uneven_first_layers
 
 __all__ = ["quantize_aware"]
@@ -27,7 +27,7 @@ def quantize_aware(
     model: keras.Model,
     filters: Filters = None,
     exclude: Filters = None,
-    scheme: Int8Scheme = Int8Scheme(),  # noqa: B008 - frozen
+    scheme: QuantizationScheme = QuantizationScheme(),  # noqa: B008 - frozen
     float_first: bool = False,
     float_last: bool = False,
 ) -> keras.Model:
@@ -51,7 +51,7 @@ def quantize_aware(
             names, or a function of a layer. Defaults to all, but for a first layer that normalizes
             features of very different sizes: one int8 range would lose the small ones.
         exclude: Layers to keep in float all the same, in the same forms. Defaults to none.
-        scheme: Bits, symmetry and ranges. Defaults to `Int8Scheme()`.
+        scheme: Bits, symmetry and ranges. Defaults to `QuantizationScheme()`.
         float_first: Whether the first layers with kernels stay in float. Defaults to False.
         float_last: Whether the last layers with kernels stay in float. Defaults to False.
 
@@ -71,8 +71,8 @@ def quantize_aware(
     Reference:
         Jacob et al. 2018, https://arxiv.org/abs/1712.05877
     """
-    if not isinstance(scheme, Int8Scheme):
-        refuse("scheme", "an Int8Scheme(...)", scheme, TypeError)
+    if not isinstance(scheme, QuantizationScheme):
+        refuse("scheme", "a QuantizationScheme(...)", scheme, TypeError)
     check_bool("float_first", float_first)
     check_bool("float_last", float_last)
     check(filters)

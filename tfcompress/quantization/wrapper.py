@@ -60,7 +60,7 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
         in_float: Whether to compute in float instead, in the file too. Defaults to False.
         frozen_statistics: Whether batch normalization uses its moving statistics in training, too.
             Defaults to False.
-        weight_bits: Bit width of kernels. A .tflite file can be made with 8 only. Defaults to 8.
+        weight_bits: Bit width of kernels. A .tflite file can be made with 8 and 4. Defaults to 8.
         activation_bits: Bit width of inner tensors. A .tflite file can be made with 8 only.
             Defaults to 8.
         **kwargs: Options of `keras.layers.Layer`: name, dtype, trainable.

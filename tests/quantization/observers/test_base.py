@@ -66,7 +66,7 @@ def test_observer_gives_the_same_in_a_graph(name, jit):
 def test_registered_observer_serves_calibration_training_and_a_saved_model(tmp_path):
     x = keras.Input((6,), name="x")
     model = keras.Model(x, layers.Dense(3, name="head")(x))
-    qat = tfc.quantize_aware(model, scheme=tfc.Int8Scheme(ranges="three_sigma"))
+    qat = tfc.quantize_aware(model, scheme=tfc.QuantizationScheme(ranges="three_sigma"))
     tfc.calibrate(qat, BATCHES[0])
     reach = 3 * BATCHES[0].std()
     found = qat.get_layer("fake_quant_x").range()

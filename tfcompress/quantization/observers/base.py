@@ -78,7 +78,8 @@ _Class = TypeVar("_Class", bound=type[Observer])
 def register_observer(name: str) -> Callable[[_Class], _Class]:
     """Register an observer under a name, as a decorator of its class.
 
-    The name is then valid as `ranges` of `Int8Scheme` and `FakeQuant`, and in the command line.
+    The name is then valid as `ranges` of `QuantizationScheme` and `FakeQuant`, and in the command
+    line.
 
     Args:
         name: The name. Models are saved with it.

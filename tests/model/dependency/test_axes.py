@@ -7,8 +7,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfcompress.channels.dependency.axes import einsum, reshape
-from tfcompress.channels.dependency.units import FIXED, Coupling
+from tfcompress.model.dependency.axes import einsum, reshape
+from tfcompress.model.dependency.units import FIXED, Coupling
 
 
 @st.composite

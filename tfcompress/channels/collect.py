@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import keras
 import numpy as np
 
 from tfcompress.channels.groups import ChannelGroup, ChannelGroups, GroupMember
 from tfcompress.edge.arguments import check_choice
-from tfcompress.model.filters import Filters, check, select_layers
+from tfcompress.model.dependency.call import Rule, keep_all
+from tfcompress.model.dependency.follow import fix_unselected, follow
+from tfcompress.model.dependency.layers import rule_of
+from tfcompress.model.dependency.operations import OPERATIONS
+from tfcompress.model.dependency.units import (
+    FIXED,
+    Coupling,
+    Ids,
+    Labelled,
+    Labels,
+    Source,
+    fixed,
+)
+from tfcompress.model.filters import Filters, check
 from tfcompress.model.functionalize import with_graph
-from tfcompress.model.graph import functional, is_graph, nodes
+from tfcompress.model.graph import Node, functional
 from tfcompress.model.kernels import kernels_of
-from tfcompress.model.layers import walk
 from tfcompress.model.quantized import is_quantized
-
-from .call import Call, Rule, keep_all
-from .layers import rule_of
-from .operations import OPERATIONS
-from .units import FIXED, Coupling, Ids, Labelled, Labels, Source, fixed
 
 __all__ = ["Attention", "channel_groups"]
 
@@ -74,88 +81,34 @@ def channel_groups(
         )
     coupling = Coupling()
     inputs = [fixed(tensor.shape) for tensor in functional(model).inputs]
-    for labels in _follow(coupling, model, inputs, ""):
+
+    def note(node: Node, path: str, given: list[Labelled], results: list[Labels]) -> None:
+        operation = node.operation
+        if isinstance(operation, keras.layers.Layer) and kernels_of(operation):
+            first = coupling.paths.setdefault(id(operation), path)
+            coupling.tensors += [
+                (first, key, labels[-1])
+                for key, labels in zip(node.inputs, given, strict=True)
+                if labels[-1] is not None
+            ]
+        for labels in results:
+            coupling.axes += [ids for ids in labels if ids is not None and FIXED not in ids]
+
+    for labels in follow(coupling, model, inputs, _rule, note):
         for ids in labels:
             coupling.fix(ids, "it is an output of the model")
     for source in coupling.sources:
         part = source.kind.endswith("width") and source.kind != "width"
         if (part and attention == "heads") or (source.kind == "heads" and attention == "width"):
             coupling.fix(source.ids, f"attention={attention!r}")
-    _fix_others(coupling, model, filters)
+    fix_unselected(coupling, model, filters, "layer that makes channels")
     return ChannelGroups(model, tuple(_groups(coupling)), coupling)
-
-
-def _follow(
-    coupling: Coupling, model: keras.Model, inputs: Sequence[Labels], prefix: str
-) -> list[Labels]:
-    """Return the labels of a model's outputs."""
-    graph = functional(model)
-    values = {id(t): Labelled(labels) for t, labels in zip(graph.inputs, inputs, strict=True)}
-    for node in nodes(model):
-        if node.call.is_input:
-            continue
-        operation, path = node.operation, prefix + node.name
-        given = [values[key] for key in node.inputs]
-        if is_graph(operation):
-            _same_inputs(coupling, operation, given)
-            results = _follow(coupling, operation, given, path + "/")
-        else:
-            args, kwargs = node.call.arguments.convert(lambda x: _label(x, values))
-            shapes = [tuple(tensor.shape) for tensor in node.tensors]
-            call = Call(coupling, operation, path, args, kwargs, shapes, id(node.call))
-            found = _rule(operation)(call)
-            results = found if isinstance(found, list) else [found]
-            if isinstance(operation, keras.layers.Layer) and kernels_of(operation):
-                first = coupling.paths.setdefault(id(operation), path)
-                coupling.tensors += [
-                    (first, key, labels[-1])
-                    for key, labels in zip(node.inputs, given, strict=True)
-                    if labels[-1] is not None
-                ]
-        for key, labels in zip(node.outputs, results, strict=True):
-            values[key] = Labelled(labels)
-            coupling.axes += [ids for ids in labels if ids is not None and FIXED not in ids]
-    return [values[id(tensor)] for tensor in graph.outputs]
-
-
-def _label(argument: Any, values: dict[int, Labelled]) -> Any:
-    """Return labels in the place of a tensor, symbolic or constant; other arguments as they are."""
-    if isinstance(argument, keras.KerasTensor):
-        return values.get(id(argument))
-    if hasattr(argument, "shape") and hasattr(argument, "dtype"):
-        return Labelled(fixed(tuple(argument.shape)))
-    return argument
 
 
 def _rule(operation: object) -> Rule:
     if isinstance(operation, keras.layers.Layer):
         return rule_of(operation)
     return OPERATIONS.get(type(operation).__name__, keep_all)
-
-
-def _same_inputs(coupling: Coupling, model: keras.Model, inputs: Sequence[Labels]) -> None:
-    """Unite the inputs of all calls of a nested model."""
-    first = coupling.inputs.setdefault(id(model), list(inputs))
-    for one, other in zip(first, inputs, strict=True):
-        for a, b in zip(one, other, strict=True):
-            if a is None or b is None or len(a) != len(b):
-                coupling.fix(a, "a model is called with several sizes of it")
-                coupling.fix(b, "a model is called with several sizes of it")
-            else:
-                coupling.unite(a, b)
-
-
-def _fix_others(coupling: Coupling, model: keras.Model, filters: Filters) -> None:
-    lineages = {id(lineage[-1]): lineage for _, lineage in walk(model) if lineage}
-    selected = select_layers(
-        model,
-        filters,
-        [(b.path, lineages.get(id(b.layer), (b.layer,))) for b in coupling.sources],
-        kind="layer that makes channels",
-    )
-    for source in coupling.sources:
-        if id(source.layer) not in selected:
-            coupling.fix(source.ids, f"{source.path} is not in `filters`")
 
 
 def _groups(coupling: Coupling) -> Iterator[ChannelGroup]:

@@ -11,9 +11,9 @@ from tfcompress.model.keras_private import attention_projections
 from tfcompress.model.layers import rule_class
 
 from .call import Call, check_activation, keep_all
-from .units import Ids, Labels, fixed
+from .units import Ids, Labelled, Labels, fixed
 
-__all__ = ["attention", "grouped_attention", "rnn"]
+__all__ = ["attention", "grouped_attention", "query_key_value", "rnn"]
 
 
 _GATES = {layers.LSTM: 4, layers.GRU: 3, layers.SimpleRNN: 1}
@@ -49,7 +49,7 @@ def attention(call: Call) -> Labels | list[Labels]:
     heads = call.new_units(layer.num_heads, "heads")
     keys = call.new_units(layer.key_dim, "key width")
     values = call.new_units(layer.value_dim, "value width")
-    query, key, value = _query_key_value(call)
+    query, key, value = query_key_value(call)
     out = call.new_units(int(layer.output_dense.kernel.shape[-1]), "width")
     for dense, x, width in (
         (layer.query_dense, query, keys),
@@ -73,7 +73,7 @@ def grouped_attention(call: Call) -> Labels | list[Labels]:
     heads = call.new_units(layer.num_key_value_heads, "heads")
     queries = np.repeat(heads, layer.num_repeats)
     width = call.new_units(layer.head_dim, "head width")
-    query, key, value = _query_key_value(call)
+    query, key, value = query_key_value(call)
     projections = attention_projections(layer)
     _projection(call, projections.query, query, queries, width)
     _scale(call, projections.query, width)
@@ -88,7 +88,8 @@ def grouped_attention(call: Call) -> Labels | list[Labels]:
     return _attended(call, query, out, heads)
 
 
-def _query_key_value(call: Call) -> tuple[Labels, Labels, Labels]:
+def query_key_value(call: Call) -> tuple[Labelled, Labelled, Labelled]:
+    """Return the labels of what attention reads, and keep its masks."""
     given = dict(zip(("query", "value", "key"), call.args, strict=False)) | call.kwargs
     query, value, key = given["query"], given["value"], given.get("key")
     key = value if key is None else key

@@ -42,9 +42,9 @@ class Call:
         return self.args[0] if self.args else next(iter(self.kwargs.values()))
 
     @property
-    def x(self) -> Labels:
+    def x(self) -> Labelled:
         """Return the labels of the first input."""
-        labels: Labels = self.first
+        labels: Labelled = self.first
         return labels
 
     def tensors(self) -> list[Labelled]:

@@ -29,7 +29,7 @@ from .normalization import (
 from .sequences import attention, grouped_attention, rnn
 from .units import FIXED, Labelled, Labels, fixed
 
-__all__ = ["LAYERS", "rule_of"]
+__all__ = ["LAYERS", "is_plain", "rule_of"]
 
 
 def _dense(call: Call) -> Labels:
@@ -166,7 +166,7 @@ def _time_distributed(call: Call) -> Labels | list[Labels]:
     rule = rule_of(inner)
     if rule is keep_all:
         return keep_all(call)
-    x = Labelled((call.x[0], *call.x[2:]))
+    x = Labelled((call.x[0], *call.x[2:]), call.x.key)
     shapes = [(shape[0], *shape[2:]) for shape in call.shapes]
     path = f"{call.path}/{inner.name}"
     part = replace(call, operation=inner, path=path, args=(x,), kwargs={}, shapes=shapes)
@@ -241,8 +241,11 @@ LAYERS: Mapping[type, Rule] = {
 
 def rule_of(layer: layers.Layer) -> Rule:
     """Return the rule for a layer: `keep_all` if there is none."""
-    # A layer that Keras itself adapted or quantized has weights that the rules do not know.
+    return LAYERS.get(rule_class(layer), keep_all) if is_plain(layer) else keep_all
+
+
+def is_plain(layer: layers.Layer) -> bool:
+    """Return whether a layer has its channels last, and weights that rules know."""
+    # A layer that Keras itself adapted or quantized has other weights.
     odd = any(getattr(layer, name, None) for name in ("lora_enabled", "quantization_mode"))
-    if odd or getattr(layer, "data_format", None) == "channels_first":
-        return keep_all
-    return LAYERS.get(rule_class(layer), keep_all)
+    return not odd and getattr(layer, "data_format", None) != "channels_first"

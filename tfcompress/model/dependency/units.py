@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import keras
 import numpy as np
@@ -25,7 +25,19 @@ Role: TypeAlias = Literal["output", "input", "parameter"]
 
 
 class Labelled(tuple[Ids | None, ...]):
-    """Labels that stand for a tensor among the arguments of a call."""
+    """Labels that stand for a tensor among the arguments of a call.
+
+    Attributes:
+        key: `id` of the symbolic tensor; 0 for a constant.
+    """
+
+    key: int
+
+    def __new__(cls, labels: Iterable[Ids | None], key: int = 0) -> Self:
+        """Return labels with the key of their tensor."""
+        found = super().__new__(cls, labels)
+        found.key = key
+        return found
 
 
 def fixed(shape: Sequence[int | None]) -> Labels:
@@ -80,6 +92,7 @@ class Coupling:
     marked with the reason (`fix`).
 
     Attributes:
+        fixed_reason: Why units are kept that meet `FIXED` ones.
         sources: Axes that layers make.
         members: Axes of weights.
         sizes: For each operation, entries of its config that count units, by their place in it.
@@ -95,6 +108,8 @@ class Coupling:
             them is cut, the others change.
         multiplied: Units that a product of two tensors sums over, which reads them without weights.
     """
+
+    fixed_reason = "it meets an axis where nothing can be cut"
 
     def __init__(self) -> None:
         self._parents = [FIXED]
@@ -127,7 +142,7 @@ class Coupling:
         """Make the units of two axes one, position by position."""
         for i, j in zip(a.tolist(), b.tolist(), strict=True):
             if i != j and FIXED in (i, j):
-                self._reasons.setdefault(i or j, "it meets an axis where nothing can be cut")
+                self._reasons.setdefault(i or j, self.fixed_reason)
             elif i != j:
                 self._parents[self._root(j)] = self._root(i)
 

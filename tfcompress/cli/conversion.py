@@ -1,0 +1,188 @@
+"""The command that makes a .tflite file of a Keras model."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .errors import CheckFailed
+from .options import (
+    FILE,
+    OUTPUT,
+    Registered,
+    as_json,
+    load,
+    loading,
+    on_runtime,
+    print_json,
+    registered_name,
+    show,
+    warnings_in_words,
+)
+
+if TYPE_CHECKING:
+    from tfcompress import converters
+
+__all__ = ["convert"]
+
+
+def precisions() -> dict[str, type[converters.Precision]]:
+    """Return the registered precisions by name."""
+    from tfcompress.converters.precisions.registry import registered_precisions
+
+    return registered_precisions()
+
+
+def make_precision(name: str, strict: bool, **options: Any) -> converters.Precision:
+    """Return a precision with the options that were given, or fail if it does not have them."""
+    registered = precisions()
+    given = {option: value for option, value in options.items() if value is not None}
+    takers = {
+        option: [n for n, cls in registered.items() if option in _fields(cls)] for option in given
+    }
+    if strict:
+        takers["strict"] = [n for n, cls in registered.items() if cls.integer]
+    for option, names in takers.items():
+        if name not in names:
+            raise click.UsageError(f"--{option} goes with --precision {' or '.join(names)}.")
+    return registered[name](**given)
+
+
+def _exceptions(layers: tuple[str, ...]) -> dict[str, converters.Precision] | None:
+    """Return the precisions of single layers, each given as REGEX=PRECISION."""
+    registered = precisions()
+    found = {}
+    for text in layers:
+        filters, _, given = text.rpartition("=")
+        name = registered_name(given, registered)
+        if not filters or name is None:
+            raise click.BadParameter(
+                f"{text!r} is not REGEX=PRECISION, with one of {', '.join(registered)}.",
+                param_hint="--layers",
+            )
+        found[filters] = registered[name]()
+    return found or None
+
+
+def _fields(precision: type[converters.Precision]) -> set[str]:
+    return {field.name for field in dataclasses.fields(precision)}
+
+
+@click.command(epilog="Example: tfcompress convert model.keras model.tflite -p int8 -c samples.npz")
+@click.argument("model", type=FILE)
+@click.argument("path", type=OUTPUT)
+@click.option(
+    "-p",
+    "--precision",
+    type=Registered(precisions),
+    default="float32",
+    show_default=True,
+    help="What weights and activations are stored and computed in: float32, float16, dynamic_int8, "
+    "int8, int4_weights, int16x8, weight_only, or one that a module given with --import registers.",
+)
+@click.option(
+    "-c",
+    "--calibration",
+    type=FILE,
+    help=".npz of samples by input name, such as for -p int8; a quantization-aware model needs "
+    "none.",
+)
+@click.option(
+    "--io",
+    help="Type that an int8 file takes and gives: float32, int8 or uint8; default: float32.",
+)
+@click.option(
+    "--equalize",
+    is_flag=True,
+    default=None,
+    help="First move scales between layers, so that the channels of a tensor are as large as each "
+    "other.",
+)
+@click.option("--rounding", help="Of int4_weights: gptq or nearest; default: gptq.")
+@click.option(
+    "--keep",
+    metavar="REGEX",
+    help="Of int4_weights: layers that stay int8; default: auto, the first and the last, or those "
+    "that --budget has room for.",
+)
+@click.option("--budget", type=click.IntRange(1), help="Of int4_weights: largest size in bytes.")
+@click.option("--bits", type=click.IntRange(4, 8), help="Of weight_only: 8 or 4; default: 8.")
+@click.option(
+    "--block",
+    type=click.IntRange(2),
+    help="Of weight_only: weights that share a scale; default: all of an output.",
+)
+@click.option(
+    "--activations",
+    help="Of weight_only: what dense layers compute in, int8 or float32; default: int8.",
+)
+@click.option(
+    "--layers",
+    multiple=True,
+    metavar="REGEX=PRECISION",
+    help="Precision of the weights of some layers, such as head=int8; may be given several times.",
+)
+@click.option("--batch-size", type=click.IntRange(1), help="Fixed batch; default: any.")
+@click.option("--strict", is_flag=True, help="Fail if an integer file keeps float ops inside.")
+@click.option(
+    "--sparse", is_flag=True, help="Store zeros in fewer bytes, as `tfcompress sparsify` does."
+)
+@on_runtime
+@as_json
+@loading
+def convert(
+    model: Path,
+    path: Path,
+    precision: str,
+    calibration: Path | None,
+    io: str | None,
+    layers: tuple[str, ...],
+    batch_size: int | None,
+    strict: bool,
+    sparse: bool,
+    runtime: str | None,
+    as_json: bool,
+    unsafe: bool,
+    **options: Any,
+) -> None:
+    """Write the .keras file MODEL as the .tflite file PATH."""
+    from tfcompress import converters
+
+    chosen = make_precision(precision, strict, calibration=calibration, io=io, **options)
+    single = _exceptions(layers)
+    loaded = load(model, unsafe)
+    try:
+        with warnings_in_words():
+            written = converters.convert(
+                loaded, path, chosen, precisions=single, batch_size=batch_size, strict=strict,
+                sparse=sparse, runtime=runtime,
+            )  # fmt: skip
+    except converters.ConversionError as error:
+        raise CheckFailed(str(error)) from error
+    left = [str(op) for op in (*written.float_macs, *written.float_casts)]
+    if as_json:
+        found = {
+            "path": str(path),
+            "bytes": written.bytes,
+            "gzip_bytes": written.gzip_bytes,
+            "float_ops": left,
+            "kept_float": list(written.kept_float),
+            "kept_weights": dict(written.kept_weights),
+            "notes": list(written.notes),
+        }
+        print_json({**found, "sparse": written.sparse.to_dict()} if written.sparse else found)
+        return
+    click.echo(f"Wrote {path}: {written.bytes:,} bytes ({written.gzip_bytes:,} after gzip).")
+    if written.sparse:
+        show(written.sparse, as_json)
+    if left:
+        click.echo(f"Still in float: {', '.join(left)}.")
+    if written.kept_float:
+        click.echo(f"Kept in float, as int8 would ruin it: {', '.join(written.kept_float)}.")
+    for layer, why in written.kept_weights.items():
+        click.echo(f"Not in fewer bits: '{layer}': {why}.")
+    for note in written.notes:
+        click.echo(note)

@@ -1,0 +1,1 @@
+"""Follow the channels of a model along its graph: positions of axes that belong together."""
