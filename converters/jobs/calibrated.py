@@ -101,7 +101,8 @@ def calibrate(
         if range_of(graph, index) == exact[index]:
             set_range(graph, index, *CHOICES[ranges](seen[index]))
     _, kept = _mend(graph, float_inputs)
-    return Calibrated(pack(model), kept, uncorrected(graph, means))
+    biases = uncorrected(graph, means)
+    return Calibrated(pack(model), kept, biases)
 
 
 def repair(content: bytes, samples: Samples, float_inputs: bool) -> Calibrated:

@@ -21,8 +21,8 @@ class Int16x8(Int8):
     tensor. On a CPU it is far slower than float32, because XNNPACK has no kernels for it.
 
     >>> import numpy as np
-    >>> Int16x8(calibration=np.zeros((8, 4), "float32"))
-    Int16x8(io='float32', max_samples=500)
+    >>> Int16x8(calibration=np.zeros((8, 4), "float32")).io
+    'float32'
 
     Args:
         calibration: Samples that set the ranges of the activations, in the forms that `Int8` takes.

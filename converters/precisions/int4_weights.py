@@ -30,8 +30,8 @@ class Int4Weights(Int8):
     https://arxiv.org/abs/2210.17323
 
     >>> import numpy as np
-    >>> Int4Weights(calibration=np.zeros((8, 4), "float32"), keep=["head"])
-    Int4Weights(io='float32', max_samples=500, rounding='gptq', keep=['head'], budget=None)
+    >>> Int4Weights(calibration=np.zeros((8, 4), "float32"), keep=["head"]).rounding
+    'gptq'
 
     Args:
         calibration: Samples that set the ranges of the activations and, for "gptq", the weights, in

@@ -27,7 +27,7 @@ class Int8(Precision):
 
     >>> import numpy as np
     >>> Int8(calibration=np.zeros((8, 4), "float32"), io="int8")
-    Int8(io='int8', max_samples=500, equalize=False)
+    Int8(io='int8', max_samples=500, equalize=False, ranges='mse', bias_correction=False)
 
     Args:
         calibration: An array (for one input), a dict of arrays by input name, a generator or
