@@ -217,7 +217,69 @@ def wide(keras: Any) -> Any:
     return mobilenet(keras, max_value=None)
 
 
-NETS = {"resnet8": resnet8, "resnet20": resnet20, "mobilenet": mobilenet, "wide": wide}
+def mobilenet_v2(keras: Any) -> Any:
+    """Inverted residuals after MobileNetV2 and V3, with swish and squeeze-and-excite."""
+    layers = keras.layers
+
+    def conv_bn(x: Any, name: str, filters: int, size: int = 1, strides: int = 1) -> Any:
+        conv = layers.Conv2D(filters, size, strides, padding="same", use_bias=False, name=name)
+        return layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(conv(x))
+
+    def swish(x: Any, name: str) -> Any:
+        return layers.Activation("swish", name=f"{name}_swish")(x)
+
+    def block(x: Any, name: str, filters: int, strides: int) -> Any:
+        wide = 4 * x.shape[-1]
+        y = swish(conv_bn(x, f"{name}_expand", wide), f"{name}_expand")
+        y = layers.DepthwiseConv2D(
+            3, strides, padding="same", use_bias=False, name=f"{name}_depthwise"
+        )(y)
+        y = layers.BatchNormalization(momentum=0.9, name=f"{name}_depthwise_bn")(y)
+        y = swish(y, f"{name}_depthwise")
+        gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(y)
+        gate = layers.Conv2D(wide // 8, 1, activation="relu", name=f"{name}_reduce")(gate)
+        gate = layers.Conv2D(wide, 1, activation="sigmoid", name=f"{name}_gate")(gate)
+        y = layers.Multiply(name=f"{name}_excite")([y, gate])
+        y = conv_bn(y, f"{name}_project", filters)
+        same = strides == 1 and filters == x.shape[-1]
+        return layers.Add(name=f"{name}_add")([x, y]) if same else y
+
+    image = keras.Input((32, 32, 3), name="image")
+    x = swish(conv_bn(image, "stem", 16, 3, 2), "stem")
+    for number, (filters, strides) in enumerate(((16, 1), (24, 2), (24, 1), (40, 2), (40, 1))):
+        x = block(x, f"block{number}", filters, strides)
+    x = layers.GlobalAveragePooling2D(name="pool")(swish(conv_bn(x, "last", 160), "last"))
+    return keras.Model(image, layers.Dense(CLASSES, name="class")(x), name="mobilenet_v2")
+
+
+def transformer(keras: Any, width: int = 64, depth: int = 2) -> Any:
+    """A small vision transformer (Dosovitskiy et al., 2020): 64 patches of 4 x 4 pixels."""
+    layers = keras.layers
+    image = keras.Input((32, 32, 3), name="image")
+    x = layers.Conv2D(width, 4, 4, name="patches")(image)
+    x = layers.Reshape((64, width), name="tokens")(x)
+    places = layers.Embedding(64, width, name="places")(np.arange(64)[None])
+    x = layers.Add(name="placed")([x, places])
+    for number in range(depth):
+        y = layers.LayerNormalization(name=f"norm{number}a")(x)
+        y = layers.MultiHeadAttention(4, width // 4, name=f"attention{number}")(y, y)
+        x = layers.Add(name=f"add{number}a")([x, y])
+        y = layers.LayerNormalization(name=f"norm{number}b")(x)
+        y = layers.Dense(2 * width, "gelu", name=f"expand{number}")(y)
+        x = layers.Add(name=f"add{number}b")([x, layers.Dense(width, name=f"project{number}")(y)])
+    x = layers.LayerNormalization(name="norm")(x)
+    x = layers.GlobalAveragePooling1D(name="pool")(x)
+    return keras.Model(image, layers.Dense(CLASSES, name="class")(x), name="transformer")
+
+
+NETS = {
+    "resnet8": resnet8,
+    "resnet20": resnet20,
+    "mobilenet": mobilenet,
+    "wide": wide,
+    "mobilenet_v2": mobilenet_v2,
+    "transformer": transformer,
+}
 
 
 def named_weights(model: Any) -> dict[str, Array]:

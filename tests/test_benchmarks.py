@@ -68,17 +68,17 @@ def test_qat_cifar10_makes_and_tests_every_file_once(run, tmp_path):
     assert written(tmp_path / "cache", "*.tflite") == made
 
 
-@pytest.mark.slow("runs a benchmark's smoke test")
+@pytest.mark.large  # Eight times Keras traces a step.
 def test_recipe_cifar10_makes_and_measures_every_stage_once(run, tmp_path):
     random_images(tmp_path / "data.npz")
-    command = ["recipe_cifar10.py", "--smoke", "--seeds", "1", "--nets", "mobilenet", "--control"]
+    command = ["recipe_cifar10.py", "--smoke", "--seeds", "1", "--nets", "resnet8", "--control"]
     command += ["--data", "data.npz", "--cache", "cache"]
     assert run(*command, "--importances", "taylor", "random", "--json", "out.json") == 0
     made = written(tmp_path / "cache", "*.*")
     report = json.loads((tmp_path / "out.json").read_text())
     original, post_training, cut, cut_again, zeros, int8, control = report["results"]
     assert [r["stage"] for r in (original, int8)] == ["float32", "zeros, int8"]
-    recipe = report["recipes"]["mobilenet"]
+    recipe = report["recipes"]["resnet8"]
     for result in (cut, cut_again):
         assert 0 < result["macs"] <= recipe["cuts"][result["stage"]]["macs"] * original["macs"]
     assert int8["macs"] == zeros["macs"] == cut_again["macs"]

@@ -601,6 +601,7 @@ def test_channels_are_cut_before_quantization(qat, command):
     assert "before `quantize_aware`" in " ".join(done.output.split())
 
 
+@pytest.mark.slow("starts processes that import TensorFlow")
 def test_custom_layers_come_from_a_module_of_the_users(folder, tmp_path, monkeypatch):
     source = (
         "import keras\n"

@@ -251,6 +251,7 @@ def _fit(
     model.compile(
         keras.optimizers.Adam(learning_rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=False,  # XLA takes longer to compile than this net to train
     )
     model.fit(
         data.x_train,

@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from .fake_quants import fuse_with_ranges
+
 _KEY = "serving_default"
 
 
 def rewrite(folder: Path, input_names: Mapping[str, str]) -> None:
-    """Rename the inputs of a SavedModel, and drop what guards `argmax` against negative zeros.
+    """Rename the inputs of a SavedModel, and rewrite ops.
+
+    What guards `argmax` against negative zeros is dropped, and so is what a FakeQuant does, too.
 
     Args:
         folder: The folder of the SavedModel.
@@ -30,6 +34,9 @@ def rewrite(folder: Path, input_names: Mapping[str, str]) -> None:
         drop_zero_guards(graph.graph_def.node)
         for function in graph.graph_def.library.function:
             drop_zero_guards(function.node_def)
+            fuse_with_ranges(
+                function.node_def, [ret.split(":")[0] for ret in function.ret.values()]
+            )
     file.write_bytes(saved.SerializeToString())
 
 

@@ -26,6 +26,7 @@ from .range_choices import CHOICES, minmax
 from .ranges import give_range, range_of, set_range, widen
 from .shared_ranges import requantize, separate
 from .softmax_masks import clip_masks
+from .sums import as_means
 from .tensor_values import Samples, runs
 from .unread_parts import drop_unread_parts
 
@@ -154,13 +155,14 @@ def _mend(graph: Graph, float_inputs: bool) -> tuple[bool, list[str]]:
 
 
 def finish(content: bytes) -> bytes:
-    """Store the constants that ops copy in the scale of the tensor that they are copied to.
+    """Repair what the quantizer leaves wrong in a file.
 
-    The converter gives each constant a scale of its own. The 0.0 of a one-hot vector then arrives
-    as the byte 0, which may mean 0.5. Ops that were put in to change a scale do only that.
+    The constants that ops copy get the scale of the tensor that they are copied to: the converter
+    gives each one its own, and the 0.0 of a one-hot vector arrives as the byte 0, which may mean
+    0.5. Ops that were put in to change a scale do only that. Sums become means.
 
     Args:
-        content: An int8 file.
+        content: A file with int8 weights; one after quantization-aware training, too.
 
     Returns:
         The file.
@@ -171,6 +173,7 @@ def finish(content: bytes) -> bytes:
         return content
     for graph in graphs(model):
         requantize(graph)
+        as_means(graph)
         for node in graph.tables.operators:
             for place in _COPYING.get(graph.op(node), ()):
                 out, tensor = graph[int(node.outputs[0])], int(node.inputs[place])

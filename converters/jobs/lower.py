@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from .calibrated import finish, repair
+from .converter import convert, from_saved_model
 from .kernel_rounding import KernelsRefused, quantize_in_4_bits, store_trained
 from .post_training import WIDE, Lowered, load, post_training
 from .quantizer import quantize
@@ -83,7 +84,7 @@ def lower(
         return Lowered(small, kept_weights=rounded.kept)
     builtin = options["supported_ops"] in (_FLOAT["supported_ops"], [WIDE])
     if not builtin or options["supported_types"]:
-        return Lowered(_converter(saved_model, options, samples).convert())
+        return Lowered(convert(_converter(saved_model, options, samples)))
     content = _once(saved_model, _FLOAT, made)
     found = post_training(content, options, samples, kernels)
     return found or _by_the_converter(saved_model, options, samples, kernels)
@@ -93,7 +94,9 @@ def _once(saved_model: str, options: Json, made: dict[str, bytes]) -> bytes:
     """Return what the converter makes without samples: one float file serves many precisions."""
     key = str((saved_model, {name: options[name] for name in _FLOAT}))
     if key not in made:
-        made[key] = _converter(saved_model, options, None).convert()
+        content = convert(_converter(saved_model, options, None))
+        integers = options["optimizations"] and not options["supported_types"]
+        made[key] = finish(content) if integers else content
     return made[key]
 
 
@@ -103,10 +106,10 @@ def _by_the_converter(
     """Let the converter measure the ranges, which alone sees the tensors of loops."""
     converter = _converter(saved_model, options, samples)
     if options["supported_ops"] == [WIDE]:
-        return Lowered(converter.convert())
+        return Lowered(convert(converter))
     converter._experimental_calibrate_only = True
     types = options["input_type"] or "float32", options["output_type"] or "float32"
-    content, kept, _ = repair(converter.convert(), samples, float_inputs=types[0] == "float32")
+    content, kept, _ = repair(convert(converter), samples, float_inputs=types[0] == "float32")
 
     def integers(measured: bytes) -> bytes:
         return finish(quantize(measured, *types, kept, options["per_channel_dense"]))
@@ -118,7 +121,7 @@ def _by_the_converter(
 
 
 def _converter(saved_model: str, options: Json, samples: Samples | None) -> Any:
-    converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
+    converter = from_saved_model(saved_model)
     target = converter.target_spec
     converter.optimizations = [getattr(tf.lite.Optimize, o) for o in options["optimizations"]]
     target.supported_ops = [getattr(tf.lite.OpsSet, name) for name in options["supported_ops"]]

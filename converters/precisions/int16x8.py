@@ -29,6 +29,8 @@ class Int16x8(Int8):
         io: Type that the file takes and gives: "float32" (quantized inside) or "int16". Defaults to
             "float32".
         max_samples: Number of samples to use at most. Defaults to 500.
+        equalize: Whether scales are moved between layers first, so that the channels of a tensor
+            are as large as each other: `tfcompress.equalize`. Defaults to False.
 
     Raises:
         TypeError: An argument has the wrong type.

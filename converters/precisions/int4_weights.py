@@ -40,6 +40,8 @@ class Int4Weights(Int8):
         io: Type that the file takes and gives: "float32" (quantized inside), "int8" or "uint8".
             Defaults to "float32".
         max_samples: Number of samples to use at most. Defaults to 500.
+        equalize: Whether scales are moved between layers first, so that the channels of a tensor
+            are as large as each other: `tfcompress.equalize`. Defaults to False.
         rounding: "gptq", or "nearest" for the nearest of 15 steps. Defaults to "gptq".
         keep: Layers that stay int8: a regular expression searched in the layer's path, a list of
             layers or names, a function of the layer, or None for none. Defaults to "auto": without

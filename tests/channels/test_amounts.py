@@ -152,8 +152,6 @@ def test_latency_is_measured(tmp_path):
     assert 8 < small.layers[1].filters < 128
     stopwatch = latency.Stopwatch(budgets.Latency(milliseconds=1.0), model, tmp_path)
     assert stopwatch(small) > 0
-    with pytest.raises(ValueError, match="smallest possible takes"):
-        tfc.prune_channels(model, budgets.Latency(milliseconds=1e-6))
     assert edge.delegates()["xnnpack"].available
 
 

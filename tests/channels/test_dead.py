@@ -66,6 +66,23 @@ def test_units_that_nothing_reads_go(factor):
     check_same(small, model)
 
 
+class OldConv(layers.Conv2D):
+    """Takes an argument that Keras does not know, and computes what its base does."""
+
+    def __init__(self, *args, groups_per_filter=1, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+def test_a_subclass_with_the_call_of_its_base_is_cut_as_its_base():
+    x = keras.Input((9, 9, 3))
+    y = OldConv(6, 1, activation="relu", name="first")(x)
+    model = randomize(keras.Model(x, OldConv(4, 1, name="second")(y)))
+    scale(model, "first", (..., 2))  # a constant unit, which the bias of the second takes over
+    small = tfc.prune_channels(model, dead=True)
+    assert sizes(small, "first") == [5]
+    check_same(small, model)
+
+
 def test_what_only_dead_units_read_is_dead_too():
     """In either order of the layers, though no weight of it is zero."""
     model = mobile()

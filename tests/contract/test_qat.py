@@ -21,10 +21,6 @@ DEFAULT = {
     "custom layer",
     "depthwise-bn-relu6",
     "mixed_float16",
-    "multi-input multi-output",
-    "separable 2d",
-    "siamese",
-    "subclassed model",
 }
 assert set(ARCHITECTURES) - DEEP > DEFAULT
 

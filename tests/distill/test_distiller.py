@@ -209,8 +209,9 @@ def test_self_distillation_while_pruned():
 
 @pytest.mark.parametrize(
     "ranges",
-    ["moving_average", pytest.param("learned", marks=pytest.mark.slow("traces learned ranges"))],
+    ["moving_average", "learned"],
 )
+@pytest.mark.slow("traces a quantization-aware student")
 def test_quantization_aware_while_distilled(ranges):
     model = net(name="model")
     tfc.prune_weights(model, 0.5)
@@ -277,6 +278,7 @@ def test_attention_and_hidden_states_within_nested_models():
     assert student.predict(x, verbose=0).shape == (16, 3)
 
 
+@pytest.mark.slow("traces a teacher and a student of attention")
 def test_attention_of_a_quantization_aware_student():
     model = transformer(name="model")
     student = tfc.quantize_aware(model)
@@ -327,6 +329,7 @@ def test_saved_and_loaded(tmp_path):
     np.testing.assert_array_equal(student.predict(X, verbose=0), made.predict(X, verbose=0))
 
 
+@pytest.mark.slow("trains three times")
 def test_interrupted_and_resumed(tmp_path):
     class Stop(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

@@ -41,6 +41,19 @@ def net(norm, inputs=1):
     return keras.Model(given, layers.Dense(2, name="head")(norm(x)))
 
 
+def test_a_subclass_with_the_call_of_its_base_is_as_uneven():
+    class OldRescaling(layers.Rescaling):
+        def __init__(self, *args, legacy=None, **kwargs):
+            super().__init__(*args, **kwargs)
+
+    class Other(layers.Rescaling):
+        def call(self, inputs):
+            return super().call(inputs * SIZES)
+
+    assert is_uneven(OldRescaling(1.0 / SIZES))
+    assert not is_uneven(Other(1.0 / SIZES))
+
+
 @pytest.mark.parametrize("norm", [normalization, batch_normalization, rescaling])
 @pytest.mark.parametrize("inputs", [1, 3])
 def test_uneven_first_layer_stays_in_float_and_says_so(norm, inputs):

@@ -525,7 +525,7 @@ def _() -> keras.Model:
     return keras.Model(image, _softmax(x))
 
 
-DEEP = {*LARGE, *BEGINNINGS, "nested MobileNetV2 backbone with a new head"}
+DEEP = {*LARGE, *BEGINNINGS, "MobileNet", "nested MobileNetV2 backbone with a new head"}
 
 
 def marks(name: str, quick: Collection[str], why: str = "the other architectures") -> Any:

@@ -14,6 +14,7 @@ from keras import layers
 from tfcompress.cost.summary import ROUNDING
 from tfcompress.model.dependency.call import mixes_channels
 from tfcompress.model.graph import Node, functional, is_graph, nodes
+from tfcompress.model.layers import rule_class
 
 __all__ = ["Constant", "constants"]
 
@@ -117,7 +118,7 @@ def _after(node: Node, given: Sequence[Constant]) -> Any:
         return None
     if mixes_channels(getattr(layer, "activation", None)):
         return None
-    kind = type(layer)
+    kind = rule_class(layer)
     if kind in _MIXING and getattr(layer, "groups", 1) == 1:
         weights = np.abs(keras.ops.convert_to_numpy(layer.kernel)).astype(np.float64)
         used = weights > ROUNDING**2 * weights.max(initial=0)

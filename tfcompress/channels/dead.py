@@ -12,6 +12,7 @@ from keras import layers
 
 from tfcompress.cost.summary import ROUNDING
 from tfcompress.model.dependency.units import Ids
+from tfcompress.model.layers import rule_class
 
 from .constants import Constant, constants
 from .groups import ChannelGroup, ChannelGroups, GroupMember
@@ -170,7 +171,7 @@ def _seen(groups: ChannelGroups, member: GroupMember, values: dict[int, Constant
     nothing = np.full(size, np.nan)
     keys = [key for path, key, _ in groups.coupling.tensors if path == member.path]
     found = [values[key] for key in keys if key in values]
-    whole = type(member.layer) in _READ_THEIR_INPUT and len(keys) == len(found) > 0
+    whole = rule_class(member.layer) in _READ_THEIR_INPUT and len(keys) == len(found) > 0
     if not whole or any(len(one.known) != size for one in found):
         return nothing
     first = found[0]
@@ -182,10 +183,10 @@ def _takes_constants(layer: Any) -> bool:
     """Return whether a layer's bias can take over what its kernel makes of a constant."""
     if getattr(layer, "bias", None) is None:
         return False
-    if type(layer) is layers.Dense:
+    if rule_class(layer) is layers.Dense:
         return True
     # At a border, "same" padding lets a kernel see zeros in place of the constant.
-    return type(layer) in _CONVOLUTIONS and (
+    return rule_class(layer) in _CONVOLUTIONS and (
         layer.padding == "valid" or all(size == 1 for size in layer.kernel_size)
     )
 

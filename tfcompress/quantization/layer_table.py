@@ -25,7 +25,6 @@ __all__ = [
     "needs_wrapper",
     "rounds_biases",
     "rule_of",
-    "turns_int8",
     "why_float",
 ]
 
@@ -36,7 +35,7 @@ class Rule(Enum):
     SAME = "moves int8 values about: the input's range"
     SHARED = "int8, rounded to the input's range"
     JOINED = "int8, all inputs in one range"
-    FIXED = "int8, in the range that TFLite prescribes"
+    FIXED = "int8, in a fixed range"
     OWN = "int8, in a range of its own"
     ROUNDED = "int8, in a range inside the layer"
     NONE = "no float"
@@ -171,7 +170,6 @@ _INT8_OPERATIONS = {"Gelu", "HardSilu", "HardTanh", "Silu", "SoftShrink"}
 _INT8_LAYERS = (layers.LeakyReLU, layers.PReLU, layers.Softmax)
 
 _NO_KERNEL = {
-    layers.Conv1DTranspose: "TFLite has no such op; it has Conv2DTranspose, on images of width 1",
     layers.Conv3D: "TFLite's CONV_3D has no int8 kernel",
     layers.Conv3DTranspose: "TFLite's CONV_3D_TRANSPOSE has no int8 kernel",
 }
@@ -210,7 +208,7 @@ _WITH_ACTIVATION = (layers.Activation, layers.SeparableConv1D, layers.SeparableC
 
 
 def fixed_output(operation: Any) -> tuple[float, float] | None:
-    """Return the output range that TFLite prescribes for the operation, else None."""
+    """Return the output range of an operation that has one whatever the data, else None."""
     if not isinstance(operation, keras.layers.Layer):
         return fixed_range(_FIXED_OPERATIONS.get(type(operation).__name__))
     kind = rule_class(operation)
@@ -227,8 +225,8 @@ def is_relu(operation: Any) -> bool:
     """Return whether it is an activation that TFLite computes within the op before it."""
     kind = rule_class(operation)
     if kind is layers.ReLU:
-        plain = not operation.negative_slope and not operation.threshold
-        return plain and operation.max_value in (None, 6.0)
+        # A largest value is where the range ends; see `converters.export.rewrites`.
+        return not operation.negative_slope and not operation.threshold
     if kind is layers.Activation:
         return is_fused(operation.activation)
     if type(operation).__name__ == "Clip":
@@ -272,15 +270,6 @@ def why_float(operation: Any) -> str | None:
     if reason is None and kind in COMPOSITES:
         return COMPOSITES[kind].applies(operation)
     return reason
-
-
-def turns_int8(operation: Any) -> bool:
-    """Return whether the converter makes int8 ops of what has no rounding in training.
-
-    >>> turns_int8(layers.Conv1DTranspose(2, 3)), turns_int8(layers.Conv3D(2, 3))
-    (True, False)
-    """
-    return rule_class(operation) is layers.Conv1DTranspose
 
 
 def has_rule(operation: Any) -> bool:

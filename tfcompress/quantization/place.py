@@ -13,7 +13,7 @@ from tfcompress.model import keras_private
 from tfcompress.model.graph import Node, is_graph, nodes
 from tfcompress.model.layers import rule_class
 
-from .layer_table import Rule, fixed_output, has_rule, is_relu, rule_of, turns_int8
+from .layer_table import Rule, fixed_output, has_rule, is_relu, rule_of
 from .ops import affine, linear
 from .placement import Placement, chain_of, heads, is_wrapped
 from .single_op import trace
@@ -144,7 +144,7 @@ class _Assignment:
             if not traced.gives_floats:  # Keras believes that any Lambda gives floats, for example.
                 return None
         name = self._own(node, index)
-        if turns_int8(head) or (traced is not None and traced.must_stay_float):
+        if traced is not None and traced.must_stay_float:
             self.placement.detached.add(name)
         if rule is Rule.FIXED and (bounds := fixed_output(head)) is not None:
             # No other tensor has its range.

@@ -88,7 +88,7 @@ def _computing(graph: Any, inputs: list[Any]) -> list[str]:
         if op.type in fused or op.type in ("Identity", "IdentityN"):
             fusing.update(dict.fromkeys(outputs, fused))
         elif _computes(op, live):
-            found.append(op.type)
+            found.append("Mul" if _is_square(op) else op.type)
             fusing.update(dict.fromkeys(outputs, _FUSED.get(op.type, set())))
     return found
 
@@ -99,6 +99,14 @@ def _computes(op: Any, live: set[Any]) -> bool:
         return False
     given = [tensor for tensor in op.inputs if tensor.ref() in live]
     return op.type not in _MOVES or not any(tensor.dtype.is_floating for tensor in given)
+
+
+def _is_square(op: Any) -> bool:
+    """Return whether an op is a product with itself: `export`, or the converter, makes it one."""
+    if op.type == "Pow":
+        exponent = tf.get_static_value(op.inputs[1])
+        return exponent is not None and bool((exponent == 2).all())
+    return bool(op.type == "Square")
 
 
 _RELU = {"Relu", "Relu6"}

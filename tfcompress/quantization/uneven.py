@@ -11,6 +11,7 @@ import numpy as np
 from keras import layers
 
 from tfcompress.model.graph import nodes
+from tfcompress.model.layers import rule_class
 
 from .layer_table import Rule, rule_of
 
@@ -82,16 +83,17 @@ def is_uneven(operation: Any) -> bool:
 
 def _statistics(layer: Any) -> tuple[Any, Any] | None:
     """Return mean and standard deviation of each feature that the layer expects."""
-    if type(layer) is layers.Normalization and not layer.invert:
+    kind = rule_class(layer)
+    if kind is layers.Normalization and not layer.invert:
         given = layer.input_mean is not None
         if not (given or layer.built):
             return None
         mean = layer.input_mean if given else layer.mean
         variance = layer.input_variance if given else layer.variance
         return _array(mean), np.sqrt(_array(variance))
-    if type(layer) is layers.BatchNormalization and layer.built:
+    if kind is layers.BatchNormalization and layer.built:
         return _array(layer.moving_mean), np.sqrt(_array(layer.moving_variance) + layer.epsilon)
-    if type(layer) is layers.Rescaling:
+    if kind is layers.Rescaling:
         scale, offset = _array(layer.scale), _array(layer.offset)
         if not scale.all():
             return None

@@ -102,6 +102,7 @@ def test_run_in_a_child_as_users_start_it(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("job", ["jobs.read", "jobs.lower"])
+@pytest.mark.slow("starts processes that import TensorFlow")
 def test_children_import_no_more_than_they_need(job):
     # The child's own entry, with a request that no job can read: it imports, fails, and ends.
     code = (

@@ -78,6 +78,7 @@ def trained(model, arrays):
     return qat
 
 
+@pytest.mark.slow("traces every kind of attention")
 def test_without_rounding_it_is_keras_own(model, arrays, monkeypatch):
     qat = quantize_aware(model)
     for place, name in [

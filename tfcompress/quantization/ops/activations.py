@@ -27,6 +27,11 @@ FIXED_RANGES: dict[Any, tuple[float, float]] = {
 https://ai.google.dev/edge/litert/models/quantization_spec
 """
 
+_EXACT = {activations.hard_sigmoid: (0.0, 1.0)}
+"""Range of an output that has no more than 256 values: another one only moves them to a grid of
+other steps, where they may all lie in the middle between two.
+"""
+
 _TWINS = {
     tf.nn.gelu: activations.gelu,
     tf.nn.relu: activations.relu,
@@ -52,8 +57,11 @@ def has_int8_form(activation: Activation) -> bool:
 
 
 def fixed_range(activation: Any) -> tuple[float, float] | None:
-    """Return the range of the int8 output where TFLite prescribes one, else None."""
-    return FIXED_RANGES.get(_known(activation))
+    """Return the range of the int8 output where it is one and the same, else None.
+
+    TFLite prescribes it, or the activation gives 256 values whatever the data.
+    """
+    return FIXED_RANGES.get(_known(activation)) or _EXACT.get(_known(activation))
 
 
 def activate(activation: Activation, x: Any) -> Any:

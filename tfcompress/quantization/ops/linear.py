@@ -130,16 +130,32 @@ def _convolution(
     return y if len(x.shape) == 4 else ops.squeeze(y, 2)
 
 
-def _conv2d_transpose(layer: Any, x: Any, kernel: Any, bias: Any, activation: Activation) -> Any:
-    y = ops.conv_transpose(
+def _transpose(layer: Any, x: Any, kernel: Any, bias: Any, activation: Activation) -> Any:
+    options = (layer.strides, layer.dilation_rate, layer.output_padding)
+    if len(x.shape) == 4:
+        return activation(_transposed(layer, x, kernel, *options) + bias)
+    strides, dilation, padding = options
+    wide = None if padding is None else (*_tuple(padding), 0)
+    options = ((*_tuple(strides), 1), (*_tuple(dilation), 1), wide)
+    y = _transposed(layer, ops.expand_dims(x, 2), kernel[:, None], *options)
+    return ops.squeeze(activation(y + bias), 2)
+
+
+def _transposed(
+    layer: Any, x: Any, kernel: Any, strides: Any, dilation: Any, output_padding: Any
+) -> Any:
+    return ops.conv_transpose(
         x,
         kernel,
-        strides=tuple(layer.strides),
+        strides=_tuple(strides),
         padding=layer.padding,
-        output_padding=layer.output_padding,
-        dilation_rate=layer.dilation_rate,
+        output_padding=output_padding,
+        dilation_rate=dilation,
     )
-    return activation(y + bias)
+
+
+def _tuple(value: Any) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, list | tuple) else (int(value),)
 
 
 def _causal(layer: Any, x: Any) -> tuple[Any, str]:
@@ -165,5 +181,6 @@ _COMPUTE: dict[type, Callable[..., Any]] = {
     layers.Conv2D: _convolve,
     layers.DepthwiseConv1D: _convolve_depthwise,
     layers.DepthwiseConv2D: _convolve_depthwise,
-    layers.Conv2DTranspose: _conv2d_transpose,
+    layers.Conv1DTranspose: _transpose,
+    layers.Conv2DTranspose: _transpose,
 }
