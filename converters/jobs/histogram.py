@@ -1,7 +1,6 @@
 """How often which values occur in a tensor, gathered run by run. NumPy only.
 
-Runs in child processes after training, and in `tfcompress.calibrate`: both choose ranges from the
-same counts.
+Runs in child processes.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from .ranges import is_float
 
 
 def multiply_negations(graph: Graph) -> None:
-    """Replace each NEG of real numbers. In float the results are equal, bit for bit.
+    """Replace each NEG of real numbers. Finite results are equal.
 
     Args:
         graph: A float graph. It is changed.

@@ -1,7 +1,6 @@
 """From the values of a tensor to the range in which int8 holds them best. NumPy only.
 
-The child process that quantizes a file uses these, and so do the observers of the same names in
-`tfcompress.quantization.observers`. They stand here because a child imports its siblings only.
+Runs in child processes.
 """
 
 from __future__ import annotations
@@ -43,9 +42,10 @@ def percentile(seen: Histogram) -> tuple[float, float]:
     values, numbers = np.insert(centers, order, 0.0), np.insert(counts, order, seen.zeros)
     below = np.cumsum(numbers)
     total = int(below[-1])
-    low = float(values[np.searchsorted(below, TAIL * total, side="right")])
-    high = float(values[np.searchsorted(below, (1.0 - TAIL) * total)])
-    return max(low, seen.low), min(high, seen.high)
+    low = values[np.searchsorted(below, TAIL * total, side="right")]
+    high = values[np.searchsorted(below, (1.0 - TAIL) * total)]
+    # The middle of a bin may lie beyond the values in it.
+    return float(np.clip(low, seen.low, seen.high)), float(np.clip(high, seen.low, seen.high))
 
 
 def mse(seen: Histogram, steps: int = STEPS) -> tuple[float, float]:
