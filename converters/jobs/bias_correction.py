@@ -66,7 +66,8 @@ def corrected(content: bytes, ops: Mapping[int, Uncorrected]) -> bytes:
     mean of each input channel. The edges of padded images are not told from their inside.
 
     Args:
-        content: A float file. Its kernels may hold numbers of fewer bits by now.
+        content: A float file. A kernel that differs from what it was is stored as it is, in fewer
+            bits; the others are rounded to int8.
         ops: The ops and their kernels as they were, by the tensor that an op computes.
 
     Returns:
@@ -100,9 +101,11 @@ def corrected(content: bytes, ops: Mapping[int, Uncorrected]) -> bytes:
 def _added(kernel: Array, before: Uncorrected, axis: int) -> Array:
     """Return what rounding adds to each output channel on average."""
     others = tuple(a for a in range(kernel.ndim) if a != axis)
-    wide, mean = kernel.astype(np.float64), before.mean
-    scale = np.abs(wide).max(others, keepdims=True) / _STEPS
-    error = np.rint(wide / np.where(scale > 0, scale, 1.0)) * scale - before.kernel
+    stored, mean = kernel.astype(np.float64), before.mean
+    if np.array_equal(stored, before.kernel):
+        scale = np.abs(stored).max(others, keepdims=True) / _STEPS
+        stored = np.rint(stored / np.where(scale > 0, scale, 1.0)) * scale
+    error = stored - before.kernel
     if axis == 0:
         # A dense kernel may read several positions as one row: all have the mean of theirs.
         inputs = np.tile(mean, kernel.shape[-1] // len(mean))
