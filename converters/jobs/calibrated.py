@@ -22,7 +22,7 @@ from .bias_correction import Uncorrected, readers_of_kernels, uncorrected
 from .float_nodes import exact_values, uneven_inputs
 from .negations import multiply_negations
 from .observed import observable, observe
-from .range_choices import CHOICES, minmax
+from .range_choices import choose, minmax
 from .ranges import give_range, range_of, set_range, widen
 from .shared_ranges import requantize, separate
 from .softmax_masks import clip_masks
@@ -100,7 +100,7 @@ def calibrate(
     inputs = set(map(int, graph.tables.inputs))
     for index in exact.keys() - inputs:
         if range_of(graph, index) == exact[index]:
-            set_range(graph, index, *CHOICES[ranges](seen[index]))
+            set_range(graph, index, *choose(ranges, seen[index], bits))
     _, kept = _mend(graph, float_inputs)
     biases = uncorrected(graph, means)
     return Calibrated(pack(model), kept, biases)

@@ -100,3 +100,17 @@ CHOICES: dict[str, Callable[[Histogram], tuple[float, float]]] = {
     "percentile": percentile,
 }
 """The choices by name, as `Int8(ranges=...)` takes them."""
+
+
+def choose(name: str, seen: Histogram, bits: int = 8) -> tuple[float, float]:
+    """Return the range of a tensor.
+
+    >>> choose("minmax", Histogram().add(np.float32([[-1.0, 3.0]])))
+    (-1.0, 3.0)
+
+    Args:
+        name: One of `CHOICES`.
+        seen: The values of the tensor.
+        bits: Bits of its integers. Defaults to 8.
+    """
+    return mse(seen, 2**bits - 1) if name == "mse" else CHOICES[name](seen)

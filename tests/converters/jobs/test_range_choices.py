@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tfcompress.converters.jobs.histogram import Histogram
-from tfcompress.converters.jobs.range_choices import CHOICES, TAIL, minmax, mse, percentile
+from tfcompress.converters.jobs.range_choices import CHOICES, TAIL, choose, minmax, mse, percentile
 
 RNG = np.random.default_rng(0)
 SIZE = (10, 4000)
@@ -77,6 +77,14 @@ def test_percentile_is_that_of_numpy(values):
 
 def test_minmax_are_the_bounds():
     assert minmax(Histogram().add(NORMAL)) == minmax_of(NORMAL)
+
+
+@pytest.mark.parametrize(("bits", "steps"), [(8, 255), (16, 65535)])
+def test_a_range_is_chosen_for_the_steps_that_there_are(bits, steps):
+    seen = Histogram().add(VALUES["laplace"])
+    assert choose("mse", seen, bits) == mse(seen, steps)
+    assert choose("percentile", seen, bits) == percentile(seen)
+    assert choose("minmax", seen, bits) == minmax(seen)
 
 
 def test_choices_are_named_as_the_option():
