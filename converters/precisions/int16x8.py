@@ -31,11 +31,17 @@ class Int16x8(Int8):
         max_samples: Number of samples to use at most. Defaults to 500.
         equalize: Whether scales are moved between layers first, so that the channels of a tensor
             are as large as each other: `tfcompress.equalize`. Defaults to False.
+        ranges: How the range of each activation follows from its values on the samples: "mse" for
+            the smallest squared error of rounding and clipping, "minmax" for the lowest and the
+            highest value, "percentile" for all but a 10,000th of the values at each end. Defaults
+            to "mse".
+        bias_correction: Whether to take from each bias what rounding the kernel adds to the outputs
+            on average over the samples. Defaults to False.
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: `io` is not one of the two, `max_samples` is not positive, or there is no file
-            at the path given as `calibration`.
+        ValueError: `io` or `ranges` is none of the choices, `max_samples` is not positive, or there
+            is no file at the path given as `calibration`.
     """
 
     name: ClassVar[str] = "int16x8"
