@@ -103,10 +103,13 @@ def _share_buffers(model: Any) -> None:
 def _drop_codes(model: Any) -> None:
     """Remove the op codes that no op has: TensorFlow's calibrator refuses a file with such."""
     nodes = [node for graph in model.subgraphs for node in graph.operators or ()]
-    used = sorted({int(node.opcodeIndex) for node in nodes})
+    used = {int(node.opcodeIndex) for node in nodes}
+    kept = [index for index in range(len(model.operatorCodes)) if index in used]
+    numbers = {index: number for number, index in enumerate(kept)}
     for node in nodes:
-        node.opcodeIndex = used.index(int(node.opcodeIndex))
-    model.operatorCodes = [model.operatorCodes[index] for index in used]
+        # The index of a damaged file may name nothing: it stays so.
+        node.opcodeIndex = numbers.get(int(node.opcodeIndex), node.opcodeIndex)
+    model.operatorCodes = [model.operatorCodes[index] for index in kept]
 
 
 class _Builder(flatbuffers.Builder):  # type: ignore[misc]
