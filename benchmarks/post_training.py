@@ -110,7 +110,12 @@ class Case:
             (INT16, converters.Int16x8(few)),
         ):
             count = len(precision.calibration)
-            results.append(self.result(way, count, lambda path, p=precision: self.ours(path, p)))
+            try:
+                made = self.result(way, count, lambda path, p=precision: self.ours(path, p))
+            except converters.ConversionError as error:  # 16x8 lacks ops that transformers have
+                console.print(f"{self.net}, {way}: {error}")
+            else:
+                results.append(made)
         return results
 
     def result(self, way: str, samples: int, make: Callable[[Path], None]) -> Result:
@@ -120,14 +125,15 @@ class Case:
         make(path)
         seconds = time.perf_counter() - started
         images, labels = self.test
-        found = edge.Runner(path)(cifar10.scaled(images)).argmax(-1)
-        verified = converters.verify(self.model, path, cifar10.scaled(images[:1000]))
+        found = edge.Runner(path)(cifar10.scaled(images))
+        exact = self.model.predict(cifar10.scaled(images[:1000]), verbose=0)
+        noise = np.mean((found[: len(exact)] - exact) ** 2)
         result = Result(
             net=self.net,
             way=way,
             samples=samples,
-            accuracy=100 * float(np.mean(found == labels)),
-            snr_db=verified.outputs[0].snr_db,
+            accuracy=100 * float(np.mean(found.argmax(-1) == labels)),
+            snr_db=10 * float(np.log10(np.mean(exact**2) / noise)),
             bytes=path.stat().st_size,
             float_macs=0
             if way == FLOAT
@@ -147,10 +153,7 @@ class Case:
 
     def converter(self, path: Path, samples: cifar10.Array) -> None:
         """The file that the TensorFlow converter makes alone."""
-        shape = (1, *self.model.input_shape[1:])
-        call = tf.function(lambda image: self.model(image, training=False))
-        concrete = call.get_concrete_function(tf.TensorSpec(shape))
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], self.model)
+        converter = tf.lite.TFLiteConverter.from_keras_model(self.model)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: ([image[None]] for image in samples)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -164,7 +167,7 @@ class Case:
         [signature] = converters.inspect(source).signatures
         [name] = signature.inputs
         quantizer = Quantizer(str(source), recipe.static_wi8_ai8())
-        data = {signature.name: [{name: image[None]} for image in samples]}
+        data = {signature.key: [{name: image[None]} for image in samples]}
         quantizer.quantize(quantizer.calibrate(data), serialize_to_path=str(path))
 
 
@@ -224,7 +227,7 @@ def table(results: list[Result]) -> Table:
     """One row for each file."""
     out = Table(title="CIFAR-10 test images", box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     out.add_column("File", no_wrap=True)
-    for column in ("Samples", "Acc. %", "SNR dB", "Bytes", "Float MACs", "Seconds"):
+    for column in ("Cal.", "Acc. %", "SNR dB", "Bytes", "Float", "s"):
         out.add_column(column, justify="right", no_wrap=True)
     for index, one in enumerate(results):
         out.add_row(

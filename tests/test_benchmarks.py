@@ -98,6 +98,20 @@ def test_recipe_cifar10_makes_and_measures_every_stage_once(run, tmp_path):
     assert written(tmp_path / "cache", "*.*") == made
 
 
+@pytest.mark.large  # Ten conversions.
+def test_post_training_measures_every_way(run, tmp_path):
+    random_images(tmp_path / "data.npz")
+    command = ["post_training.py", "--smoke", "--nets", "wide", "--epochs", "1"]
+    assert run(*command, "--data", "data.npz", "--json", "out.json") == 0
+    results = json.loads((tmp_path / "out.json").read_text())["results"]
+    found = {(r["way"], r["samples"]): r for r in results}
+    assert len(found) == len(results) >= 9
+    # The ranges were made uneven, and are made even again.
+    assert found["Int8, equalized", 64]["snr_db"] > found["Int8", 64]["snr_db"] + 10
+    assert found["Int4Weights, gptq", 500]["bytes"] < found["Int8", 64]["bytes"]
+    assert all(r["float_macs"] == 0 for r in results)
+
+
 @pytest.mark.slow("cuts the nets of the benchmark")
 @pytest.mark.parametrize(
     ("net", "least", "most"),
