@@ -1,6 +1,6 @@
-from .conversion import Converted as Converted
 from .conversion import convert as convert
 from .conversion import convert_all as convert_all
+from .converted import Converted as Converted
 from .errors import ConversionError as ConversionError
 from .errors import ModelFileError as ModelFileError
 from .errors import VerificationError as VerificationError

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-
-import keras
+from typing import TYPE_CHECKING
 
 from tfcompress.converters.file.model import Inspection
 from tfcompress.converters.precisions.base import Precision
 from tfcompress.converters.precisions.registry import registered_precisions
 
 from .errors import ConversionError
-from .int8_coverage import FloatOps, float_ops
+from .int8_coverage import FloatOps, LayerOf, float_ops
+
+if TYPE_CHECKING:
+    import keras
 
 
 def check_ranges(model: keras.Model, ops: set[str], precisions: Mapping[Path, Precision]) -> None:
@@ -52,7 +54,8 @@ def check_ranges(model: keras.Model, ops: set[str], precisions: Mapping[Path, Pr
 
 
 def check_integer(
-    model: keras.Model,
+    label: str,
+    layer_of: LayerOf,
     precision: Precision,
     found: Inspection,
     kept_float: tuple[str, ...],
@@ -61,7 +64,8 @@ def check_integer(
     """Find what computes in float although the precision asks for integers.
 
     Args:
-        model: The model that the file was made from.
+        label: What the file was made from, at the beginning of a sentence.
+        layer_of: Returns the layer that the name of an op or tensor leads to, or None.
         precision: What was asked for.
         found: The file.
         kept_float: Layers that were kept in float, as int8 would ruin them.
@@ -75,11 +79,11 @@ def check_integer(
     """
     if not precision.integer:
         return FloatOps()
-    left = float_ops(found, model, kept_float)
+    left = float_ops(found, layer_of, kept_float)
     if strict and (left.macs or left.casts):
         names = ", ".join(map(str, (*left.macs, *left.casts)))
         raise ConversionError(
-            f"Model '{model.name}' did not become {precision.name} throughout. These ops compute "
-            f"in float: {names}. Replace their layers, or pass strict=False to accept them."
+            f"{label} did not become {precision.name} throughout. These ops compute in float: "
+            f"{names}. Replace their layers, or pass strict=False to accept them."
         )
     return left

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from tfcompress.converters.export.layer_names import layer_at
 from tfcompress.converters.export.saved_model import save_model
-from tfcompress.converters.file.model import GraphOp
-from tfcompress.converters.file.on_demand import gzip_bytes
+from tfcompress.converters.export.unrolled import check_unrollable, unrolled, unrolled_note
 from tfcompress.converters.precisions.base import Precision
 from tfcompress.converters.precisions.float32 import Float32
 from tfcompress.converters.precisions.registry import check_precision
@@ -23,6 +22,7 @@ from tfcompress.edge.system.files import write_whole
 from tfcompress.edge.system.scratch import scratch_folder
 
 from .checks import check_integer, check_ranges
+from .converted import Converted
 from .equalization.for_files import by_model
 from .errors import ConversionError
 from .finishing import Finished, finish
@@ -30,61 +30,10 @@ from .hybrid import slow_note, speed_notes
 from .judgement import Judgement, judge
 from .kernel_choice import Exceptions, check_exceptions
 from .lowering import Lowered, lower
-from .output_error import OutputError
+from .outputs import keras_outputs
 from .preparation import PathLike, Prepared, check_files, prepare
 from .runtimes import parse_release
-from .sparse import Sparse, Sparsified, check_sparse
-
-
-@dataclass(frozen=True)
-class Converted(os.PathLike[str]):
-    """A .tflite file that `convert` wrote; usable wherever a path is.
-
-    >>> import keras, tempfile
-    >>> from tfcompress import converters
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = converters.convert(model, f"{folder}/tiny.tflite")
-    >>> file.path.name, file.precision.name, file.sparse
-    ('tiny.tflite', 'float32', None)
-
-    Attributes:
-        path: The file.
-        bytes: Size of the file, as it ships.
-        precision: The precision that was asked for.
-        float_macs: For an integer precision such as `Int8`: the multiplying ops that stayed in
-            float, with their layers.
-        float_casts: For an integer precision such as `Int8`: the QUANTIZE and DEQUANTIZE ops inside
-            the graph, with the layers that they belong to. Those at the inputs and outputs of the
-            model, and of layers in `kept_float`, are not counted.
-        kept_float: Layers that `convert` kept in float by itself, as int8 would ruin them: a
-            normalization of features of uneven ranges, an index that is a float for a while.
-        kept_weights: Layer -> why its weights are stored in more bits than the precision says: int8
-            for `Int4Weights`, float32 for `WeightOnly`.
-        notes: What is true of the file's speed that its size does not tell.
-        outputs: How far each output is from the model's, on up to 32 of the samples; empty if there
-            were no samples.
-        sparse: What `sparse=` did to the weights, and the size before; None for a dense file.
-    """
-
-    path: Path
-    bytes: int
-    precision: Precision
-    float_macs: tuple[GraphOp, ...] = ()
-    float_casts: tuple[GraphOp, ...] = ()
-    kept_float: tuple[str, ...] = ()
-    kept_weights: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    outputs: tuple[OutputError, ...] = ()
-    sparse: Sparsified | None = None
-
-    def __fspath__(self) -> str:
-        return str(self.path)
-
-    @functools.cached_property
-    def gzip_bytes(self) -> int:
-        """Return the size of the file after `gzip`: it is compressed when this is first read."""
-        return gzip_bytes(self.path, self.bytes)
+from .sparse import Sparse, check_sparse
 
 
 def convert(
@@ -235,13 +184,15 @@ def _convert(
         precisions = {path: p.for_runtime(release) for path, p in precisions.items()}
     with scratch_folder() as folder:
         prepared = prepare(model, precisions, batch_size, samples, single or {})
-        lowered = _lower_all(prepared, precisions, folder, timeout)
+        lowered, loops = _lower_all(prepared, precisions, folder, timeout)
         rewritten = finish(prepared, lowered, precisions, config, release, timeout)
         files_made = [new.dense for new in rewritten]
-        judged = judge(prepared.call, prepared.judged_by, files_made, timeout)
+        run = functools.partial(keras_outputs, prepared.call)
+        batch = prepared.call.inputs[0].shape[0]
+        judged = judge(run, batch, prepared.judged_by, files_made, timeout)
         converted = _check(model, precisions, rewritten, judged, strict)
         write_whole({path: new.content for path, new in zip(precisions, rewritten, strict=True)})
-    said = [*prepared.warnings, *(new.note for new in rewritten if new.note)]
+    said = [*prepared.warnings, *loops, *(new.note for new in rewritten if new.note)]
     for path, new, result in zip(precisions, rewritten, judged, strict=True):
         said += [f"{path.name}: {fault}" for fault in result.faults]
         said += slow_note(new.dense, path.name)
@@ -252,16 +203,48 @@ def _convert(
 
 def _lower_all(
     prepared: Prepared, precisions: Mapping[Path, Precision], folder: Path, timeout: float | None
-) -> list[Lowered]:
-    """Make the file of each precision. The model is traced once, and once for what equalizes it."""
+) -> tuple[list[Lowered], list[str]]:
+    """Make the file of each precision.
+
+    The model is traced once, and once for what equalizes it.
+
+    Returns:
+        The files, and a note for each file whose loops are unrolled.
+    """
     found: dict[Path, Lowered] = {}
+    notes = []
     for number, (part, chosen) in enumerate(by_model(prepared, precisions)):
-        saved_model = folder / str(number) / "saved_model"
-        saved_model.parent.mkdir()
-        ops = save_model(part.model, part.call, saved_model)
-        check_ranges(part.model, ops, chosen)
-        found.update(zip(chosen, lower(part, chosen, saved_model, timeout), strict=True))
-    return [found[path] for path in precisions]
+        place = folder / str(number)
+        place.mkdir()
+        saved, said = _save(part, chosen, place)
+        found.update(zip(chosen, lower(part, chosen, saved, place, timeout), strict=True))
+        notes += said
+    return [found[path] for path in precisions], notes
+
+
+def _save(
+    prepared: Prepared, precisions: Mapping[Path, Precision], folder: Path
+) -> tuple[list[Path], list[str]]:
+    """Trace the model and save it; once more, with loops unrolled, for integers from samples.
+
+    Returns:
+        The SavedModel for each file, and a note for each file whose loops are unrolled.
+    """
+    model = prepared.model
+    found: dict[bool, Path] = {}
+    saved, notes = [], []
+    for path, precision in precisions.items():
+        calibrated = precision.integer and precision.calibration_data() is not None
+        unroll = calibrated and bool(check_unrollable(model, precision.name))
+        if unroll not in found:
+            found[unroll] = folder / f"saved_model_{len(found)}"
+            with unrolled(model) if unroll else contextlib.nullcontext():
+                ops = save_model(model, prepared.call, found[unroll])
+            check_ranges(model, ops, precisions)
+        saved.append(found[unroll])
+        if unroll:
+            notes.append(unrolled_note(model, path.name))
+    return saved, notes
 
 
 def _check(
@@ -274,7 +257,9 @@ def _check(
     """Check what computes in float and how far the outputs are off, and describe the files."""
     converted = []
     for (path, precision), new, found in zip(precisions.items(), rewritten, judged, strict=True):
-        left = check_integer(model, precision, new.dense, new.kept_float, strict)
+        layer_of = functools.partial(layer_at, model)
+        label = f"Model '{model.name}'"
+        left = check_integer(label, layer_of, precision, new.dense, new.kept_float, strict)
         if strict and found.faults:
             raise ConversionError(
                 f"{path.name} would be far from model '{model.name}': {'; '.join(found.faults)}. "

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-import keras
-
-from tfcompress.converters.export.layer_names import layer_at
 from tfcompress.converters.file.model import GraphOp, Inspection, Node
 from tfcompress.converters.file.names import scope_names
 from tfcompress.edge.ops import MAC_OPS
+
+LayerOf = Callable[[str], str | None]
 
 _FLOATS = ("float32", "float16", "bfloat16", "float64")
 
@@ -29,14 +28,14 @@ class FloatOps:
     casts: tuple[GraphOp, ...] = ()
 
 
-def float_ops(found: Inspection, model: keras.Model, kept_float: Collection[str] = ()) -> FloatOps:
+def float_ops(found: Inspection, layer_of: LayerOf, kept_float: Collection[str] = ()) -> FloatOps:
     """Find the ops that compute in float, with the layers that they come from.
 
     A QUANTIZE op from one integer scale to another is integer arithmetic and is not counted.
 
     Args:
         found: The file.
-        model: The model that the file was made from.
+        layer_of: Returns the layer that the name of an op or tensor leads to, or None.
         kept_float: Layers that are in float on purpose: the casts beside them are not counted.
             Defaults to none.
 
@@ -48,7 +47,7 @@ def float_ops(found: Inspection, model: keras.Model, kept_float: Collection[str]
         place
         for node in found.nodes
         if node.op not in ("QUANTIZE", "DEQUANTIZE")
-        and _named(node, found, model).layer in kept_float
+        and _named(node, found, layer_of).layer in kept_float
         for place in (*node.inputs, *node.outputs)
     }
     macs, casts = [], []
@@ -63,8 +62,8 @@ def float_ops(found: Inspection, model: keras.Model, kept_float: Collection[str]
         elif node.op == "DEQUANTIZE" and node.outputs[0] not in border.outputs:
             casts.append(node)
     return FloatOps(
-        tuple(_named(node, found, model) for node in macs),
-        tuple(_named(node, found, model) for node in casts),
+        tuple(_named(node, found, layer_of) for node in macs),
+        tuple(_named(node, found, layer_of) for node in casts),
     )
 
 
@@ -72,6 +71,6 @@ def _is_float(found: Inspection, place: int) -> bool:
     return found.tensors[place].dtype in _FLOATS
 
 
-def _named(node: Node, found: Inspection, model: keras.Model) -> GraphOp:
-    layers = (layer_at(model, name) for name in scope_names(node, found))
+def _named(node: Node, found: Inspection, layer_of: LayerOf) -> GraphOp:
+    layers = (layer_of(name) for name in scope_names(node, found))
     return GraphOp(node.op, next((layer for layer in layers if layer is not None), None))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from tfcompress.converters.file.model import Inspection
 from tfcompress.model.samples import Array, thin
-from tfcompress.model.signature import Signature
 
+from .file_outputs import file_outputs, output_scales
 from .output_error import OutputError, compare
-from .outputs import file_outputs, keras_outputs, output_scales
 
 SAMPLES = 32
 """Enough to see each channel vary; few enough to cost less than the conversion."""
@@ -40,15 +39,18 @@ class Judgement(NamedTuple):
 
 
 def judge(
-    call: Signature,
+    run: Callable[[dict[str, Array]], dict[str, Array]],
+    batch: int | None,
     judged_by: Sequence[dict[str, Array] | None],
     files: Sequence[Inspection],
     timeout: float | None,
 ) -> list[Judgement]:
-    """Compare files with the model, on a few of the samples that there are for each.
+    """Compare files with what they were made from, on a few of the samples that there are for each.
 
     Args:
-        call: The model, which runs once for all files of one calibration.
+        run: Returns the outputs that are right, by name, for samples by input name. It runs once
+            for all files of one calibration.
+        batch: Samples that the files take at once; None for any number.
         judged_by: For each file the samples; None for no samples.
         files: The files.
         timeout: Seconds for each file; None for no limit. A file that takes longer is not judged.
@@ -67,8 +69,8 @@ def judge(
             continue
         samples = thin(given, SAMPLES)
         if id(given) not in expected:
-            expected[id(given)] = keras_outputs(call, samples)
-        actual = file_outputs(file.path, call, samples, timeout)
+            expected[id(given)] = run(samples)
+        actual = file_outputs(file.path, batch, samples, timeout)
         wanted = {
             name: value
             for name, value in expected[id(given)].items()

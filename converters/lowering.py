@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,15 +38,17 @@ class Lowered(NamedTuple):
 def lower(
     prepared: Prepared,
     precisions: Mapping[Path, Precision],
-    saved_model: Path,
+    saved_models: Sequence[Path],
+    folder: Path,
     timeout: float | None,
 ) -> list[Lowered]:
-    """Run the converter once for each precision.
+    """Make the file of each precision; one float file serves all that can be made from it.
 
     Args:
         prepared: The model that was saved, and its calibration samples.
         precisions: The precisions by path.
-        saved_model: Folder of the SavedModel. The files are written beside it.
+        saved_models: Folder of the SavedModel for each file.
+        folder: Folder for the files.
         timeout: Seconds for the child process; None for no limit.
 
     Returns:
@@ -56,19 +58,20 @@ def lower(
         ConversionError: The converter refuses the model, crashes, or makes a file that the runtime
             does not load.
     """
-    folder, chosen, model = saved_model.parent, list(precisions.values()), prepared.model
+    chosen, model = list(precisions.values()), prepared.model
     progress = folder / "progress"
     samples = _save_samples(prepared, folder)
     files = [
         {
             "path": str(folder / f"{index}.tflite"),
+            "saved_model": str(saved_models[index]),
             "options": precision.converter_options().to_dict(),
             "samples": samples[index],
             "kernels": prepared.kernels[index],
         }
         for index, precision in enumerate(chosen)
     ]
-    request = {"saved_model": str(saved_model), "progress": str(progress), "files": files}
+    request = {"progress": str(progress), "files": files}
     try:
         reply = run("jobs.lower", request, folder, timeout)
     except ChildError as error:

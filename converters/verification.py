@@ -26,10 +26,11 @@ from tfcompress.model.tables import as_text, new_table
 
 from .by_layer import layer_errors
 from .errors import VerificationError
+from .file_outputs import output_scales
 from .judgement import SAMPLES
 from .layer_error import LayerError, layer_table
 from .output_error import OutputError, compare
-from .outputs import BATCH, keras_outputs, output_scales
+from .outputs import BATCH, keras_outputs
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,21 @@ def test_convert_to_int8_from_an_npz(folder):
     }
 
 
+def test_convert_chooses_ranges_and_corrects_biases_as_asked(folder):
+    options = ["-p", "int8", "-c", folder / "samples.npz"]
+    contents = []
+    for extra in ([], ["--ranges", "mse"], ["--ranges", "percentile"], ["--bias-correction"]):
+        path = folder / "m.tflite"
+        done = run("convert", folder / "model.keras", path, *options, *extra)
+        assert done.exit_code == 0, done.output
+        contents.append(path.read_bytes())
+    assert contents[0] == contents[1]
+    assert len(set(contents)) == 3
+    done = run("convert", folder / "model.keras", path, *options, "--ranges", "halves")
+    assert done.exit_code == 2
+    assert "halves" in done.output and "percentile" in done.output
+
+
 def test_convert_to_weights_of_4_bits(folder):
     path, samples = folder / "int4.tflite", ["-c", folder / "samples.npz"]
     command = ["convert", folder / "model.keras", path, "-p", "int4-weights", *samples]

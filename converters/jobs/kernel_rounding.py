@@ -19,7 +19,8 @@ from ..passes.int4 import Integers, is_same, on_grid, use
 from ..passes.kernels import Kernel, belongs, find_kernels
 from ..passes.rounding import best_scales, largest_scales, nearest
 from .allocation import allocate, relative_error
-from .layer_inputs import Batches, hessian
+from .layer_inputs import hessian
+from .tensor_values import Samples
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Json = dict[str, Any]
@@ -45,13 +46,13 @@ class Rounded:
 
 
 def quantize_in_4_bits(
-    content: bytes, batches: Batches, request: Json, quantize: Callable[[bytes], bytes]
+    content: bytes, samples: Samples, request: Json, quantize: Callable[[bytes], bytes]
 ) -> tuple[bytes, Rounded]:
     """Quantize a calibrated file, with kernels in 4 bits.
 
     Args:
         content: A float file with measured ranges.
-        batches: Returns samples by input name, run by run.
+        samples: Samples for the inputs of the file.
         request: The fields of `KernelRequest`.
         quantize: Makes an int8 file of a float file.
 
@@ -71,7 +72,7 @@ def quantize_in_4_bits(
     for kernel in kernels:
         if not kernel.why:
             by_inputs = request["rounding"] == "gptq"
-            integers = _gptq(graph, kernel, batches) if by_inputs else _nearest(graph, kernel)
+            integers = _gptq(graph, kernel, samples) if by_inputs else _nearest(graph, kernel)
             rounded.integers.append((kernel.layer, integers))
     small, missing = store(quantize(pack(model)), rounded.integers)
     for layer in missing:
@@ -205,10 +206,10 @@ def _nearest(graph: Graph, kernel: Kernel) -> Integers:
     return _put(graph, kernel, nearest(matrix, scales), scales)
 
 
-def _gptq(graph: Graph, kernel: Kernel, batches: Batches) -> Integers:
+def _gptq(graph: Graph, kernel: Kernel, samples: Samples) -> Integers:
     """Round a kernel on what enters it."""
     matrix = _matrix(graph, kernel)
-    products = hessian(graph, kernel.nodes, batches)
+    products = hessian(graph, kernel.nodes, samples)
     scales = best_scales(matrix, np.diag(products))
     return _put(graph, kernel, gptq(matrix, products, scales), scales)
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter
 
-from ..passes.flatbuffer import pack
 from ..passes.graph import Graph
-from .ranges import producers
+from .tensor_values import Samples, runs
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Batches = Callable[[], Iterable[dict[str, Any]]]
-
-_ROWS = 16
-"""Samples of a run, where the batch is free."""
 
 _LEAST = 256
 """Samples at least: the positions of one image are alike."""
@@ -27,7 +20,7 @@ _TIMES = 64
 """Rows for each column of the Hessian: with more, it hardly changes."""
 
 
-def hessian(graph: Graph, nodes: list[Any], batches: Batches) -> Array:
+def hessian(graph: Graph, nodes: list[Any], samples: Samples) -> Array:
     """Return XᵀX, with X the inputs of ops that share a kernel: a row for each sum of products.
 
     The ops before them compute with the kernels that the file holds now.
@@ -35,7 +28,7 @@ def hessian(graph: Graph, nodes: list[Any], batches: Batches) -> Array:
     Args:
         graph: The main graph of a float file.
         nodes: CONV_2D or FULLY_CONNECTED ops.
-        batches: Returns samples by input name, run by run.
+        samples: Samples for the inputs of the file.
 
     Returns:
         Square matrix of float64.
@@ -43,12 +36,12 @@ def hessian(graph: Graph, nodes: list[Any], batches: Batches) -> Array:
     shape = graph[int(nodes[0].inputs[1])].shape
     columns = int(np.prod(shape[1:]))
     total = np.zeros((columns, columns))
-    runs = _enough(list(batches()), _TIMES * columns, graph[int(nodes[0].outputs[0])].shape)
-    share = -(-_TIMES * columns // (len(runs) * len(nodes)))
+    some = _enough(samples, _TIMES * columns, graph[int(nodes[0].outputs[0])].shape)
+    share = -(-_TIMES * columns // (some.size * len(nodes)))
     rng = np.random.default_rng(0)
-    for count, values in _run(graph, [int(node.inputs[0]) for node in nodes], runs):
-        for node, value in zip(nodes, values, strict=True):
-            rows = _rows(graph, node, value, shape)
+    for count, values in runs(graph, [int(node.inputs[0]) for node in nodes], some):
+        for node in nodes:
+            rows = _rows(graph, node, values(int(node.inputs[0])), shape)
             places = np.arange(rows.shape[0] * rows.shape[1] * rows.shape[2])
             if len(places) > share * count:
                 places = rng.choice(places, share * count, replace=False)
@@ -58,12 +51,16 @@ def hessian(graph: Graph, nodes: list[Any], batches: Batches) -> Array:
     return total
 
 
-def _enough(runs: list[dict[str, Any]], rows: int, shape: Array) -> list[dict[str, Any]]:
-    """Return evenly spaced samples: enough for a number of rows, and at least `_LEAST`."""
-    wanted = max(_LEAST, -(-rows // max(1, int(np.prod(shape[:-1])))))
-    if wanted >= len(runs):
-        return runs
-    return [runs[i] for i in np.linspace(0, len(runs) - 1, wanted).round().astype(int)]
+def _enough(samples: Samples, rows: int, shape: Array) -> Samples:
+    """Return evenly spaced batches: enough for a number of rows, and at least `_LEAST` samples."""
+    size = samples.batch_size
+    wanted = max(_LEAST, -(-rows // max(1, int(np.prod(shape[1:-1]))))) // size
+    batches = samples.size // size
+    if wanted >= batches:
+        return samples
+    chosen = np.linspace(0, batches - 1, max(1, wanted)).round().astype(int)
+    places = (chosen[:, None] * size + np.arange(size)).reshape(-1)
+    return Samples({name: array[places] for name, array in samples.arrays.items()}, size)
 
 
 def _rows(graph: Graph, node: Any, value: Array, shape: Array) -> Array:
@@ -102,53 +99,3 @@ def patches(
     (down, across), (step_down, step_across) = strides, dilations
     views = views[:, ::down, ::across, :, ::step_down, ::step_across]
     return views.transpose(0, 1, 2, 4, 5, 3)
-
-
-def _run(
-    graph: Graph, tensors: list[int], runs: list[dict[str, Any]]
-) -> Iterator[tuple[int, list[Array]]]:
-    """Yield a number of runs and the values of some tensors in them."""
-    names = {
-        entry.name.decode(): int(entry.tensorIndex)
-        for signature in graph.model.signatureDefs[:1]
-        for entry in signature.inputs
-    }
-    interpreter = Interpreter(model_content=_beginning(graph, tensors))
-    details = {d["index"]: d for d in interpreter.get_input_details()}
-    together = _ROWS if all(_free(d) for d in details.values()) else 1
-    for start in range(0, len(runs), together):
-        part = runs[start : start + together]
-        feed = {name: np.concatenate([run[name] for run in part]) for name in part[0]}
-        for name, value in feed.items():
-            if names[name] in details and list(details[names[name]]["shape"]) != list(value.shape):
-                interpreter.resize_tensor_input(names[name], value.shape)
-        interpreter.allocate_tensors()
-        for name, value in feed.items():
-            if names[name] in details:
-                interpreter.set_tensor(names[name], value)
-        interpreter.invoke()
-        yield len(part), [interpreter.get_tensor(index) for index in tensors]
-
-
-def _free(details: dict[str, Any]) -> bool:
-    return len(details["shape_signature"]) > 0 and int(details["shape_signature"][0]) < 0
-
-
-def _beginning(graph: Graph, tensors: list[int]) -> bytes:
-    """Return a file that computes some tensors, and holds no op that they do not need."""
-    makers = producers(graph)
-    needed: set[int] = set()
-    ahead = list(tensors)
-    while ahead:
-        node = makers.get(ahead.pop())
-        if node is not None and id(node) not in needed:
-            needed.add(id(node))
-            ahead += [int(index) for index in node.inputs]
-    tables, model = graph.tables, graph.model
-    kept = copy.copy(tables)
-    kept.operators = [node for node in tables.operators if id(node) in needed]
-    kept.outputs = np.array(list(dict.fromkeys(tensors)), np.int32)
-    part = copy.copy(model)
-    part.subgraphs = [kept, *model.subgraphs[1:]]
-    part.signatureDefs = part.metadata = None
-    return pack(copy.deepcopy(part))

@@ -1,34 +1,42 @@
-"""Child process: a SavedModel -> .tflite files. Only this module runs the TensorFlow converter."""
+"""Child process: SavedModels -> .tflite files. Only this module runs the TensorFlow converter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import tensorflow as tf
-from tensorflow.lite.python.convert import deduplicate_readonly_buffers, mlir_quantize
 
 from .calibrated import finish, repair
 from .converter import convert, from_saved_model
 from .kernel_rounding import KernelsRefused, quantize_in_4_bits, store_trained
+from .post_training import WIDE, Lowered, load, post_training
+from .quantizer import quantize
 from .read import describe, load_error
+from .tensor_values import Samples
 
 Json = dict[str, Any]
 
+_FLOAT: Json = {
+    "optimizations": [],
+    "supported_ops": ["TFLITE_BUILTINS"],
+    "supported_types": [],
+    "input_type": None,
+    "output_type": None,
+    "per_channel_dense": True,
+}
+
 
 def job(request: Json) -> Json:
-    """Convert the SavedModel to each file of the request, up to the first that fails."""
+    """Convert a SavedModel to each file of the request, up to the first that fails."""
     files: list[Json] = []
+    made: dict[str, bytes] = {}
     progress = Path(request["progress"])
     for index, file in enumerate(request["files"]):
         progress.write_text(str(index), "utf-8")
+        samples = file["samples"] and load(file["samples"])
         try:
-            lowered = lower(
-                request["saved_model"], file["options"], file["samples"], file["kernels"]
-            )
+            lowered = lower(file["saved_model"], file["options"], samples, file["kernels"], made)
         except KernelsRefused as error:
             return {"refused": str(error), "index": index}
         except Exception as error:
@@ -46,29 +54,21 @@ def job(request: Json) -> Json:
     return {"files": files}
 
 
-class Lowered(NamedTuple):
-    """A file of the converter.
-
-    Attributes:
-        content: The .tflite file.
-        kept_float: The names of the ops that int8 would have ruined.
-        kept_weights: Layer -> why its kernel has 8 bits in a file of 4 bits.
-    """
-
-    content: bytes
-    kept_float: Sequence[str] = ()
-    kept_weights: Mapping[str, str] = MappingProxyType({})
-
-
-def lower(saved_model: str, options: Json, samples: Json | None, kernels: Json | None) -> Lowered:
-    """Run the converter once.
+def lower(
+    saved_model: str,
+    options: Json,
+    samples: Samples | None,
+    kernels: Json | None,
+    made: dict[str, bytes],
+) -> Lowered:
+    """Make one file.
 
     Args:
         saved_model: Folder of the SavedModel.
         options: The fields of `ConverterOptions`.
-        samples: The .npz file of calibration samples ("path"), the input name of each of its
-            arrays ("names") and the rows to a batch ("batch_size"); None for no samples.
+        samples: Calibration samples; None for none.
         kernels: The fields of `KernelRequest`; None for kernels of 8 bits, or float ones.
+        made: What the converter made before, by SavedModel and options. It is added to.
 
     Returns:
         The .tflite file.
@@ -76,6 +76,51 @@ def lower(saved_model: str, options: Json, samples: Json | None, kernels: Json |
     Raises:
         KernelsRefused: There is no file as `kernels` asks for.
     """
+    if samples is None:
+        content = _once(saved_model, options, made)
+        if kernels is None:
+            return Lowered(content)
+        small, rounded = store_trained(content, kernels)
+        return Lowered(small, kept_weights=rounded.kept)
+    builtin = options["supported_ops"] in (_FLOAT["supported_ops"], [WIDE])
+    if not builtin or options["supported_types"]:
+        return Lowered(convert(_converter(saved_model, options, samples)))
+    content = _once(saved_model, _FLOAT, made)
+    found = post_training(content, options, samples, kernels)
+    return found or _by_the_converter(saved_model, options, samples, kernels)
+
+
+def _once(saved_model: str, options: Json, made: dict[str, bytes]) -> bytes:
+    """Return what the converter makes without samples: one float file serves many precisions."""
+    key = str((saved_model, {name: options[name] for name in _FLOAT}))
+    if key not in made:
+        content = convert(_converter(saved_model, options, None))
+        integers = options["optimizations"] and not options["supported_types"]
+        made[key] = finish(content) if integers else content
+    return made[key]
+
+
+def _by_the_converter(
+    saved_model: str, options: Json, samples: Samples, kernels: Json | None
+) -> Lowered:
+    """Let the converter measure the ranges, which alone sees the tensors of loops."""
+    converter = _converter(saved_model, options, samples)
+    if options["supported_ops"] == [WIDE]:
+        return Lowered(convert(converter))
+    converter._experimental_calibrate_only = True
+    types = options["input_type"] or "float32", options["output_type"] or "float32"
+    content, kept, _ = repair(convert(converter), samples, float_inputs=types[0] == "float32")
+
+    def integers(measured: bytes) -> bytes:
+        return finish(quantize(measured, *types, kept, options["per_channel_dense"]))
+
+    if kernels is None:
+        return Lowered(integers(content), kept)
+    small, rounded = quantize_in_4_bits(content, samples, kernels, integers)
+    return Lowered(small, kept, rounded.kept)
+
+
+def _converter(saved_model: str, options: Json, samples: Samples | None) -> Any:
     converter = from_saved_model(saved_model)
     target = converter.target_spec
     converter.optimizations = [getattr(tf.lite.Optimize, o) for o in options["optimizations"]]
@@ -89,44 +134,5 @@ def lower(saved_model: str, options: Json, samples: Json | None, kernels: Json |
         converter.inference_input_type = tf.as_dtype(options["input_type"])
     if options["output_type"]:
         converter.inference_output_type = tf.as_dtype(options["output_type"])
-    batches = _representative(**samples) if samples else None
-    converter.representative_dataset = batches
-    plain = options["supported_ops"] == ["TFLITE_BUILTINS"] and not options["supported_types"]
-    if batches is None or not plain:
-        content = convert(converter)
-        if plain and options["optimizations"]:
-            content = finish(content)
-        if kernels is None:
-            return Lowered(content)
-        small, rounded = store_trained(content, kernels)
-        return Lowered(small, kept_weights=rounded.kept)
-    # Measure, repair, quantize: what `convert` does, with our step in between.
-    converter._experimental_calibrate_only = True
-    types = (converter.inference_input_type, converter.inference_output_type)
-    content, kept = repair(convert(converter), batches, float_inputs=types[0] == tf.float32)
-
-    def quantize(measured: bytes) -> bytes:
-        quantized = mlir_quantize(
-            measured,
-            input_data_type=types[0],
-            output_data_type=types[1],
-            denylisted_nodes=set(kept),
-            disable_per_channel_for_dense_layers=not options["per_channel_dense"],
-        )
-        return finish(deduplicate_readonly_buffers(quantized))
-
-    if kernels is None:
-        return Lowered(quantize(content), kept)
-    small, rounded = quantize_in_4_bits(content, batches, kernels, quantize)
-    return Lowered(small, kept, rounded.kept)
-
-
-def _representative(path: str, names: list[str], batch_size: int) -> Callable[[], Iterator[Json]]:
-    with np.load(path) as file:
-        arrays = {name: file[f"arr_{index}"] for index, name in enumerate(names)}
-
-    def batches() -> Iterator[Json]:
-        for start in range(0, len(arrays[names[0]]), batch_size):
-            yield {name: array[start : start + batch_size] for name, array in arrays.items()}
-
-    return batches
+    converter.representative_dataset = samples.batches if samples else None
+    return converter

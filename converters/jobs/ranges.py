@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from ai_edge_litert import schema_py_generated as schema
 
 from ..passes.graph import DTYPES, Graph
 
@@ -35,6 +34,13 @@ def range_of(graph: Graph, index: int) -> tuple[float, float] | None:
     if found is None or found.min is None or len(found.min) != 1:
         return None
     return float(found.min[0]), float(found.max[0])
+
+
+def give_range(graph: Graph, index: int, low: float, high: float) -> None:
+    """Store a range for a tensor that has none yet."""
+    graph[index].quantization = schema.QuantizationParametersT(
+        min=np.array([low], np.float32), max=np.array([high], np.float32)
+    )
 
 
 def set_range(graph: Graph, index: int, low: float, high: float) -> None:
@@ -76,35 +82,3 @@ def step_of(graph: Graph, index: int) -> float | None:
     """Return the value of one int8 step of a tensor, or None if its range is not known."""
     found = range_of(graph, index)
     return None if found is None else (max(found[1], 0.0) - min(found[0], 0.0)) / 255
-
-
-def measure(
-    content: bytes, batches: Iterable[dict[str, Any]], tensors: Collection[int]
-) -> dict[int, tuple[float, float]]:
-    """Measure the ranges of some tensors of the first graph, each before another op reuses it.
-
-    The converter's calibrator reads the inputs of an op after the op. If that wrote its result into
-    the memory of an input, the calibrator takes the values of the result for those of the input.
-
-    Args:
-        content: A float file.
-        batches: Inputs of a run, by name.
-        tensors: Their indices.
-
-    Returns:
-        The smallest and the largest value of each.
-    """
-    interpreter = Interpreter(
-        model_content=content,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        experimental_preserve_all_tensors=True,
-    )
-    run = interpreter.get_signature_runner()
-    found: dict[int, tuple[float, float]] = {}
-    for batch in batches:
-        run(**batch)
-        for index in tensors:
-            values = interpreter.get_tensor(index)
-            low, high = found.get(index, (np.inf, -np.inf))
-            found[index] = min(low, float(values.min())), max(high, float(values.max()))
-    return found

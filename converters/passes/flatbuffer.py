@@ -55,7 +55,8 @@ def pack(model: Any, names: bool = True) -> bytes:
     buffer for each activation. Together they are a large part of a small int8 file.
 
     Args:
-        model: A `ModelT`. It is changed: unused buffers are removed, the others numbered anew.
+        model: A `ModelT`. It is changed: unused buffers and op codes are removed, the others
+            numbered anew.
         names: Whether to keep what no runtime needs: the names of tensors that are no inputs or
             outputs, the description of the file, and metadata that the converter writes about
             itself. Defaults to True.
@@ -66,6 +67,7 @@ def pack(model: Any, names: bool = True) -> bytes:
     if not names:
         _drop_names(model)
     _share_buffers(model)
+    _drop_codes(model)
     builder = _Builder()
     root = _once(model, {}).Pack(builder)
     builder.Finish(root, file_identifier=IDENTIFIER)
@@ -96,6 +98,18 @@ def _share_buffers(model: Any) -> None:
             model.buffers.append(_Buffer(content))
         owner.buffer = numbers[content]
     model.metadataBuffer = None
+
+
+def _drop_codes(model: Any) -> None:
+    """Remove the op codes that no op has: TensorFlow's calibrator refuses a file with such."""
+    nodes = [node for graph in model.subgraphs for node in graph.operators or ()]
+    used = {int(node.opcodeIndex) for node in nodes}
+    kept = [index for index in range(len(model.operatorCodes)) if index in used]
+    numbers = {index: number for number, index in enumerate(kept)}
+    for node in nodes:
+        # The index of a damaged file may name nothing: it stays so.
+        node.opcodeIndex = numbers.get(int(node.opcodeIndex), node.opcodeIndex)
+    model.operatorCodes = [model.operatorCodes[index] for index in kept]
 
 
 class _Builder(flatbuffers.Builder):  # type: ignore[misc]

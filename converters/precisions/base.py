@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from tfcompress.converters.jobs.range_choices import CHOICES
 from tfcompress.converters.passes.base import Pass
-from tfcompress.edge.arguments import check_bool, check_each, check_text
+from tfcompress.edge.arguments import check_bool, check_choice, check_each, check_text
 
 from .kernels import Kernels
 
@@ -25,6 +26,8 @@ class ConverterOptions:
         input_type: Type that the file takes; None for the type of the model.
         output_type: Type that the file gives; None for the type of the model.
         per_channel_dense: Whether each unit of a Dense kernel may get a scale of its own.
+        ranges: How a range is chosen from calibration samples: "mse", "minmax" or "percentile".
+        bias_correction: Whether to take from each bias what rounding the kernel adds on average.
     """
 
     optimizations: tuple[str, ...] = ()
@@ -33,6 +36,8 @@ class ConverterOptions:
     input_type: str | None = None
     output_type: str | None = None
     per_channel_dense: bool = True
+    ranges: str = "minmax"
+    bias_correction: bool = False
 
     def __post_init__(self) -> None:
         for name in ("optimizations", "supported_ops", "supported_types"):
@@ -41,6 +46,8 @@ class ConverterOptions:
             if getattr(self, name) is not None:
                 check_text(name, getattr(self, name))
         check_bool("per_channel_dense", self.per_channel_dense)
+        check_choice("ranges", self.ranges, CHOICES)
+        check_bool("bias_correction", self.bias_correction)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for `json.dumps`."""

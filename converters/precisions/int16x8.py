@@ -21,8 +21,8 @@ class Int16x8(Int8):
     tensor. On a CPU it is far slower than float32, because XNNPACK has no kernels for it.
 
     >>> import numpy as np
-    >>> Int16x8(calibration=np.zeros((8, 4), "float32"))
-    Int16x8(io='float32', max_samples=500, equalize=False)
+    >>> Int16x8(calibration=np.zeros((8, 4), "float32")).io
+    'float32'
 
     Args:
         calibration: Samples that set the ranges of the activations, in the forms that `Int8` takes.
@@ -31,11 +31,17 @@ class Int16x8(Int8):
         max_samples: Number of samples to use at most. Defaults to 500.
         equalize: Whether scales are moved between layers first, so that the channels of a tensor
             are as large as each other: `tfcompress.equalize`. Defaults to False.
+        ranges: How the range of each activation follows from its values on the samples: "mse" for
+            the smallest squared error of rounding and clipping, "minmax" for the lowest and the
+            highest value, "percentile" for all but a 10,000th of the values at each end. Defaults
+            to "mse".
+        bias_correction: Whether to take from each bias what rounding the kernel adds to the outputs
+            on average over the samples. Defaults to False.
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: `io` is not one of the two, `max_samples` is not positive, or there is no file
-            at the path given as `calibration`.
+        ValueError: `io` or `ranges` is none of the choices, `max_samples` is not positive, or there
+            is no file at the path given as `calibration`.
     """
 
     name: ClassVar[str] = "int16x8"
@@ -54,4 +60,6 @@ class Int16x8(Int8):
             supported_ops=(ops,),
             input_type=self.io,
             output_type=self.io,
+            ranges=self.ranges,
+            bias_correction=self.bias_correction,
         )

@@ -42,6 +42,12 @@ class Int4Weights(Int8):
         max_samples: Number of samples to use at most. Defaults to 500.
         equalize: Whether scales are moved between layers first, so that the channels of a tensor
             are as large as each other: `tfcompress.equalize`. Defaults to False.
+        ranges: How the range of each activation follows from its values on the samples: "mse" for
+            the smallest squared error of rounding and clipping, "minmax" for the lowest and the
+            highest value, "percentile" for all but a 10,000th of the values at each end. Defaults
+            to "mse".
+        bias_correction: Whether to take from each bias what rounding the kernel adds to the outputs
+            on average over the samples. Defaults to False.
         rounding: "gptq", or "nearest" for the nearest of 15 steps. Defaults to "gptq".
         keep: Layers that stay int8: a regular expression searched in the layer's path, a list of
             layers or names, a function of the layer, or None for none. Defaults to "auto": without
@@ -52,8 +58,8 @@ class Int4Weights(Int8):
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: `io` or `rounding` is none of the choices, a number is not positive, `keep` is
-            empty, or there is no file at the path given as `calibration`.
+        ValueError: `io`, `ranges` or `rounding` is none of the choices, a number is not positive,
+            `keep` is empty, or there is no file at the path given as `calibration`.
     """
 
     rounding: str = "gptq"

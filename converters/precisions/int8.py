@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from tfcompress.converters.jobs.range_choices import CHOICES
 from tfcompress.edge.arguments import check_bool, check_choice, check_integer, check_path, refuse
 
 from .base import ConverterOptions, Precision
@@ -26,7 +27,7 @@ class Int8(Precision):
 
     >>> import numpy as np
     >>> Int8(calibration=np.zeros((8, 4), "float32"), io="int8")
-    Int8(io='int8', max_samples=500, equalize=False)
+    Int8(io='int8', max_samples=500, equalize=False, ranges='mse', bias_correction=False)
 
     Args:
         calibration: An array (for one input), a dict of arrays by input name, a generator or
@@ -41,17 +42,25 @@ class Int8(Precision):
         equalize: Whether scales are moved between layers first, so that the channels of a tensor
             are as large as each other: `tfcompress.equalize`, over the calibration samples.
             Defaults to False.
+        ranges: How the range of each activation follows from its values on the samples: "mse" for
+            the smallest squared error of rounding and clipping, "minmax" for the lowest and the
+            highest value, "percentile" for all but a 10,000th of the values at each end. Inputs
+            always keep the lowest and the highest. Defaults to "mse".
+        bias_correction: Whether to take from each bias what rounding the kernel adds to the outputs
+            on average over the samples. Defaults to False.
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: `io` is not one of the three, `max_samples` is not positive, there is no file
-            at the path given as `calibration`, or `equalize` is given without samples.
+        ValueError: `io` or `ranges` is not one of the three, `max_samples` is not positive, there
+            is no file at the path given as `calibration`, or `equalize` is given without samples.
     """
 
     calibration: Any = field(default=None, repr=False, compare=False)
     io: str = "float32"
     max_samples: int = 500
     equalize: bool = False
+    ranges: str = "mse"
+    bias_correction: bool = False
 
     name: ClassVar[str] = "int8"
     mixes_with: ClassVar[str] = "integers"
@@ -63,6 +72,8 @@ class Int8(Precision):
     def __post_init__(self) -> None:
         check_choice("io", self.io, self.io_types)
         check_integer("max_samples", self.max_samples, 1)
+        check_choice("ranges", self.ranges, CHOICES)
+        check_bool("bias_correction", self.bias_correction)
         check_bool("equalize", self.equalize)
         if self.equalize and self.calibration is None:
             raise ValueError(
@@ -90,7 +101,13 @@ class Int8(Precision):
 
     def converter_options(self) -> ConverterOptions:
         """Return the options for int8 throughout."""
-        return ConverterOptions(optimizations=("DEFAULT",), input_type=self.io, output_type=self.io)
+        return ConverterOptions(
+            optimizations=("DEFAULT",),
+            input_type=self.io,
+            output_type=self.io,
+            ranges=self.ranges,
+            bias_correction=self.bias_correction,
+        )
 
     def equalizes(self) -> bool:
         """Return whether scales are moved between layers first."""

@@ -11,7 +11,7 @@ from tfcompress import converters
 from tfcompress.converters import ConversionError
 from tfcompress.converters.judgement import _fault, _pooled
 from tfcompress.converters.output_error import compare
-from tfcompress.converters.outputs import file_outputs, keras_outputs
+from tfcompress.converters.outputs import keras_outputs
 from tfcompress.model.signature import signature
 
 RNG = np.random.default_rng(0)
@@ -106,12 +106,6 @@ def test_fault_is_found_where_a_user_would_see_it(op, expected, actual, fault):
 
 def test_pooled_r2_of_a_constant_output_is_unknown():
     assert _pooled(np.ones((16, 2)), np.zeros((16, 2))) is None
-
-
-def test_a_file_that_the_runtime_cannot_run_is_an_error_of_the_conversion(files, model, images):
-    call = signature(model)
-    with pytest.raises(ConversionError, match=r"fails on samples: .*image.*another precision"):
-        file_outputs(files["int8"].path, call, {"image": images[:, :5]}, None)
 
 
 def test_keras_outputs_leave_the_state_of_a_model_alone():

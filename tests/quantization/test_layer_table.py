@@ -8,7 +8,7 @@ from keras import layers, ops
 import tfcompress as tfc
 from tfcompress import converters
 from tfcompress.converters.file.read import inspect
-from tfcompress.converters.outputs import output_scales
+from tfcompress.converters.file_outputs import output_scales
 from tfcompress.quantization.layer_table import _RULES, Rule, is_relu, rule_of
 
 RNG = np.random.default_rng(0)

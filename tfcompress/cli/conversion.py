@@ -101,6 +101,17 @@ def _fields(precision: type[converters.Precision]) -> set[str]:
     help="First move scales between layers, so that the channels of a tensor are as large as each "
     "other.",
 )
+@click.option(
+    "--ranges",
+    help="How the range of an activation follows from samples: mse, minmax or percentile; default: "
+    "mse.",
+)
+@click.option(
+    "--bias-correction",
+    is_flag=True,
+    default=None,
+    help="Take from each bias what rounding the kernel adds to the outputs on average.",
+)
 @click.option("--rounding", help="Of int4_weights: gptq or nearest; default: gptq.")
 @click.option(
     "--keep",

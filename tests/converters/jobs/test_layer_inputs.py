@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfcompress.converters.jobs import layer_inputs
 from tfcompress.converters.jobs.layer_inputs import hessian, patches
+from tfcompress.converters.jobs.tensor_values import Samples
 from tfcompress.converters.passes.flatbuffer import unpack
 from tfcompress.converters.passes.graph import graphs
 from tfcompress.converters.passes.kernels import find_kernels
@@ -31,27 +32,27 @@ def graph(files):
     return graphs(unpack(files["float32"].path.read_bytes()))[0]
 
 
-def batches(images):
-    return lambda: ({"image": image[None]} for image in images)
+def given(images):
+    return Samples({"image": images})
 
 
 def test_hessian_is_that_of_all_inputs_of_a_layer(graph, model, images, monkeypatch):
     monkeypatch.setattr(layer_inputs, "_TIMES", 10**9)  # every row
     conv, dense = find_kernels(graph, {})
     rows = patches(images, (3, 3), (2, 2), (1, 1), False).reshape(-1, 27).astype(np.float64)
-    np.testing.assert_allclose(hessian(graph, conv.nodes, batches(images)), rows.T @ rows, 1e-4)
+    np.testing.assert_allclose(hessian(graph, conv.nodes, given(images)), rows.T @ rows, 1e-4)
     inputs = keras.Model(model.input, model.get_layer("pool").output)(images).numpy()
     wide = inputs.astype(np.float64)
-    found = hessian(graph, dense.nodes, batches(images))
+    found = hessian(graph, dense.nodes, given(images))
     # Means of float32 sums in another order.
     np.testing.assert_allclose(found, wide.T @ wide, rtol=1e-3)
 
 
 def test_hessian_of_some_rows_is_about_that_of_all(graph, images, monkeypatch):
     conv, _ = find_kernels(graph, {})
-    few = hessian(graph, conv.nodes, batches(images))  # 64 x 27 of 40 x 36 rows: all
+    few = hessian(graph, conv.nodes, given(images))  # 64 x 27 of 40 x 36 rows: all
     monkeypatch.setattr(layer_inputs, "_TIMES", 20)
-    some = hessian(graph, conv.nodes, batches(images))
+    some = hessian(graph, conv.nodes, given(images))
     share = np.trace(some) / np.trace(few)
     # 40 samples x 14 of their 25 positions; random normal pixels.
     assert 0.45 < share < 0.67
@@ -62,5 +63,5 @@ def test_hessian_sees_the_kernels_that_are_in_the_file_now(graph, images):
     graph.set_array(conv.index, np.zeros_like(graph.array(conv.index)))
     bias = graph.array(int(conv.nodes[0].inputs[2]))
     inputs = np.maximum(bias, 0).astype(np.float64)
-    found = hessian(graph, dense.nodes, batches(images))
+    found = hessian(graph, dense.nodes, given(images))
     np.testing.assert_allclose(found, len(images) * np.outer(inputs, inputs), rtol=1e-4)

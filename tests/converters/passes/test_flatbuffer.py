@@ -92,6 +92,19 @@ def test_what_is_equal_is_stored_once(files):
     assert all(len(places) == 1 for places in zero_points.values())
 
 
+def test_an_op_code_that_no_op_has_is_dropped(content):
+    model = unpack(content)
+    codes = [(code.builtinCode, code.version) for code in model.operatorCodes]
+    extra = schema.OperatorCodeT(builtinCode=schema.BuiltinOperator.NEG, version=1)
+    model.operatorCodes.insert(0, extra)
+    for node in model.subgraphs[0].operators:
+        node.opcodeIndex += 1
+    found = unpack(pack(model))
+    assert [(code.builtinCode, code.version) for code in found.operatorCodes] == codes
+    before, after = (m.subgraphs[0].operators for m in (unpack(content), found))
+    assert [node.opcodeIndex for node in after] == [node.opcodeIndex for node in before]
+
+
 def test_packing_twice_changes_nothing(packed):
     assert pack(unpack(packed)) == packed
 

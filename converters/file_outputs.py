@@ -1,0 +1,69 @@
+"""The outputs of a .tflite file on samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tfcompress.converters.file.model import Inspection
+from tfcompress.edge.arrays import load_arrays, save_arrays
+from tfcompress.edge.system.child import ChildFailure
+from tfcompress.edge.targets.local import LOCAL
+from tfcompress.model.samples import Array, whole_batches
+
+from .errors import ConversionError
+
+
+def file_outputs(
+    path: Path, batch: int | None, samples: Mapping[str, Array], timeout: float | None
+) -> dict[str, Array]:
+    """Run a file in a child process.
+
+    Args:
+        path: The file.
+        batch: Samples that the file takes at once; None for any number.
+        samples: Arrays by input name.
+        timeout: Seconds to wait; None for no limit.
+
+    Returns:
+        The outputs by name; none if it took too long.
+
+    Raises:
+        ConversionError: The runtime fails on the file.
+    """
+    count = len(next(iter(samples.values())))
+    filled = whole_batches(samples, batch or 1)
+    inputs, out = path.with_suffix(".inputs.npz"), path.with_suffix(".outputs.npz")
+    save_arrays(inputs, list(filled.values()))
+    with LOCAL.session([path]) as session:
+        try:
+            reply = session.child.request(
+                "outputs",
+                timeout,
+                path=session.paths[0],
+                inputs=str(inputs),
+                names=list(filled),
+                out=str(out),
+            )
+        except ChildFailure as failure:
+            if failure.status == "timeout":
+                return {}
+            raise ConversionError(
+                f"The runtime loads the file, but fails on samples: {failure.reason}. Try "
+                "batch_size=1, other samples or another precision."
+            ) from failure
+    found = zip(reply["names"], load_arrays(out), strict=True)
+    return {name: array[:count] for name, array in found}
+
+
+def output_scales(found: Inspection) -> dict[str, float]:
+    """Return the step of every quantized output, also of one that the file dequantizes."""
+    producers = {node.outputs[0]: node for node in found.nodes if node.op == "DEQUANTIZE"}
+    scales = {}
+    for name, place in found.signatures[0].outputs.items() if found.signatures else ():
+        tensor = found.tensors[place]
+        if place in producers:
+            tensor = found.tensors[producers[place].inputs[0]]
+        if len(tensor.scales) == 1:
+            scales[name] = tensor.scales[0]
+    return scales

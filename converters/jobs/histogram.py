@@ -1,0 +1,125 @@
+"""How often which values occur in a tensor, gathered run by run. NumPy only.
+
+Runs in child processes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+BINS = 4096
+"""Sixteen to a step of int8, so that a bin may stand for the values in it."""
+
+VALUES = 4096
+"""Values of a tensor that are counted in each sample: more hardly move a range, and take time."""
+
+
+class NotFinite(ValueError):
+    """Values hold NaN."""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """The values of a tensor, counted in bins of equal width.
+
+    The width is a power of two and a bin begins at zero. Where a wider one is needed, bins are
+    joined in pairs, so that the counts do not depend on the order of the values.
+
+    >>> seen = Histogram().add(np.float32([[-1.0, 0.0, 3.0]])).add(np.float32([[1.0, 7.0, 0.0]]))
+    >>> seen.low, seen.high, seen.zeros, int(seen.counts.sum())
+    (-1.0, 7.0, 2, 4)
+
+    Attributes:
+        low: Lowest value of all.
+        high: Highest value of all.
+        zeros: Number of zeros, which rounding leaves as they are. They are in no bin.
+        exponent: Width of a bin, as a power of two.
+        first: Number of bins between the first one and zero, negative below it.
+        counts: Number of values in each bin, int64.
+    """
+
+    low: float = math.inf
+    high: float = -math.inf
+    zeros: int = 0
+    exponent: int = -1074
+    first: int = 0
+    counts: Array = field(default_factory=lambda: np.zeros(1, np.int64), compare=False)
+
+    @property
+    def centers(self) -> Array:
+        """Return the value in the middle of each bin, float64."""
+        middles = self.first + np.arange(len(self.counts)) + 0.5
+        return np.asarray(np.ldexp(middles, self.exponent))
+
+    def add(self, values: Array) -> Histogram:
+        """Count the values of a run.
+
+        Args:
+            values: Floats; the first axis is the sample. Of each sample `VALUES` are counted at
+                most, evenly spaced. The lowest and the highest value are those of all. Infinite
+                ones, as in a mask, are left out.
+
+        Returns:
+            The counts of all runs.
+
+        Raises:
+            NotFinite: A value is NaN.
+        """
+        if not values.size:
+            return self
+        low, high = float(values.min()), float(values.max())
+        if not math.isfinite(low) or not math.isfinite(high):
+            if math.isnan(low):
+                raise NotFinite("The values hold NaN")
+            return self.add(values[np.isfinite(values)][None])
+        low, high = min(self.low, low), max(self.high, high)
+        exponent = max(self.exponent, _exponent(low, high))
+        first = math.floor(math.ldexp(min(low, 0.0), -exponent))
+        size = math.floor(math.ldexp(max(high, 0.0), -exponent)) - first + 1
+        some = thinned(values).reshape(-1)
+        zeros = some.size - int(np.count_nonzero(some))
+        # Exact: the width is a power of two.
+        places = np.floor(np.ldexp(some, -exponent)).astype(np.int32) - first
+        counts = np.bincount(places, minlength=size)
+        counts[-first] -= zeros
+        known = np.flatnonzero(self.counts)
+        np.add.at(
+            counts, ((known + self.first) >> (exponent - self.exponent)) - first, self.counts[known]
+        )
+        return Histogram(low, high, self.zeros + zeros, exponent, first, counts)
+
+
+def thinned(values: Array) -> Array:
+    """Return some values of each sample, evenly spaced.
+
+    >>> thinned(np.zeros((2, 100_000))).shape
+    (2, 3704)
+
+    Args:
+        values: Floats; the first axis is the sample.
+
+    Returns:
+        Floats (samples, values), at most `VALUES` of each sample.
+    """
+    rows = values.reshape(len(values) if values.ndim > 1 else 1, -1)
+    return rows[:, :: _stride(rows.shape[1])]
+
+
+def _stride(size: int) -> int:
+    """Return a distance that has no factor in common with a size, so that it meets all channels."""
+    stride = -(-size // VALUES)
+    while math.gcd(stride, size) > 1:
+        stride += 1
+    return stride
+
+
+def _exponent(low: float, high: float) -> int:
+    """Return the width of the bins that a range needs, as a power of two."""
+    width = max(high, 0.0) - min(low, 0.0)
+    return math.frexp(width / BINS)[1] if width > 0.0 else -1074

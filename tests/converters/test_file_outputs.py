@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+
+from tfcompress import converters
+from tfcompress.converters import ConversionError
+from tfcompress.converters.file_outputs import file_outputs, output_scales
+from tfcompress.edge import Runner
+
+
+@pytest.mark.parametrize("name", ["float32", "int8", "int8_io"])
+def test_outputs_are_those_of_a_runner(name, files, images, tmp_path):
+    path = tmp_path / "m.tflite"
+    path.write_bytes(files[name].path.read_bytes())
+    found = file_outputs(path, None, {"image": images}, None)
+    assert list(found) == ["scores"]
+    np.testing.assert_array_equal(found["scores"], Runner(path)(images))
+
+
+def test_a_batch_that_is_not_full_is_filled_and_cut(model, images, tmp_path):
+    file = converters.convert(model, tmp_path / "m.tflite", batch_size=8)
+    found = file_outputs(file.path, 8, {"image": images[:11]}, None)["scores"]
+    assert found.shape == (11, 30)
+    # Two kinds of sums of float32.
+    np.testing.assert_allclose(found, model.predict(images[:11], verbose=0), atol=1e-5)
+
+
+def test_a_file_that_the_runtime_cannot_run_is_an_error_of_the_conversion(files, images):
+    with pytest.raises(ConversionError, match=r"fails on samples: .*image.*another precision"):
+        file_outputs(files["int8"].path, None, {"image": images[:, :5]}, None)
+
+
+def test_no_outputs_after_the_time_is_over(files, images, tmp_path):
+    path = tmp_path / "m.tflite"
+    path.write_bytes(files["float32"].path.read_bytes())
+    assert file_outputs(path, None, {"image": images}, timeout=1e-6) == {}
+
+
+def test_scales_of_outputs_are_those_before_a_dequantize(files):
+    steps = [output_scales(converters.inspect(files[name])) for name in ("int8", "int8_io")]
+    assert steps[0] == steps[1] and steps[0]["scores"] > 0
+    assert output_scales(converters.inspect(files["float32"])) == {}
