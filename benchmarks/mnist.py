@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import verdicts
 from keras import layers
 from numpy.typing import NDArray
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -212,12 +212,8 @@ def table(results: list[edge.BenchmarkResult]) -> Table:
     groups: dict[str, list[edge.BenchmarkResult]] = {}
     for result in results:
         groups.setdefault(result.name, []).append(result)
-    out = Table(
-        title="MNIST, 10,000 test images", box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False
-    )
-    out.add_column("File", no_wrap=True)
-    for column in ("Zeros", "Acc. %", "Worst", "Bytes", "gzip", "ms", "Speed-up"):
-        out.add_column(column, justify="right", no_wrap=True)
+    columns = ("Zeros", "Acc. %", "Worst", "Bytes", "gzip", "ms", "Speed-up")
+    out = verdicts.new_table("MNIST, 10,000 test images", "File", *columns)
     for name, group in groups.items():
         accuracies = [float(r.metrics["accuracy"]) for r in group]
 

@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,11 @@ import numpy as np
 import tensorflow as tf
 import verdicts
 from qat_cifar10 import widen
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from tfcompress import converters, edge
+from tfcompress.converters.export.layer_names import layer_at
 from tfcompress.converters.int8_coverage import float_ops
 from tfcompress.edge.system.machine import machine
 
@@ -137,7 +138,7 @@ class Case:
             bytes=path.stat().st_size,
             float_macs=0
             if way == FLOAT
-            else len(float_ops(converters.inspect(path), self.model).macs),
+            else len(float_ops(converters.inspect(path), partial(layer_at, self.model)).macs),
             seconds=seconds,
         )
         console.print(f"{self.net}, {way}, {samples} samples: {result.accuracy:.2f}%")
@@ -225,10 +226,8 @@ def targets(results: list[Result]) -> list[dict[str, Any]]:
 
 def table(results: list[Result]) -> Table:
     """One row for each file."""
-    out = Table(title="CIFAR-10 test images", box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-    out.add_column("File", no_wrap=True)
-    for column in ("Cal.", "Acc. %", "SNR dB", "Bytes", "Float", "s"):
-        out.add_column(column, justify="right", no_wrap=True)
+    columns = ("Cal.", "Acc. %", "SNR dB", "Bytes", "Float", "s")
+    out = verdicts.new_table("CIFAR-10 test images", "File", *columns)
     for index, one in enumerate(results):
         out.add_row(
             f"{one.net} {one.way}",

@@ -40,7 +40,6 @@ import cifar10
 import keras
 import numpy as np
 import verdicts
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -329,10 +328,8 @@ def targets(results: list[Result]) -> list[dict[str, Any]]:
 
 def table(results: list[Result]) -> Table:
     """One row for each net and stage, means over seeds; accuracy also at the worst."""
-    out = Table(title="CIFAR-10 test images", box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-    out.add_column("File", no_wrap=True)
-    for column in ("Acc. %", "Worst", "To float", "Agree %", "Bytes", "LSB"):
-        out.add_column(column, justify="right", no_wrap=True)
+    columns = ("Acc. %", "Worst", "To float", "Agree %", "Bytes", "LSB")
+    out = verdicts.new_table("CIFAR-10 test images", "File", *columns)
     groups: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         groups.setdefault((result.net, result.stage), []).append(result)

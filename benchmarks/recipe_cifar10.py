@@ -41,7 +41,6 @@ import keras
 import numpy as np
 import verdicts
 from importances_cifar10 import Comparison
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -413,19 +412,12 @@ def means(results: list[Result], net: str, stage: str) -> dict[str, float]:
     return found
 
 
-def new_table(title: str, first: str, *columns: str) -> Table:
-    """A table with numbers to the right."""
-    out = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-    out.add_column(first, no_wrap=True)
-    for column in columns:
-        out.add_column(column, justify="right", no_wrap=True)
-    return out
-
-
 def stage_table(results: list[Result]) -> Table:
     """One row for each net and stage, means over seeds."""
     columns = ("Acc. %", "Lost", "MMACs", "Bytes", "gzip", "1 thr.", "2 thr.")
-    out = new_table("CIFAR-10 test images; speed-up with one and two threads", "File", *columns)
+    out = verdicts.new_table(
+        "CIFAR-10 test images; speed-up with one and two threads", "File", *columns
+    )
     for net in dict.fromkeys(r.net for r in results):
         out.add_row(f"[bold]{net}[/]")
         first = means(results, net, FLOAT)
@@ -447,7 +439,7 @@ def stage_table(results: list[Result]) -> Table:
 
 def importance_table(comparisons: list[Comparison]) -> Table:
     """One row for each importance, the best first; means over seeds."""
-    out = new_table("At half the MACs", "Importance", "Cut", "Trained", "Worst")
+    out = verdicts.new_table("At half the MACs", "Importance", "Cut", "Trained", "Worst")
     cut = importances.mean(comparisons, "cut")
     for name, mean in sorted(importances.mean(comparisons).items(), key=lambda item: -item[1]):
         worst = min(c.trained for c in comparisons if c.importance == name)

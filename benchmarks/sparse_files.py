@@ -35,7 +35,6 @@ import mnist
 import numpy as np
 import verdicts
 from keras import layers
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -350,16 +349,13 @@ def targets(results: list[Result], fast: list[edge.BenchmarkResult]) -> list[dic
 
 def table(results: list[Result]) -> Table:
     """One row for each sparse file."""
-    out = Table(
-        title=".tflite files, dense -> sparse, in kB",
+    columns = ("Zeros", "Acc. %", "Dense", "gzip", "Sparse", "gzip", "Smaller")
+    out = verdicts.new_table(
+        ".tflite files, dense -> sparse, in kB",
+        "File",
+        *columns,
         caption="Shared values save gzip bytes only.",
-        box=box.SIMPLE,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
     )
-    out.add_column("File", no_wrap=True)
-    for column in ("Zeros", "Acc. %", "Dense", "gzip", "Sparse", "gzip", "Smaller"):
-        out.add_column(column, justify="right", no_wrap=True)
     last = None
     for r in results:
         if (r.net, r.stage) != last:

@@ -9,11 +9,11 @@ import keras
 
 from tfcompress.converters.export.free_sizes import how_to_fix_sizes
 from tfcompress.converters.export.layer_names import layer_at
+from tfcompress.converters.export.unrolled import looping
 from tfcompress.converters.file.model import GraphOp
 from tfcompress.converters.jobs.run import ChildError
 from tfcompress.converters.passes.graph import OPS
 from tfcompress.converters.precisions.base import Precision
-from tfcompress.model.layers import all_layers
 from tfcompress.model.samples import InputSpec
 
 from .errors import ConversionError
@@ -115,12 +115,7 @@ def _unsupported(model: keras.Model, message: str) -> Iterator[tuple[str, str | 
 
 
 def _loops(model: keras.Model) -> str:
-    names = [
-        f"'{layer.name}'"
-        for layer in all_layers(model)
-        if isinstance(layer, keras.layers.RNN) and not getattr(layer, "unroll", False)
-    ]
-    return ", ".join(names)
+    return ", ".join(f"'{layer.name}'" for layer in looping(model))
 
 
 def _first_line(message: str) -> str:

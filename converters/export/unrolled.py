@@ -27,7 +27,7 @@ def loops(model: keras.Model) -> dict[str, int | None]:
     Returns:
         Name of the layer -> steps; None if the length of its sequences is free.
     """
-    return {layer.name: _steps(layer) for layer in _recurrent(model) if not layer.unroll}
+    return {layer.name: _steps(layer) for layer in looping(model)}
 
 
 def check_unrollable(model: keras.Model, precision: str) -> tuple[str, ...]:
@@ -85,7 +85,7 @@ def unrolled(model: keras.Model) -> Iterator[None]:
     Args:
         model: A built model, whose loops have a known number of steps.
     """
-    changed = [layer for layer in _recurrent(model) if not layer.unroll]
+    changed = list(looping(model))
     for layer in changed:
         layer.unroll = True
     try:
@@ -95,9 +95,10 @@ def unrolled(model: keras.Model) -> Iterator[None]:
             layer.unroll = False
 
 
-def _recurrent(model: keras.Model) -> Iterator[keras.layers.RNN]:
+def looping(model: keras.Model) -> Iterator[keras.layers.RNN]:
+    """Yield the recurrent layers that run a loop."""
     for layer in all_layers(model):
-        if isinstance(layer, keras.layers.RNN):
+        if isinstance(layer, keras.layers.RNN) and not layer.unroll:
             yield layer
 
 

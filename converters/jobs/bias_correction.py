@@ -9,14 +9,13 @@ import numpy as np
 
 from ..passes.flatbuffer import pack, unpack
 from ..passes.graph import Graph, graphs
+from ..passes.rounding import largest_scales, nearest
 from .ranges import is_float
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _CHANNEL = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 """Axis of the output channel in the kernel of each op."""
-
-_STEPS = 127
 
 
 class Uncorrected(NamedTuple):
@@ -103,8 +102,7 @@ def _added(kernel: Array, before: Uncorrected, axis: int) -> Array:
     others = tuple(a for a in range(kernel.ndim) if a != axis)
     stored, mean = kernel.astype(np.float64), before.mean
     if np.array_equal(stored, before.kernel):
-        scale = np.abs(stored).max(others, keepdims=True) / _STEPS
-        stored = np.rint(stored / np.where(scale > 0, scale, 1.0)) * scale
+        stored = _rounded(kernel, axis)
     error = stored - before.kernel
     if axis == 0:
         # A dense kernel may read several positions as one row: all have the mean of theirs.
@@ -112,3 +110,12 @@ def _added(kernel: Array, before: Uncorrected, axis: int) -> Array:
         return np.asarray((error * inputs).sum(others))
     inputs = np.repeat(mean, kernel.shape[axis] // len(mean))
     return np.asarray(error.sum(others) * inputs)
+
+
+def _rounded(kernel: Array, axis: int) -> Array:
+    """Return a kernel as int8 holds it, with a step for each output channel."""
+    channels = np.moveaxis(kernel, axis, 0)
+    rows = channels.reshape(len(channels), -1)
+    steps = largest_scales(rows, 8)
+    real = nearest(rows, steps, 8) * steps.astype(np.float64)[:, None]
+    return np.moveaxis(real.reshape(channels.shape), 0, axis)

@@ -7,7 +7,6 @@ it, in the middle of a graph of integers.
 from __future__ import annotations
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
 from ..passes.graph import Graph
 from .ranges import is_float
@@ -25,7 +24,4 @@ def multiply_negations(graph: Graph) -> None:
             continue
         factor = graph.add(None, np.array([-1.0], np.float32))
         graph[factor].name = bytes(graph[int(node.outputs[0])].name) + b"/factor"
-        node.inputs = np.array([source, factor], np.int32)
-        node.opcodeIndex = graph.code("MUL", 1)
-        node.builtinOptionsType = schema.BuiltinOptions.MulOptions
-        node.builtinOptions = schema.MulOptionsT()
+        graph.as_product(node, [source, factor], 1)

@@ -62,7 +62,4 @@ def _replace(graph: Graph, node: Any, count: int) -> None:
     )
     made = graph.insert(node, "MEAN", [int(index) for index in node.inputs], mean, 2)
     made.builtinOptionsType, made.builtinOptions = node.builtinOptionsType, node.builtinOptions
-    node.opcodeIndex = graph.code("MUL", 2)
-    node.inputs = np.array([mean, factor], np.int32)
-    node.builtinOptionsType = schema.BuiltinOptions.MulOptions
-    node.builtinOptions = schema.MulOptionsT()
+    graph.as_product(node, [mean, factor], 2)

@@ -110,6 +110,13 @@ class Graph:
         self.tables.operators.insert(self.tables.operators.index(before), node)
         return node
 
+    def as_product(self, node: Any, factors: list[int], version: int) -> None:
+        """Make an op the product of two tensors; its output stays."""
+        node.opcodeIndex = self.code("MUL", version)
+        node.inputs = np.array(factors, np.int32)
+        node.builtinOptionsType = schema.BuiltinOptions.MulOptions
+        node.builtinOptions = schema.MulOptionsT()
+
     def compute(self, index: int, name: str, source: int, version: int) -> None:
         """Make a constant the output of a new op that reads another tensor."""
         first, _ = self.readers(index)[0]
