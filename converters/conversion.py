@@ -21,15 +21,14 @@ from tfcompress.edge.arguments import check_bool, check_path, check_seconds
 from tfcompress.edge.system.files import write_whole
 from tfcompress.edge.system.scratch import scratch_folder
 
-from .checks import check_integer, check_ranges
+from .checks import check_ranges, checked
 from .converted import Converted
 from .equalization.for_files import by_model
-from .errors import ConversionError
-from .finishing import Finished, finish
-from .hybrid import slow_note, speed_notes
-from .judgement import Judgement, judge
+from .finishing import Lowered, finish
+from .hybrid import slow_note
+from .judgement import judge
 from .kernel_choice import Exceptions, check_exceptions
-from .lowering import Lowered, lower
+from .lowering import lower
 from .outputs import keras_outputs
 from .preparation import PathLike, Prepared, check_files, prepare
 from .runtimes import parse_release
@@ -185,12 +184,19 @@ def _convert(
     with scratch_folder() as folder:
         prepared = prepare(model, precisions, batch_size, samples, single or {})
         lowered, loops = _lower_all(prepared, precisions, folder, timeout)
-        rewritten = finish(prepared, lowered, precisions, config, release, timeout)
+        made = dict(zip(precisions, lowered, strict=True))
+        rewritten = finish(made, prepared.passes, config, release, timeout)
         files_made = [new.dense for new in rewritten]
         run = functools.partial(keras_outputs, prepared.call)
         batch = prepared.call.inputs[0].shape[0]
         judged = judge(run, batch, prepared.judged_by, files_made, timeout)
-        converted = _check(model, precisions, rewritten, judged, strict)
+        label, layer_of = f"model '{model.name}'", functools.partial(layer_at, model)
+        converted = [
+            checked(label, layer_of, path, precision, new, result, strict)
+            for (path, precision), new, result in zip(
+                precisions.items(), rewritten, judged, strict=True
+            )
+        ]
         write_whole({path: new.content for path, new in zip(precisions, rewritten, strict=True)})
     said = [*prepared.warnings, *loops, *(new.note for new in rewritten if new.note)]
     for path, new, result in zip(precisions, rewritten, judged, strict=True):
@@ -245,39 +251,3 @@ def _save(
         if unroll:
             notes.append(unrolled_note(model, path.name))
     return saved, notes
-
-
-def _check(
-    model: keras.Model,
-    precisions: Mapping[Path, Precision],
-    rewritten: list[Finished],
-    judged: list[Judgement],
-    strict: bool,
-) -> list[Converted]:
-    """Check what computes in float and how far the outputs are off, and describe the files."""
-    converted = []
-    for (path, precision), new, found in zip(precisions.items(), rewritten, judged, strict=True):
-        layer_of = functools.partial(layer_at, model)
-        label = f"Model '{model.name}'"
-        left = check_integer(label, layer_of, precision, new.dense, new.kept_float, strict)
-        if strict and found.faults:
-            raise ConversionError(
-                f"{path.name} would be far from model '{model.name}': {'; '.join(found.faults)}. "
-                "Pass strict=False to write the file anyway."
-            )
-        size = new.sparse or new.dense
-        converted.append(
-            Converted(
-                path=path,
-                bytes=size.bytes,
-                precision=precision,
-                float_macs=left.macs,
-                float_casts=left.casts,
-                kept_float=new.kept_float,
-                kept_weights=new.kept_weights,
-                notes=speed_notes(new.dense),
-                outputs=found.outputs,
-                sparse=new.sparse,
-            )
-        )
-    return converted

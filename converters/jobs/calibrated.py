@@ -21,7 +21,7 @@ from ..passes.graph import Graph, graphs
 from .bias_correction import Uncorrected, readers_of_kernels, uncorrected
 from .float_nodes import exact_values, uneven_inputs
 from .negations import multiply_negations
-from .observed import observable, observe
+from .observed import observe, why_unobservable
 from .range_choices import choose, minmax
 from .ranges import give_range, range_of, set_range, widen
 from .shared_ranges import requantize, separate
@@ -83,7 +83,7 @@ def calibrate(
         model = unpack(content)
     except Refused:
         return None
-    if not observable(model):
+    if why_unobservable(model):
         return None
     graph = graphs(model)[0]
     averaged = (
