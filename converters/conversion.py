@@ -105,9 +105,10 @@ def convert(
         ConversionError: The model cannot be converted; the message names the op and its layer.
     """
     check_path("path", path)
-    single = check_exceptions(check_precision(precision), precisions)
+    check_precision(precision)
+    single = None if precisions is None else {path: precisions}
     return _convert(
-        model, {path: precision}, batch_size, strict, sparse, samples, runtime, timeout, single
+        model, {path: precision}, single, batch_size, strict, sparse, samples, runtime, timeout
     )[0]
 
 
@@ -115,6 +116,7 @@ def convert_all(
     model: keras.Model,
     files: Mapping[PathLike, Precision],
     *,
+    precisions: Mapping[PathLike, Exceptions] | None = None,
     batch_size: int | None = None,
     strict: bool = False,
     sparse: bool | Sparse = False,
@@ -137,6 +139,8 @@ def convert_all(
         model: A built `keras.Model`, which is not changed. A model in mixed precision is converted
             as float32.
         files: Path of each file to write -> its precision.
+        precisions: Path of a file -> the precisions of single layers in it, as `convert` takes
+            them: `{"b.tflite": {"head": Int8()}}`. Defaults to None, one precision in each file.
         batch_size: Samples per run, for all files. Defaults to None, a free batch, unless the
             `keras.Input` of a functional model fixes it.
         strict: Whether to raise if an output is far from the model's, or if a file of an integer
@@ -159,19 +163,19 @@ def convert_all(
         PermissionError: The folder of a path may not be written in.
         ConversionError: The model cannot be converted; the message names the op and its layer.
     """
-    return _convert(model, files, batch_size, strict, sparse, samples, runtime, timeout)
+    return _convert(model, files, precisions, batch_size, strict, sparse, samples, runtime, timeout)
 
 
 def _convert(
     model: keras.Model,
     files: Mapping[PathLike, Precision],
+    exceptions: Mapping[PathLike, Exceptions] | None,
     batch_size: int | None,
     strict: bool,
     sparse: bool | Sparse,
     samples: Any,
     runtime: str | None,
     timeout: float | None,
-    single: Exceptions | None = None,
 ) -> list[Converted]:
     release = None if runtime is None else parse_release(runtime)
     config = check_sparse(sparse)
@@ -179,10 +183,11 @@ def _convert(
     if timeout is not None:
         check_seconds("timeout", timeout)
     precisions = check_files(files, config)  # by path
+    single = check_exceptions(precisions, exceptions)
     if release is not None:
         precisions = {path: p.for_runtime(release) for path, p in precisions.items()}
     with scratch_folder() as folder:
-        prepared = prepare(model, precisions, batch_size, samples, single or {})
+        prepared = prepare(model, precisions, batch_size, samples, single)
         lowered, loops = _lower_all(prepared, precisions, folder, timeout)
         made = dict(zip(precisions, lowered, strict=True))
         rewritten = finish(made, prepared.passes, config, release, timeout)

@@ -104,7 +104,7 @@ def prepare(
     precisions: Mapping[Path, Precision],
     batch_size: int | None,
     samples: Any = None,
-    exceptions: Exceptions = MappingProxyType({}),
+    exceptions: Mapping[Path, Exceptions] = MappingProxyType({}),
 ) -> Prepared:
     """Make a float32 model with a signature and checked calibration samples.
 
@@ -113,7 +113,7 @@ def prepare(
         precisions: The precisions by path.
         batch_size: Batch of the file; None for a free one.
         samples: Samples to judge the files by. Defaults to None: each by its calibration samples.
-        exceptions: Filters -> precision of the layers that they select. Defaults to none.
+        exceptions: Path of a file -> the precisions of single layers in it. Defaults to none.
 
     Returns:
         What is to be traced.
@@ -132,7 +132,7 @@ def prepare(
         call = signature(wide, batch_size)
     except ModelError as error:
         raise ConversionError(str(error)) from error
-    choices = [choose(wide, precision, exceptions) for precision in precisions.values()]
+    choices = [choose(wide, p, exceptions.get(path, {})) for path, p in precisions.items()]
     calibration = _calibration_samples(call, list(precisions.values()))
     judged_by = calibration
     if samples is not None:
