@@ -14,7 +14,8 @@ trained nets and real data.
     python benchmarks/int8_architectures.py --json int8_architectures.json
 
 It takes an hour on two cores, and several with --large, which adds whole nets of
-keras.applications. Exits with 1 if an architecture is below 15 dB or keeps a float MAC.
+keras.applications. Exits with 1 if an architecture is below 15 dB or keeps a float MAC of which
+TFLite has an int8 kernel.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ FEW, MANY = 64, 500  # calibration samples
 OURS = ("mse", "minmax", "percentile")
 TENSORFLOW, PEER = "TensorFlow converter", "litert-quantizer"
 LEAST = 15.0  # dB
+FLOAT_ONLY = ("CONV_3D", "CONV_3D_TRANSPOSE")  # TFLite has no int8 kernels of these
 
 Samples = dict[str, np.ndarray[Any, Any]]
 console = Console()
@@ -237,7 +239,8 @@ def targets(results: list[Result]) -> list[dict[str, Any]]:
         if one.way == converters.Int8().ranges:
             snr = -np.inf if one.snr_db is None else one.snr_db
             target = f"{one.architecture}: dB, at least 15, and no float MAC"
-            passed = bool(snr >= LEAST and not one.float_macs)
+            left = [op for op in one.float_macs if not op.startswith(FLOAT_ONLY)]
+            passed = bool(snr >= LEAST and not left)
             checks.append({"target": target, "measured": snr, "passed": passed})
     return checks
 

@@ -30,7 +30,7 @@ from .checks import check_output, checked
 from .converted import Converted
 from .errors import ConversionError
 from .file_outputs import file_outputs
-from .finishing import Lowered, finish
+from .finishing import Finished, Lowered, finish
 from .hybrid import slow_note
 from .integer_samples import unscaled_integers
 from .judgement import SAMPLES, judge
@@ -133,12 +133,7 @@ def quantize(
         passes = (*precision.passes(), *(() if weights is None else (step,)))
         [new] = finish({target: lowered}, [passes], None, release, timeout)
         new = new._replace(kept_weights=_by_layer(new.kept_weights))
-        if not precision.integer and new.dense.bytes >= found.bytes:
-            raise ConversionError(
-                f"{precision.name} would not make '{found.path.name}' smaller: {found.bytes:,} -> "
-                f"{new.dense.bytes:,} bytes. {len(new.kept_weights)} kernel(s) would stay float32: "
-                f"{'; '.join(dict.fromkeys(new.kept_weights.values()))}."
-            )
+        _check_smaller(found, precision, new)
         right = functools.partial(file_outputs, source, batch, timeout=timeout)
         [result] = judge(
             lambda rows: right(samples=rows), batch, [judged_by], [new.dense], timeout, _REMEDY
@@ -203,6 +198,18 @@ def _places(found: Inspection) -> dict[str, int]:
     if found.signatures:
         return found.signatures[0].inputs
     return {found.tensors[place].name: place for place in found.subgraphs[0].inputs}
+
+
+def _check_smaller(found: Inspection, precision: Precision, new: Finished) -> None:
+    """Check that a file for the sake of its size alone is smaller than the one before."""
+    if precision.integer or new.dense.bytes < found.bytes:
+        return
+    kept, reasons = len(new.kept_weights), dict.fromkeys(new.kept_weights.values())
+    why = f" {kept} kernel(s) would stay float32: {'; '.join(reasons)}." if kept else ""
+    raise ConversionError(
+        f"{precision.name} would not make '{found.path.name}' smaller: {found.bytes:,} -> "
+        f"{new.dense.bytes:,} bytes.{why}"
+    )
 
 
 def _inputs(found: Inspection) -> tuple[InputSpec, ...]:
