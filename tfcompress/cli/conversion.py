@@ -49,8 +49,15 @@ def make_precision(name: str, strict: bool, **options: Any) -> converters.Precis
         takers["strict"] = [n for n, cls in registered.items() if cls.integer]
     for option, names in takers.items():
         if name not in names:
-            raise click.UsageError(f"--{option} goes with --precision {' or '.join(names)}.")
+            flag = _flag(option)
+            raise click.UsageError(f"{flag} goes with --precision {' or '.join(names)}.")
     return registered[name](**given)
+
+
+def _flag(option: str) -> str:
+    """Return what an option of the command is called, by the name of its value."""
+    options = click.get_current_context().command.params
+    return next((o.opts[-1] for o in options if o.name == option), f"--{option}")
 
 
 def _exceptions(layers: tuple[str, ...]) -> dict[str, converters.Precision] | None:
