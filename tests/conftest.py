@@ -9,6 +9,7 @@ from tests.support.warm_children import warm_children
 collect_ignore = ["support/preloaded.py"]
 
 SAMPLES, FEATURES = 64, 12
+SPREAD = ("tests/contract/", "tests/test_notebooks.py")
 
 
 def pytest_addoption(parser):
@@ -27,6 +28,21 @@ def pytest_collection_modifyitems(config, items):
         quick = [item for item in items if not item.get_closest_marker("slow")]
         first = {item.nodeid.partition("[")[0]: item for item in reversed(quick)}
         items[:] = reversed(first.values())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Tests of a file run in one process, which makes what they share once.
+
+    Those that share nothing and take long fill both processes at the end.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return nodeid if nodeid.startswith(SPREAD) else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

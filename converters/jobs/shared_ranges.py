@@ -1,8 +1,8 @@
 """Inputs of ops with one range for all -> other ranges for their other readers. In child processes.
 
-TFLite's CONCATENATION, MAXIMUM and MINIMUM have one scale for inputs and output. The converter
-gives that of the output to each input, wherever else that is read: it is clipped there, or its
-steps are too coarse.
+TFLite's CONCATENATION, MAXIMUM, MINIMUM and SELECT have one scale for inputs and output. The
+converter gives that of the output to each input, wherever else that is read: it is clipped there,
+or its steps are too coarse.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ..passes.graph import Graph
 from .ranges import range_of
 
-_JOINING = {"CONCATENATION", "MAXIMUM", "MINIMUM"}
+_JOINING = {"CONCATENATION", "MAXIMUM", "MINIMUM", "SELECT", "SELECT_V2"}
 
 _COARSER = 2.0
 """As much wider another range may be: one bit less."""

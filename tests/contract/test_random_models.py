@@ -3,15 +3,14 @@
 A failure names the output, `graph_SEED`; `random_model([SEED])` makes the graph alone.
 """
 
-import contextlib
 import warnings
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import tfcompress as tfc
 from tests.channels.test_prune import silence
+from tests.support.helpers import eager
 from tests.zoo.random_models import random_model, random_samples
 from tfcompress import converters
 from tfcompress.low_rank import factors
@@ -32,16 +31,6 @@ MODELS = [
 STEPS, AT_WORST, AVERAGE = 2.01, 8.01, 0.5
 # float32 sums in another order, over the layers of a graph.
 FLOAT = {"rtol": 1e-4, "atol": 2e-5}
-
-
-@contextlib.contextmanager
-def eager():
-    """Tracing such a model takes ten times as long as running it once."""
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(False)
 
 
 def outputs(model, x):

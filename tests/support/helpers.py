@@ -1,5 +1,6 @@
 """What several tests share: missing components, names of parameters, programs on two devices."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -49,3 +50,15 @@ def on_two_cpus(program: str) -> None:
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.strip().endswith("fine")
+
+
+@contextlib.contextmanager
+def eager():
+    """Run functions of TensorFlow step by step: tracing one can take ten times as long."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)

@@ -96,7 +96,7 @@ def _image(channels: int = 3) -> Any:
 
 
 def _sequence() -> Any:
-    return keras.Input((12, 8), name="sequence")
+    return keras.Input((6, 8), name="sequence")
 
 
 def _softmax(x: Any) -> Any:

@@ -25,6 +25,7 @@ def joining():
         "maximum": conv(ops.maximum(h, ops.relu(conv(x)))),
         "minimum": conv(ops.minimum(h, conv(x) - 1.0)),
         "clip": conv(ops.clip(h, -0.5, 0.5)),
+        "where": conv(ops.where(h > 4.0, h, 0.05 * conv(x))),
         "wide": conv(layers.Concatenate()([h, 100 * conv(x)])),
         "other": conv(h, 3),
     }

@@ -72,7 +72,8 @@ def model(arrays):
 def trained(model, arrays):
     """After two steps of training, so that all ranges are known."""
     qat = quantize_aware(model)
-    qat.compile(keras.optimizers.Adam(1e-4), ["mse"] * len(qat.outputs), jit_compile=False)
+    # Tracing takes longer than two steps.
+    qat.compile(keras.optimizers.Adam(1e-4), ["mse"] * len(qat.outputs), run_eagerly=True)
     targets = [np.zeros(y.shape, np.float32) for y in model(arrays)]
     qat.fit(arrays, targets, batch_size=SAMPLES // 2, verbose=0)
     return qat

@@ -150,7 +150,7 @@ def test_dropout_per_gate(cell):
     """With recurrent dropout, Keras draws a mask for each gate; rate 0 drops nothing."""
     x = keras.Input((STEPS, WIDTH))
     qat = quantize_aware(keras.Model(x, CELLS[cell](UNITS, dropout=0.2, recurrent_dropout=0.2)(x)))
-    qat.compile("adam", "mse", jit_compile=False)
+    qat.compile("adam", "mse", run_eagerly=True)  # tracing takes longer than a step
     data = _sequences()
     qat.fit(data, np.zeros((SAMPLES, UNITS), np.float32), verbose=0)
     first, second = (_numpy(qat(data, training=True))[0] for _ in range(2))
@@ -167,7 +167,8 @@ def trained():
     outputs.append(layers.Bidirectional(layers.LSTM(UNITS))(x))
     outputs.append(layers.TimeDistributed(layers.Dense(3, activation="tanh"))(x))
     qat = quantize_aware(_spread(keras.Model(x, outputs)))
-    qat.compile(keras.optimizers.Adam(1e-4), ["mse"] * len(outputs), jit_compile=False)
+    # Tracing takes longer than two steps.
+    qat.compile(keras.optimizers.Adam(1e-4), ["mse"] * len(outputs), run_eagerly=True)
     targets = [np.zeros((SAMPLES, *y.shape[1:]), np.float32) for y in qat.outputs]
     before = {v.path: np.asarray(v) for v in qat.trainable_variables}
     qat.fit(_sequences(), targets, batch_size=SAMPLES // 2, verbose=0)
