@@ -113,7 +113,7 @@ class Case:
             count = len(precision.calibration)
             try:
                 made = self.result(way, count, lambda path, p=precision: self.ours(path, p))
-            except converters.ConversionError as error:  # 16x8 lacks ops that transformers have
+            except converters.ConversionError as error:  # TFLite lacks ops in 16 bits
                 console.print(f"{self.net}, {way}: {error}")
             else:
                 results.append(made)

@@ -19,6 +19,7 @@ from .precisions.int8 import Int8 as Int8
 from .precisions.int16x8 import Int16x8 as Int16x8
 from .precisions.registry import register_precision as register_precision
 from .precisions.weight_only import WeightOnly as WeightOnly
+from .quantization import quantize as quantize
 from .sparse import Sparse as Sparse
 from .sparse import SparseWeight as SparseWeight
 from .sparse import Sparsified as Sparsified

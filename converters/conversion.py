@@ -21,15 +21,14 @@ from tfcompress.edge.arguments import check_bool, check_path, check_seconds
 from tfcompress.edge.system.files import write_whole
 from tfcompress.edge.system.scratch import scratch_folder
 
-from .checks import check_integer, check_ranges
+from .checks import check_ranges, checked
 from .converted import Converted
 from .equalization.for_files import by_model
-from .errors import ConversionError
-from .finishing import Finished, finish
-from .hybrid import slow_note, speed_notes
-from .judgement import Judgement, judge
+from .finishing import Lowered, finish
+from .hybrid import slow_note
+from .judgement import judge
 from .kernel_choice import Exceptions, check_exceptions
-from .lowering import Lowered, lower
+from .lowering import lower
 from .outputs import keras_outputs
 from .preparation import PathLike, Prepared, check_files, prepare
 from .runtimes import parse_release
@@ -106,9 +105,10 @@ def convert(
         ConversionError: The model cannot be converted; the message names the op and its layer.
     """
     check_path("path", path)
-    single = check_exceptions(check_precision(precision), precisions)
+    check_precision(precision)
+    single = None if precisions is None else {path: precisions}
     return _convert(
-        model, {path: precision}, batch_size, strict, sparse, samples, runtime, timeout, single
+        model, {path: precision}, single, batch_size, strict, sparse, samples, runtime, timeout
     )[0]
 
 
@@ -116,6 +116,7 @@ def convert_all(
     model: keras.Model,
     files: Mapping[PathLike, Precision],
     *,
+    precisions: Mapping[PathLike, Exceptions] | None = None,
     batch_size: int | None = None,
     strict: bool = False,
     sparse: bool | Sparse = False,
@@ -138,6 +139,8 @@ def convert_all(
         model: A built `keras.Model`, which is not changed. A model in mixed precision is converted
             as float32.
         files: Path of each file to write -> its precision.
+        precisions: Path of a file -> the precisions of single layers in it, as `convert` takes
+            them: `{"b.tflite": {"head": Int8()}}`. Defaults to None, one precision in each file.
         batch_size: Samples per run, for all files. Defaults to None, a free batch, unless the
             `keras.Input` of a functional model fixes it.
         strict: Whether to raise if an output is far from the model's, or if a file of an integer
@@ -160,19 +163,19 @@ def convert_all(
         PermissionError: The folder of a path may not be written in.
         ConversionError: The model cannot be converted; the message names the op and its layer.
     """
-    return _convert(model, files, batch_size, strict, sparse, samples, runtime, timeout)
+    return _convert(model, files, precisions, batch_size, strict, sparse, samples, runtime, timeout)
 
 
 def _convert(
     model: keras.Model,
     files: Mapping[PathLike, Precision],
+    exceptions: Mapping[PathLike, Exceptions] | None,
     batch_size: int | None,
     strict: bool,
     sparse: bool | Sparse,
     samples: Any,
     runtime: str | None,
     timeout: float | None,
-    single: Exceptions | None = None,
 ) -> list[Converted]:
     release = None if runtime is None else parse_release(runtime)
     config = check_sparse(sparse)
@@ -180,17 +183,25 @@ def _convert(
     if timeout is not None:
         check_seconds("timeout", timeout)
     precisions = check_files(files, config)  # by path
+    single = check_exceptions(precisions, exceptions)
     if release is not None:
         precisions = {path: p.for_runtime(release) for path, p in precisions.items()}
     with scratch_folder() as folder:
-        prepared = prepare(model, precisions, batch_size, samples, single or {})
+        prepared = prepare(model, precisions, batch_size, samples, single)
         lowered, loops = _lower_all(prepared, precisions, folder, timeout)
-        rewritten = finish(prepared, lowered, precisions, config, release, timeout)
+        made = dict(zip(precisions, lowered, strict=True))
+        rewritten = finish(made, prepared.passes, config, release, timeout)
         files_made = [new.dense for new in rewritten]
         run = functools.partial(keras_outputs, prepared.call)
         batch = prepared.call.inputs[0].shape[0]
         judged = judge(run, batch, prepared.judged_by, files_made, timeout)
-        converted = _check(model, precisions, rewritten, judged, strict)
+        label, layer_of = f"model '{model.name}'", functools.partial(layer_at, model)
+        converted = [
+            checked(label, layer_of, path, precision, new, result, strict)
+            for (path, precision), new, result in zip(
+                precisions.items(), rewritten, judged, strict=True
+            )
+        ]
         write_whole({path: new.content for path, new in zip(precisions, rewritten, strict=True)})
     said = [*prepared.warnings, *loops, *(new.note for new in rewritten if new.note)]
     for path, new, result in zip(precisions, rewritten, judged, strict=True):
@@ -245,39 +256,3 @@ def _save(
         if unroll:
             notes.append(unrolled_note(model, path.name))
     return saved, notes
-
-
-def _check(
-    model: keras.Model,
-    precisions: Mapping[Path, Precision],
-    rewritten: list[Finished],
-    judged: list[Judgement],
-    strict: bool,
-) -> list[Converted]:
-    """Check what computes in float and how far the outputs are off, and describe the files."""
-    converted = []
-    for (path, precision), new, found in zip(precisions.items(), rewritten, judged, strict=True):
-        layer_of = functools.partial(layer_at, model)
-        label = f"Model '{model.name}'"
-        left = check_integer(label, layer_of, precision, new.dense, new.kept_float, strict)
-        if strict and found.faults:
-            raise ConversionError(
-                f"{path.name} would be far from model '{model.name}': {'; '.join(found.faults)}. "
-                "Pass strict=False to write the file anyway."
-            )
-        size = new.sparse or new.dense
-        converted.append(
-            Converted(
-                path=path,
-                bytes=size.bytes,
-                precision=precision,
-                float_macs=left.macs,
-                float_casts=left.casts,
-                kept_float=new.kept_float,
-                kept_weights=new.kept_weights,
-                notes=speed_notes(new.dense),
-                outputs=found.outputs,
-                sparse=new.sparse,
-            )
-        )
-    return converted

@@ -18,7 +18,7 @@ from .sparse import Sparsified
 
 @dataclass(frozen=True)
 class Converted(os.PathLike[str]):
-    """A .tflite file that `convert` wrote; usable wherever a path is.
+    """A .tflite file that `convert` or `quantize` wrote; usable wherever a path is.
 
     >>> import keras, tempfile
     >>> from tfcompress import converters
@@ -42,8 +42,8 @@ class Converted(os.PathLike[str]):
         kept_weights: Layer -> why its weights are stored in more bits than the precision says: int8
             for `Int4Weights`, float32 for `WeightOnly`.
         notes: What is true of the file's speed that its size does not tell.
-        outputs: How far each output is from the model's, on up to 32 of the samples; empty if there
-            were no samples.
+        outputs: How far each output is from the model's, or the float file's, on up to 32 of the
+            samples; empty if there were no samples.
         sparse: What `sparse=` did to the weights, and the size before; None for a dense file.
     """
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from tfcompress.converters.file.model import Inspection
-from tfcompress.converters.precisions.base import Precision
+from tfcompress.converters.passes.base import Pass
 
-from .lowering import Lowered
-from .preparation import Prepared
 from .rewriting import run_pass
 from .runtimes import Release, check_runtime, needs, runtime_note
 from .sparse import Sparse, Sparsified, sparsified
+
+
+class Lowered(NamedTuple):
+    """A file before its passes.
+
+    Attributes:
+        file: The file.
+        kept_float: Layers that were kept in float, as int8 would ruin them.
+        kept_weights: Layer -> why its kernel has 8 bits in a file of 4 bits.
+    """
+
+    file: Inspection
+    kept_float: tuple[str, ...]
+    kept_weights: dict[str, str]
 
 
 class Finished(NamedTuple):
@@ -37,31 +49,29 @@ class Finished(NamedTuple):
 
 
 def finish(
-    prepared: Prepared,
-    lowered: list[Lowered],
-    precisions: Mapping[Path, Precision],
+    files: Mapping[Path, Lowered],
+    passes: Sequence[Sequence[Pass]],
     sparse: Sparse | None,
     release: Release | None,
     timeout: float | None,
 ) -> list[Finished]:
-    """Run the passes of each precision over its file, and then `sparsify`, if it is asked for.
+    """Run the passes for each file, and then `sparsify`, if it is asked for.
 
     Args:
-        prepared: The model, and the passes for each file.
-        lowered: The files of the converter.
-        precisions: The precisions by path.
+        files: Path of each file to write -> the file as it was made.
+        passes: The passes over each.
         sparse: How to store zeros; None for dense files.
         release: Oldest release of the runtime that must load the files; None for any.
         timeout: Seconds for each child process; None for no limit.
 
     Returns:
-        The files, in the order of the precisions.
+        The files, in the order given.
 
     Raises:
         ConversionError: A pass refuses a file, or the release is too old for one.
     """
     finished = []
-    for low, path, steps in zip(lowered, precisions, prepared.passes, strict=True):
+    for (path, low), steps in zip(files.items(), passes, strict=True):
         found, kept = low.file, dict(low.kept_weights)
         for step in steps:
             found, report = run_pass(step, found.path, found.path.parent, timeout, path.name)

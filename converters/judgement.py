@@ -1,4 +1,4 @@
-"""What `convert` says about a file: how far its outputs are from the model's, and why."""
+"""How far the outputs of a file are from those of what it was made from, and why."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ _FIXED = {"SOFTMAX", "LOGISTIC", "TANH", "L2_NORMALIZATION"}
 """Ops whose outputs have one unit, and in int8 a fixed step: channels are not judged alone."""
 
 
+REMEDY = (
+    "verify(by_layer=True) shows where. Give the channels one range first: Int8(equalize=True). Or "
+    "train with tfcompress.quantize_aware, which can keep layers in float (exclude=), or use "
+    "DynamicInt8() or Float16()"
+)
+"""What to do about a range inside a file that was made of a Keras model."""
+
+
 class Judgement(NamedTuple):
     """How far the outputs of a file are from the model's.
 
@@ -44,6 +52,7 @@ def judge(
     judged_by: Sequence[dict[str, Array] | None],
     files: Sequence[Inspection],
     timeout: float | None,
+    remedy: str = REMEDY,
 ) -> list[Judgement]:
     """Compare files with what they were made from, on a few of the samples that there are for each.
 
@@ -54,6 +63,7 @@ def judge(
         judged_by: For each file the samples; None for no samples.
         files: The files.
         timeout: Seconds for each file; None for no limit. A file that takes longer is not judged.
+        remedy: What to do if a range inside is the cause. Defaults to what a Keras model allows.
 
     Returns:
         A judgement for each file.
@@ -81,7 +91,9 @@ def judge(
         said = [
             text
             for error in errors
-            if (text := _fault(file, samples, error, wanted[error.name], actual[error.name]))
+            if (
+                text := _fault(file, samples, error, wanted[error.name], actual[error.name], remedy)
+            )
         ]
         judgements.append(Judgement(errors, tuple(said)))
     return judgements
@@ -93,6 +105,7 @@ def _fault(
     error: OutputError,
     expected: Array,
     actual: Array,
+    remedy: str = REMEDY,
 ) -> str:
     """Say how far an output is from the model's, and what may be the cause; "" if it is near."""
     if expected.dtype.kind != "f" or not np.isfinite(expected).all():
@@ -104,11 +117,11 @@ def _fault(
         # Less than a step is all that such an op can give.
         fine = error.mean_lsb is not None and error.mean_lsb <= 1
         if r2 is not None and r2 < R2 and not fine:
-            return _sentence(error, expected, None, r2) + _cause(found, samples)
+            return _sentence(error, expected, None, r2) + _cause(found, samples, remedy)
     elif error.worst_r2 is not None and error.worst_r2 < R2:
         channel = error.worst_channel
         text = _sentence(error, expected, channel, error.worst_r2)
-        return text + (_coarse(error, expected, channel) or _cause(found, samples))
+        return text + (_coarse(error, expected, channel) or _cause(found, samples, remedy))
     return ""
 
 
@@ -147,7 +160,7 @@ def _coarse(error: OutputError, values: Array, channel: int | None) -> str:
     )
 
 
-def _cause(found: Inspection, samples: Mapping[str, Array]) -> str:
+def _cause(found: Inspection, samples: Mapping[str, Array], remedy: str) -> str:
     """Say which input is rounded too coarsely; else, what to do about a range inside."""
     for name, step in _input_steps(found).items():
         spread = samples[name].reshape(-1, samples[name].shape[-1]).std(0)
@@ -164,12 +177,7 @@ def _cause(found: Inspection, samples: Mapping[str, Array]) -> str:
             ". Weights of 4 bits may be too coarse for some layers: let more of them stay int8 "
             "(keep=, budget=), round by 'gptq', or give more calibration samples"
         )
-    return (
-        ". A range inside is too wide for the values that matter; verify(by_layer=True) shows "
-        "where. Give the channels one range first: Int8(equalize=True). Or train with "
-        "tfcompress.quantize_aware, which can keep layers in float (exclude=), or use "
-        "DynamicInt8() or Float16()"
-    )
+    return f". A range inside is too wide for the values that matter; {remedy}"
 
 
 def _input_steps(found: Inspection) -> dict[str, float]:

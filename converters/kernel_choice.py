@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -12,7 +14,7 @@ from tfcompress.converters.passes.base import Pass
 from tfcompress.converters.precisions.base import Precision
 from tfcompress.converters.precisions.kernels import Kernels
 from tfcompress.converters.precisions.registry import check_precision
-from tfcompress.edge.arguments import refuse
+from tfcompress.edge.arguments import check_path, refuse
 from tfcompress.model.filters import Filters, matches, select_layers
 from tfcompress.model.kernels import is_kernel
 from tfcompress.model.layers import own_weights, walk
@@ -35,22 +37,38 @@ class Choice(NamedTuple):
     passes: tuple[Pass, ...]
 
 
-def check_exceptions(precision: Precision, exceptions: Exceptions | None) -> Exceptions:
+def check_exceptions(
+    files: Mapping[Path, Precision],
+    exceptions: Mapping[str | os.PathLike[str], Exceptions] | None,
+) -> dict[Path, Exceptions]:
     """Check the precisions of single layers, before anything else happens.
 
     Args:
-        precision: The precision of the rest of the file.
-        exceptions: Filters -> precision; None for none.
+        files: Path of each file -> the precision of the rest of it.
+        exceptions: Path of a file -> its exceptions; None for none.
 
     Returns:
-        The exceptions.
+        The exceptions by path.
 
     Raises:
-        TypeError: `exceptions` is no dict of precisions.
-        ValueError: A precision cannot stand beside another one in a file.
+        TypeError: `exceptions` is no dict of dicts of precisions.
+        ValueError: A precision cannot stand beside another one in a file, or a path is none of
+            `files`.
     """
+    wanted = "a dict of paths, each one of `files` -> dicts of filters -> precisions"
     if exceptions is None:
         return {}
+    if not isinstance(exceptions, Mapping):
+        refuse("precisions", wanted, exceptions, TypeError)
+    found = {check_path("precisions", path).expanduser(): e for path, e in exceptions.items()}
+    if not found or not found.keys() <= files.keys():
+        refuse("precisions", wanted, exceptions)
+    for path, single in found.items():
+        _check_single(files[path], single)
+    return found
+
+
+def _check_single(precision: Precision, exceptions: Exceptions) -> None:
     wanted = "a dict of filters (a regular expression, a tuple of names, a function) -> precisions"
     if not isinstance(exceptions, Mapping):
         refuse("precisions", wanted, exceptions, TypeError)
@@ -65,7 +83,6 @@ def check_exceptions(precision: Precision, exceptions: Exceptions | None) -> Exc
                 "Float32() and WeightOnly(). "
                 f"Received: precision={precision!r}, precisions={dict(exceptions)!r}"
             )
-    return exceptions
 
 
 def choose(model: keras.Model, precision: Precision, exceptions: Exceptions) -> Choice:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,21 +18,8 @@ from tfcompress.model.samples import whole_batches
 
 from .diagnostics import explain_crash, explain_error
 from .errors import ConversionError
+from .finishing import Lowered
 from .preparation import Prepared
-
-
-class Lowered(NamedTuple):
-    """A file of the converter.
-
-    Attributes:
-        file: The file.
-        kept_float: Layers that were kept in float, as int8 would ruin them.
-        kept_weights: Layer -> why its kernel has 8 bits in a file of 4 bits.
-    """
-
-    file: Inspection
-    kept_float: tuple[str, ...]
-    kept_weights: dict[str, str]
 
 
 def lower(

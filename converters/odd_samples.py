@@ -12,6 +12,8 @@ from tfcompress.model.graph import Node, is_graph, nodes
 from tfcompress.model.kernels import kernels_of
 from tfcompress.model.samples import Array, InputSpec
 
+from .integer_samples import unscaled_integers
+
 _FAR = 5.0
 """Standard deviations between the mean of the samples and the mean that a layer expects."""
 
@@ -35,18 +37,7 @@ def integers_for_floats(
     Returns:
         A sentence for each such input.
     """
-    dtypes = _dtypes(data, inputs)
-    first = dict(_first_layers(model))
-    return [
-        f"The samples for input '{spec.name}' are {dtypes[spec.name]}, with a range from "
-        f"{arrays[spec.name].min():g} to {arrays[spec.name].max():g}. The input is {spec.dtype}, "
-        f"and layer '{first[spec.name]}' takes the values as they are. Scale the samples as in "
-        f"training; if they are so already, pass them as {spec.dtype}."
-        for spec in inputs
-        if np.dtype(spec.dtype).kind == "f"
-        and dtypes.get(spec.name, "")[:3] in ("uin", "int")
-        and spec.name in first
-    ]
+    return unscaled_integers(dict(_first_layers(model)), inputs, data, arrays)
 
 
 def unlike_normalization(
@@ -84,22 +75,6 @@ def unlike_normalization(
             "that it learned. Pass samples as the model gets them, not normalized ones."
         )
     return said
-
-
-def _dtypes(data: Any, inputs: Sequence[InputSpec]) -> dict[str, str]:
-    """Return the dtypes of samples by input name, where they can be told without reading them."""
-    if hasattr(data, "element_spec"):
-        data = data.element_spec
-        data = data[0] if isinstance(data, tuple) else data
-    if isinstance(data, Mapping):
-        return {str(name): _dtype(value) for name, value in data.items()}
-    values = data if isinstance(data, list | tuple) and len(data) == len(inputs) else [data]
-    return {spec.name: _dtype(value) for spec, value in zip(inputs, values, strict=False)}
-
-
-def _dtype(value: Any) -> str:
-    dtype = getattr(value, "dtype", "")
-    return str(getattr(dtype, "name", dtype))
 
 
 def _readers(model: keras.Model) -> Iterator[tuple[str, Node]]:

@@ -15,13 +15,13 @@ from tfcompress.converters.export.float32 import as_float32
 from tfcompress.converters.passes.base import Pass
 from tfcompress.converters.precisions.base import Precision
 from tfcompress.converters.precisions.registry import check_precision
-from tfcompress.edge.arguments import check_batch_size, check_path, refuse
-from tfcompress.edge.system.files import check_folder
+from tfcompress.edge.arguments import check_batch_size, refuse
 from tfcompress.model.checks import check_built, check_finite
 from tfcompress.model.errors import ModelError
 from tfcompress.model.samples import Array, load_samples
 from tfcompress.model.signature import Signature, signature
 
+from .checks import check_output
 from .errors import ConversionError
 from .judgement import SAMPLES
 from .kernel_choice import Exceptions, choose
@@ -88,7 +88,7 @@ def check_files(
     wanted = "a dict of one or more different paths -> their precisions"
     if not isinstance(files, Mapping):
         refuse("files", wanted, files, TypeError)
-    precisions = {_check_path(path): check_precision(p) for path, p in files.items()}
+    precisions = {check_output("path", path): check_precision(p) for path, p in files.items()}
     if len(precisions) < len(files) or not files:
         refuse("files", wanted, files)
     for precision in precisions.values():
@@ -104,7 +104,7 @@ def prepare(
     precisions: Mapping[Path, Precision],
     batch_size: int | None,
     samples: Any = None,
-    exceptions: Exceptions = MappingProxyType({}),
+    exceptions: Mapping[Path, Exceptions] = MappingProxyType({}),
 ) -> Prepared:
     """Make a float32 model with a signature and checked calibration samples.
 
@@ -113,7 +113,7 @@ def prepare(
         precisions: The precisions by path.
         batch_size: Batch of the file; None for a free one.
         samples: Samples to judge the files by. Defaults to None: each by its calibration samples.
-        exceptions: Filters -> precision of the layers that they select. Defaults to none.
+        exceptions: Path of a file -> the precisions of single layers in it. Defaults to none.
 
     Returns:
         What is to be traced.
@@ -132,7 +132,7 @@ def prepare(
         call = signature(wide, batch_size)
     except ModelError as error:
         raise ConversionError(str(error)) from error
-    choices = [choose(wide, precision, exceptions) for precision in precisions.values()]
+    choices = [choose(wide, p, exceptions.get(path, {})) for path, p in precisions.items()]
     calibration = _calibration_samples(call, list(precisions.values()))
     judged_by = calibration
     if samples is not None:
@@ -147,16 +147,6 @@ def prepare(
         tuple(choice.kernels for choice in choices),
         tuple(choice.passes for choice in choices),
     )
-
-
-def _check_path(path: PathLike) -> Path:
-    file = check_path("path", path).expanduser()
-    if file.suffix != ".tflite":
-        raise ValueError(f"The path must end in '.tflite'. Received: path='{file}'")
-    if file.is_dir():
-        raise ValueError(f"The path is a folder. Received: path='{file}'")
-    check_folder(file)
-    return file
 
 
 def _calibration_samples(

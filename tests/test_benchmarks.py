@@ -114,6 +114,21 @@ def test_post_training_measures_every_way(run, tmp_path):
     assert all(r["float_macs"] == 0 for r in results)
 
 
+@pytest.mark.large
+def test_int8_architectures_compares_every_way(run, tmp_path):
+    command = ["int8_architectures.py", "--nets", "dense MLP", "conv3d", "--json", "out.json"]
+    assert run(*command) == 0
+    report = json.loads((tmp_path / "out.json").read_text())
+    found = {(r["architecture"], r["way"], r["samples"]): r for r in report["results"]}
+    assert len(found) == len(report["results"]) in (10, 12)  # with litert-quantizer
+    for ranges in ("mse", "minmax", "percentile"):
+        assert found["dense MLP", ranges, 64]["snr_db"] > 30
+        assert found["dense MLP", ranges, 64]["float_macs"] == []
+        # TFLite has no int8 form of it.
+        assert "CONV_3D" in str(found["conv3d", ranges, 64]["float_macs"])
+    assert [row["files"] for row in report["summary"]] == [2] * len(report["summary"])
+
+
 @pytest.mark.slow("cuts the nets of the benchmark")
 @pytest.mark.parametrize(
     ("net", "least", "most"),

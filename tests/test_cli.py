@@ -52,7 +52,8 @@ def test_help_of_every_command_shows_an_example():
         assert f"Example: tfcompress {name}" in text
     assert list(main.commands) == [
         "demo", "convert", "sparsify", "inspect", "check-sparse", "verify", "bench", "summary",
-        "channels", "prune-channels", "low-rank", "equalize", "quantize-aware", "qat-report",
+        "channels", "prune-channels", "low-rank", "equalize", "quantize", "quantize-aware",
+        "qat-report",
     ]  # fmt: skip
 
 
@@ -101,6 +102,19 @@ def test_convert_to_weights_of_4_bits(folder):
     assert done.exit_code == 1
     assert "the smallest possible file has" in done.output
     assert not path.exists()
+
+
+def test_quantize_a_float_file(folder, tmp_path):
+    out = tmp_path / "int8.tflite"
+    command = ["quantize", folder / "float.tflite", "-o", out]
+    done = run(*command, "--data", folder / "samples.npz", "--strict", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["bytes"] == out.stat().st_size
+    done = run("quantize", out, "-o", tmp_path / "b.tflite", "-p", "weight-only", "--bits", "4")
+    assert (done.exit_code, "is quantized already" in done.output) == (1, True)
+    done = run(*command, "-p", "weight-only", "--data", folder / "x.npy")
+    assert (done.exit_code, "--data goes with --precision" in done.output) == (2, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["int8.tflite"]
 
 
 def test_convert_with_another_precision_for_some_layers_is_checked(folder):

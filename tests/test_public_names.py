@@ -23,7 +23,7 @@ def test_names():
         "GraphOp", "Inspection", "Int16x8", "Int4Weights", "Int8", "ModelFileError", "OutputError",
         "Pass", "Precision", "RuleViolation", "Sparse", "SparseCheck", "SparseWeight", "Sparsified",
         "Verification", "VerificationError", "WeightOnly", "check_sparse_kernels", "convert",
-        "convert_all", "inspect", "register_precision", "sparsify", "verify",
+        "convert_all", "inspect", "quantize", "register_precision", "sparsify", "verify",
     ]  # fmt: skip
     assert edge.__all__ == [
         "Availability", "BenchmarkResult", "Child", "DelegateMismatch", "DelegateUnavailable",

@@ -21,11 +21,12 @@ from ..passes.graph import Graph, graphs
 from .bias_correction import Uncorrected, readers_of_kernels, uncorrected
 from .float_nodes import exact_values, uneven_inputs
 from .negations import multiply_negations
-from .observed import observable, observe
+from .observed import observe, why_unobservable
 from .range_choices import choose, minmax
 from .ranges import give_range, range_of, set_range, widen
 from .shared_ranges import requantize, separate
 from .softmax_masks import clip_masks
+from .squared_differences import multiply_differences
 from .sums import as_means
 from .tensor_values import Samples, runs
 from .unread_parts import drop_unread_parts
@@ -83,9 +84,11 @@ def calibrate(
         model = unpack(content)
     except Refused:
         return None
-    if not observable(model):
+    if why_unobservable(model):
         return None
     graph = graphs(model)[0]
+    if bits == 16:
+        multiply_differences(graph)
     averaged = (
         [int(node.inputs[0]) for node in readers_of_kernels(graph)] if bias_correction else []
     )

@@ -88,10 +88,12 @@ class Histogram:
         places = np.floor(np.ldexp(some, -exponent)).astype(np.int32) - first
         counts = np.bincount(places, minlength=size)
         counts[-first] -= zeros
-        known = np.flatnonzero(self.counts)
-        np.add.at(
-            counts, ((known + self.first) >> (exponent - self.exponent)) - first, self.counts[known]
-        )
+        if exponent == self.exponent:
+            counts[self.first - first :][: len(self.counts)] += self.counts
+        else:
+            known = np.flatnonzero(self.counts)
+            places = ((known + self.first) >> (exponent - self.exponent)) - first
+            np.add.at(counts, places, self.counts[known])
         return Histogram(low, high, self.zeros + zeros, exponent, first, counts)
 
 

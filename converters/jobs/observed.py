@@ -27,30 +27,32 @@ class Observed(NamedTuple):
     means: dict[int, Array]
 
 
-def observable(model: Any) -> bool:
-    """Return whether all tensors of a file can be read after a run.
+def why_unobservable(model: Any) -> str:
+    """Return why not all tensors of a file can be read after a run.
 
     Args:
         model: The `ModelT` of a float file.
 
     Returns:
-        False for a file with loops, branches, variables or custom ops.
+        What the file holds: loops, branches, variables or custom ops; "" if there is nothing.
     """
     parts = graphs(model)
-    ops = {parts[0].op(node) for node in parts[0].tables.operators}
-    variables = any(tensor.isVariable for tensor in parts[0].tables.tensors)
-    return (
-        len(parts) == 1
-        and len(model.signatureDefs or ()) == 1
-        and not (ops & STATEFUL or variables)
-    )
+    ops = {parts[0].op(node) for node in parts[0].tables.operators} & STATEFUL
+    if ops:
+        return f"it holds {', '.join(sorted(ops))}, of which some values are out of reach"
+    if any(tensor.isVariable for tensor in parts[0].tables.tensors):
+        return "it keeps a state between runs"
+    if len(parts) > 1:
+        return f"it holds {len(parts)} graphs"
+    count = len(model.signatureDefs or ())
+    return "" if count == 1 else f"it has {count} signatures"
 
 
 def observe(graph: Graph, samples: Samples, averaged: Collection[int] = ()) -> Observed:
     """Count the values of all float tensors that the samples reach.
 
     Args:
-        graph: The graph of a file for which `observable` is true. It stays as it is.
+        graph: The graph of a file that `why_unobservable` finds nothing in. It stays as it is.
         samples: Samples for the inputs of the file.
         averaged: Tensors whose channels are averaged, too. Defaults to none.
 

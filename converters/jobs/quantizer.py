@@ -6,6 +6,7 @@ It is a function in one shared library. Importing `tensorflow` for it takes seco
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -70,15 +71,22 @@ def _wide(content: bytes, input_type: str, output_type: str, per_channel_dense: 
         raise ImportError(_MISSING)
     name = "tensorflow.lite.python.optimize._pywrap_tensorflow_lite_calibration_wrapper"
     wrapper = importlib.import_module(name).CalibrationWrapper(content, [], [])
-    quantized: bytes = wrapper.QuantizeModel(
-        np.dtype(input_type).num,
-        np.dtype(output_type).num,
-        False,  # no ops in float
-        np.dtype(np.int16).num,
-        np.dtype(np.int64).num,  # biases
-        False,
-        not per_channel_dense,
-    )
+    try:
+        quantized: bytes = wrapper.QuantizeModel(
+            np.dtype(input_type).num,
+            np.dtype(output_type).num,
+            False,  # no ops in float
+            np.dtype(np.int16).num,
+            np.dtype(np.int64).num,  # biases
+            False,
+            not per_channel_dense,
+        )
+    except RuntimeError as error:
+        # A line for each op, however often the file has it.
+        ops = dict.fromkeys(re.findall(r"not yet supported for op: '(\w+)'", str(error)))
+        if not ops:
+            raise
+        raise RuntimeError(f"TFLite has no activations of 16 bits for {', '.join(ops)}") from error
     return quantized
 
 

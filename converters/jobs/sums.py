@@ -45,7 +45,8 @@ def _count(graph: Graph, node: Any) -> int | None:
         return None
     signature = graph[source].shapeSignature
     shape = graph[source].shape if signature is None or not len(signature) else signature
-    sizes = [int(shape[axis]) for axis in {int(axis) % len(shape) for axis in graph.array(axes)}]
+    summed = {int(axis) % len(shape) for axis in graph.array(axes).flat}
+    sizes = [int(shape[axis]) for axis in summed]
     return int(np.prod(sizes)) if sizes and min(sizes) > 0 else None
 
 

@@ -23,12 +23,19 @@ IDENTIFIER = b"TFL3"
 # The runtime reads buffers in place, with loads of this width.
 ALIGNMENT = 16
 
+_LARGEST = 2**31
+"""Bytes: offsets inside the tables are signed numbers of 32 bits."""
+
 # Metadata that the converter writes about itself and that no runtime reads.
 _NOTES = (b"CONVERSION_METADATA", NOTE)
 
 
 def unpack(content: bytes) -> Any:
     """Read the tables of a file.
+
+    Some programs keep constants of 256 KiB and more after the tables, where TensorFlow Lite Micro
+    reads nothing and computes with zeros. Here, they are among the tables, where `pack` leaves
+    them.
 
     Args:
         content: The whole file.
@@ -37,14 +44,18 @@ def unpack(content: bytes) -> Any:
         The tables, as the schema's `ModelT`; their fields may be changed.
 
     Raises:
-        Refused: The file keeps data after the tables, as files over 2 GB do. `pack` would lose it.
+        Refused: The file is larger than tables can be, or keeps options of custom ops outside them.
     """
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     nodes = [node for graph in model.subgraphs for node in graph.operators or ()]
-    if any(b.offset > 1 for b in model.buffers) or any(n.largeCustomOptionsOffset for n in nodes):
+    if len(content) >= _LARGEST or any(n.largeCustomOptionsOffset for n in nodes):
         raise Refused(
             "keeps data outside its tables, as files of over 2 GB do: no pass can rewrite it"
         )
+    for buffer in model.buffers:
+        if buffer.offset > 1:
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
     return model
 
 

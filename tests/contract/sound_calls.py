@@ -500,6 +500,17 @@ def table(folder: Path) -> dict[str, list[Call]]:
             )
         ],
         "converters.inspect": [Call(converters.inspect, {"path": file}, work=True)],
+        "converters.quantize": [
+            Call(
+                converters.quantize,
+                {
+                    "path": PROBE,
+                    "out": file.with_name("q.tflite"),
+                    "precision": converters.Int8(rows),
+                },
+                work=True,
+            )
+        ],
         "converters.register_precision": [
             Call(converters.register_precision, {"precision": Tenths})
         ],

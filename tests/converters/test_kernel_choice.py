@@ -2,7 +2,16 @@ import keras
 import pytest
 from keras import layers
 
-from tfcompress.converters import DynamicInt8, Float32, Int4Weights, Int8, WeightOnly, convert
+from tfcompress.converters import (
+    DynamicInt8,
+    Float32,
+    Int4Weights,
+    Int8,
+    WeightOnly,
+    convert,
+    convert_all,
+    inspect,
+)
 from tfcompress.converters.kernel_choice import check_exceptions, choose, layer_paths
 
 
@@ -68,6 +77,34 @@ def test_one_file_has_one_rounding(net):
 )
 def test_precisions_that_do_not_mix_are_refused_first(precision, exceptions, message, tmp_path):
     with pytest.raises((TypeError, ValueError), match=message):
-        check_exceptions(precision, exceptions)
+        check_exceptions({tmp_path: precision}, {tmp_path: exceptions})
     with pytest.raises((TypeError, ValueError), match=message):
         convert(None, tmp_path / "never.tflite", precision, precisions=exceptions)
+
+
+@pytest.mark.parametrize(
+    "exceptions",
+    [{}, {"b.tflite": {"head": Int8()}}, [("a.tflite", {})], {"a.tflite": "head"}, {1: {}}],
+    ids=repr,
+)
+def test_exceptions_belong_to_files_that_are_written(exceptions, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((TypeError, ValueError), match="precisions"):
+        convert_all(None, {"a.tflite": Int4Weights()}, precisions=exceptions)
+
+
+def test_convert_all_takes_exceptions_for_each_file(tmp_path):
+    x = keras.Input((64,))
+    y = layers.Dense(64, name="body", activation="relu")(x)
+    model = keras.Model(x, layers.Dense(64, name="head")(y))
+    files = {
+        tmp_path / name: WeightOnly(activations="float32") for name in ("a.tflite", "b.tflite")
+    }
+    single = {str(tmp_path / "b.tflite"): {"body": WeightOnly(4, activations="float32")}}
+    found = [
+        {t.name.split("/")[1]: t.dtype for t in inspect(file).constants if "int" in t.dtype}
+        for file in convert_all(model, files, precisions=single)
+    ]
+    assert [sorted(set(kinds.values())) for kinds in found] == [["int8"], ["int4", "int8"]]
+    [narrow] = [name for name, dtype in found[1].items() if dtype == "int4"]
+    assert narrow.startswith("body")

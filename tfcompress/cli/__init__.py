@@ -5,7 +5,7 @@ Exit codes: 0 fine, 1 the check failed, 2 bad usage or bad input.
 
 import click
 
-from .conversion import convert
+from .conversion import convert, quantize
 from .errors import Commands
 from .files import bench, demo, sparsify, verify
 from .inspection import check_sparse, inspect
@@ -30,6 +30,6 @@ def main() -> None:
 
 for command in (
     demo, convert, sparsify, inspect, check_sparse, verify, bench, summary, channels,
-    prune_channels, low_rank, equalize, quantize_aware, report_qat,
+    prune_channels, low_rank, equalize, quantize, quantize_aware, report_qat,
 ):  # fmt: skip
     main.add_command(command)

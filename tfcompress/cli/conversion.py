@@ -1,4 +1,4 @@
-"""The command that makes a .tflite file of a Keras model."""
+"""Commands that make a .tflite file: of a Keras model, or of a float file."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from .errors import CheckFailed
 from .options import (
     FILE,
     OUTPUT,
+    Command,
     Registered,
     as_json,
+    importing,
     load,
     loading,
     on_runtime,
@@ -26,7 +28,7 @@ from .options import (
 if TYPE_CHECKING:
     from tfcompress import converters
 
-__all__ = ["convert"]
+__all__ = ["convert", "quantize"]
 
 
 def precisions() -> dict[str, type[converters.Precision]]:
@@ -47,8 +49,15 @@ def make_precision(name: str, strict: bool, **options: Any) -> converters.Precis
         takers["strict"] = [n for n, cls in registered.items() if cls.integer]
     for option, names in takers.items():
         if name not in names:
-            raise click.UsageError(f"--{option} goes with --precision {' or '.join(names)}.")
+            flag = _flag(option)
+            raise click.UsageError(f"{flag} goes with --precision {' or '.join(names)}.")
     return registered[name](**given)
+
+
+def _flag(option: str) -> str:
+    """Return what an option of the command is called, by the name of its value."""
+    options = click.get_current_context().command.params
+    return next((o.opts[-1] for o in options if o.name == option), f"--{option}")
 
 
 def _exceptions(layers: tuple[str, ...]) -> dict[str, converters.Precision] | None:
@@ -71,6 +80,47 @@ def _fields(precision: type[converters.Precision]) -> set[str]:
     return {field.name for field in dataclasses.fields(precision)}
 
 
+def with_options(command: Command) -> Command:
+    """Add the options of precisions that go with a model and with a file."""
+    options = (
+        click.option(
+            "--io",
+            help="Type that an int8 file takes and gives: float32, int8 or uint8; default: "
+            "float32.",
+        ),
+        click.option(
+            "--ranges",
+            help="How the range of an activation follows from samples: mse, minmax or percentile; "
+            "default: mse.",
+        ),
+        click.option(
+            "--bias-correction",
+            is_flag=True,
+            default=None,
+            help="Take from each bias what rounding the kernel adds to the outputs on average.",
+        ),
+        click.option("--rounding", help="Of int4_weights: gptq or nearest; default: gptq."),
+        click.option(
+            "--budget", type=click.IntRange(1), help="Of int4_weights: largest size in bytes."
+        ),
+        click.option(
+            "--bits", type=click.IntRange(4, 8), help="Of weight_only: 8 or 4; default: 8."
+        ),
+        click.option(
+            "--block",
+            type=click.IntRange(2),
+            help="Of weight_only: weights that share a scale; default: all of an output.",
+        ),
+        click.option(
+            "--activations",
+            help="Of weight_only: what dense layers compute in, int8 or float32; default: int8.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.command(epilog="Example: tfcompress convert model.keras model.tflite -p int8 -c samples.npz")
 @click.argument("model", type=FILE)
 @click.argument("path", type=OUTPUT)
@@ -91,10 +141,6 @@ def _fields(precision: type[converters.Precision]) -> set[str]:
     "none.",
 )
 @click.option(
-    "--io",
-    help="Type that an int8 file takes and gives: float32, int8 or uint8; default: float32.",
-)
-@click.option(
     "--equalize",
     is_flag=True,
     default=None,
@@ -102,34 +148,12 @@ def _fields(precision: type[converters.Precision]) -> set[str]:
     "other.",
 )
 @click.option(
-    "--ranges",
-    help="How the range of an activation follows from samples: mse, minmax or percentile; default: "
-    "mse.",
-)
-@click.option(
-    "--bias-correction",
-    is_flag=True,
-    default=None,
-    help="Take from each bias what rounding the kernel adds to the outputs on average.",
-)
-@click.option("--rounding", help="Of int4_weights: gptq or nearest; default: gptq.")
-@click.option(
     "--keep",
     metavar="REGEX",
     help="Of int4_weights: layers that stay int8; default: auto, the first and the last, or those "
     "that --budget has room for.",
 )
-@click.option("--budget", type=click.IntRange(1), help="Of int4_weights: largest size in bytes.")
-@click.option("--bits", type=click.IntRange(4, 8), help="Of weight_only: 8 or 4; default: 8.")
-@click.option(
-    "--block",
-    type=click.IntRange(2),
-    help="Of weight_only: weights that share a scale; default: all of an output.",
-)
-@click.option(
-    "--activations",
-    help="Of weight_only: what dense layers compute in, int8 or float32; default: int8.",
-)
+@with_options
 @click.option(
     "--layers",
     multiple=True,
@@ -173,10 +197,60 @@ def convert(
             )  # fmt: skip
     except converters.ConversionError as error:
         raise CheckFailed(str(error)) from error
+    _say(written, as_json)
+
+
+@click.command(epilog="Example: tfcompress quantize m.tflite -o int8.tflite --data samples.npz")
+@click.argument("path", type=FILE)
+@click.option("-o", "--output", type=OUTPUT, required=True, help="Write the .tflite file here.")
+@click.option(
+    "-p",
+    "--precision",
+    type=Registered(precisions),
+    default="int8",
+    show_default=True,
+    help="What weights and activations are stored and computed in: int8, int4_weights, int16x8, "
+    "weight_only or float16.",
+)
+@click.option(
+    "--data",
+    "calibration",
+    type=FILE,
+    help=".npz of samples by input name, as `tfcompress inspect` shows the names.",
+)
+@with_options
+@click.option("--strict", is_flag=True, help="Fail if an integer file keeps float ops inside.")
+@on_runtime
+@importing
+@as_json
+def quantize(
+    path: Path,
+    output: Path,
+    precision: str,
+    calibration: Path | None,
+    strict: bool,
+    runtime: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Write the float .tflite file PATH in integers, without the Keras model that it came from."""
+    from tfcompress import converters
+
+    chosen = make_precision(precision, strict, calibration=calibration, **options)
+    try:
+        with warnings_in_words():
+            written = converters.quantize(path, output, chosen, strict=strict, runtime=runtime)
+    except converters.ConversionError as error:
+        raise CheckFailed(str(error)) from error
+    _say(written, as_json)
+
+
+def _say(written: converters.Converted, as_json: bool) -> None:
+    """Print what is in a file that was written."""
     left = [str(op) for op in (*written.float_macs, *written.float_casts)]
     if as_json:
         found = {
-            "path": str(path),
+            "path": str(written.path),
             "bytes": written.bytes,
             "gzip_bytes": written.gzip_bytes,
             "float_ops": left,
@@ -186,7 +260,9 @@ def convert(
         }
         print_json({**found, "sparse": written.sparse.to_dict()} if written.sparse else found)
         return
-    click.echo(f"Wrote {path}: {written.bytes:,} bytes ({written.gzip_bytes:,} after gzip).")
+    click.echo(
+        f"Wrote {written.path}: {written.bytes:,} bytes ({written.gzip_bytes:,} after gzip)."
+    )
     if written.sparse:
         show(written.sparse, as_json)
     if left:

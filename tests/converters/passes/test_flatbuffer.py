@@ -127,10 +127,10 @@ def test_a_present_but_empty_buffer_stays_one(content):
     assert kept.buffers[kept.metadata[-1].buffer].data is not None
 
 
-def test_files_with_data_behind_their_tables_are_refused(content):
+def test_options_of_custom_ops_behind_the_tables_are_refused(content):
     model = unpack(content)
-    model.buffers[1].offset = 4096
-    model.buffers[1].size = 16
+    model.subgraphs[0].operators[0].largeCustomOptionsOffset = 4096
+    model.subgraphs[0].operators[0].largeCustomOptionsSize = 16
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     with pytest.raises(ValueError, match="over 2 GB"):
