@@ -147,6 +147,7 @@ _RULES: dict[type | str, Rule] = {
             "Minimum",
             "Stack",
             "Vstack",
+            "Where",
         ),
         Rule.JOINED,
     ),

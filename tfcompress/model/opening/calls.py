@@ -8,7 +8,15 @@ from typing import Any
 import keras
 import numpy as np
 
-__all__ = ["Call", "NotOpened", "Recording", "same", "same_operation", "same_recording"]
+__all__ = [
+    "Call",
+    "NotOpened",
+    "Recording",
+    "is_idle_cast",
+    "same",
+    "same_operation",
+    "same_recording",
+]
 
 
 class NotOpened(ValueError):
@@ -48,6 +56,11 @@ class Recording:
     weights: list[tuple[Any, Any]]
     calls: list[Call]
     outputs: Any
+
+
+def is_idle_cast(operation: Any, args: Any) -> bool:
+    """Return whether an operation casts its tensor to the dtype that this has already."""
+    return type(operation).__name__ == "Cast" and bool(args[0].dtype == operation.dtype)
 
 
 def same_operation(one: Any, other: Any) -> bool:

@@ -10,7 +10,7 @@ import keras
 
 from tfcompress.model import keras_private
 
-from .calls import Call, NotOpened, Recording, same_recording
+from .calls import Call, NotOpened, Recording, is_idle_cast, same_recording
 from .recording import record
 
 __all__ = ["as_keras_layer", "taken_by"]
@@ -56,7 +56,7 @@ def _without_casts(recording: Recording) -> Recording:
         args, kwargs = keras.tree.map_structure(
             lambda x: before.get(id(x), x), (call.args, call.kwargs)
         )
-        if type(call.operation).__name__ == "Cast" and args[0].dtype == call.outputs[0].dtype:
+        if is_idle_cast(call.operation, args):
             before[id(call.outputs[0])] = args[0]
         else:
             calls.append(replace(call, args=args, kwargs=kwargs))

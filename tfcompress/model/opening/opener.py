@@ -15,7 +15,7 @@ from tfcompress.model.graph import Node, all_nodes, functional, given_inputs, is
 from tfcompress.model.layers import Lineage, Origin, children, rule_class
 from tfcompress.model.rebuild import can_be_remade, rebuild
 
-from .calls import NotOpened, Recording
+from .calls import NotOpened, Recording, is_idle_cast
 from .keras_base import as_keras_layer, taken_by
 from .parameter import Parameter
 from .recording import record
@@ -168,6 +168,8 @@ class Opener:
             The outputs, tensors of the new model.
         """
         if not isinstance(operation, Layer):
+            if end is None and is_idle_cast(operation, args):
+                return args[0]
             outputs = keras_private.renamed(operation, name)(*args, **kwargs)
             keras_private.set_dense(keras.tree.flatten(outputs))
             return outputs
