@@ -183,19 +183,22 @@ def call_inside(layer: keras.layers.Layer, args: Any, kwargs: Any) -> Any:
     gives. Only `symbolic_call` is another one, and the record that Keras leaves on the outputs
     afterwards is taken off.
     """
-    made: list[tuple[Any, Any]] = []
+    found: list[Any] = []
+    histories: list[tuple[Any, Any]] = []
 
-    def symbolic_call(*args: Any, **kwargs: Any) -> Any:
-        outputs = layer.call(*args, **kwargs)
-        made.extend((t, getattr(t, "_keras_history", None)) for t in keras.tree.flatten(outputs))
-        return outputs
+    def symbolic_call(*args: Any, **kwargs: Any) -> list[Any]:
+        found.append(layer.call(*args, **kwargs))
+        # Keras takes no None from a layer.
+        tensors = [x for x in keras.tree.flatten(found) if isinstance(x, keras.KerasTensor)]
+        histories.extend((tensor, getattr(tensor, "_keras_history", None)) for tensor in tensors)
+        return tensors
 
     outer = renamed(layer, layer.name)
     vars(outer)["symbolic_call"] = symbolic_call
-    outputs = outer(*args, **kwargs)
-    for tensor, history in made:
+    outer(*args, **kwargs)
+    for tensor, history in histories:
         tensor._keras_history = history
-    return outputs
+    return found[0]
 
 
 def infer_spec(layer: Any) -> None:

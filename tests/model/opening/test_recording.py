@@ -59,3 +59,40 @@ def test_a_call_that_counts_samples_is_not_opened():
     with pytest.raises(NotOpened, match="another batch size"):
         record(layer, (keras.KerasTensor((None, 3)),), {})
     assert record(layer, (keras.KerasTensor((2, 3)),), {}).calls
+
+
+class Scored(layers.Layer):
+    """Gives a tensor, and None in the place of scores, as attention of KerasHub does."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(4, name="dense")
+        self.scale = self.add_weight((4,), "ones", name="scale")
+
+    def call(self, x, scores=False):
+        return self.dense(x) * self.scale, (x if scores else None)
+
+
+class Stack(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.parts = [Scored(name="first"), Scored(name="second")]
+
+    def call(self, x):
+        for part in self.parts:
+            x, scores = part(x)
+            if scores is not None:
+                x = x + scores
+        return x
+
+
+def test_layers_inside_may_give_none(tmp_path):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, Stack(name="stack")(inputs))
+    model.get_layer("stack").parts[1].scale.assign([1.0, 2.0, 3.0, 4.0])
+    opened = tfc.open_layers(model)
+    assert {"stack_dense", "stack_dense_1"} <= {layer.name for layer in opened.layers}
+    opened.save(tmp_path / "opened.keras")
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+    for other in (opened, keras.models.load_model(tmp_path / "opened.keras")):
+        np.testing.assert_array_equal(other(x), model(x))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from enum import IntEnum
 from typing import Any
 
 import keras
 
 from tfcompress.model import keras_private
-from tfcompress.model.layers import all_layers
+from tfcompress.model.layers import all_layers, children, rule_class
 
 from .batch import of_any_batch
 from .calls import Call, NotOpened, Recording, same_recording
@@ -37,22 +38,32 @@ def record(layer: Any, args: Any, kwargs: Any) -> Recording:
     tensors = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
     free = any(tensor.shape[:1] == (None,) for tensor in tensors)
     why: NotOpened | None = None
-    for constants in (False, True):
+    for symbols in _Symbols:
         # Sizes that are Python numbers can be used in more ways than None.
         for batches in ((None,), (2, 3)) if free else ((None,),):
             try:
-                found = [_settled(layer, args, kwargs, batch, constants) for batch in batches]
+                found = [_settled(layer, args, kwargs, batch, symbols) for batch in batches]
                 return found[0] if len(found) == 1 else of_any_batch(*found)
             except NotOpened as error:
-                why = why if constants else error
+                why = error if symbols is _Symbols.WEIGHTS else why
     assert why is not None
     raise why
 
 
-def _settled(layer: Any, args: Any, kwargs: Any, batch: int | None, constants: bool) -> Recording:
+class _Symbols(IntEnum):
+    """For what of a layer symbolic tensors stand; each includes those before."""
+
+    WEIGHTS = 1
+    CONSTANTS = 2
+    LAYERS = 3
+    """Layers inside that are made of layers, too, are read together with it: they may give None,
+    which Keras records of no layer."""
+
+
+def _settled(layer: Any, args: Any, kwargs: Any, batch: int | None, symbols: _Symbols) -> Recording:
     # What is recorded of `training` in a functional model, `fit` overrules.
     calm, busy = (
-        _recorded(layer, args, {**kwargs, "training": training}, layer, batch, constants)
+        _recorded(layer, args, {**kwargs, "training": training}, layer, batch, symbols)
         for training in (False, True)
     )
     _settle_training(calm, busy)
@@ -65,7 +76,7 @@ def _recorded(
     kwargs: Any,
     owner: keras.layers.Layer | None,
     batch: int | None = None,
-    constants: bool = False,
+    symbols: _Symbols = _Symbols.WEIGHTS,
 ) -> Recording:
     inputs: list[Any] = []
     given = keras.tree.map_structure(lambda x: _fresh(x, batch, inputs), (args, kwargs))
@@ -81,9 +92,7 @@ def _recorded(
             if owner is None:
                 outputs = layer(*given[0], **given[1])
             else:
-                outputs = keras_private.call_inside(
-                    _with_symbols(owner, constants, weights), *given
-                )
+                outputs = keras_private.call_inside(_with_symbols(owner, symbols, weights), *given)
         tensors = keras.tree.flatten(outputs)
         masks = [keras_private.mask_of(tensor) for tensor in tensors]
         ends = [*tensors, *(mask for mask in masks if mask is not None)]
@@ -142,17 +151,35 @@ def _fresh(value: Any, batch: int | None, inputs: list[Any]) -> Any:
     return fresh
 
 
-def _with_symbols(layer: Any, constants: bool, weights: list[tuple[Any, Any]]) -> Any:
-    """Return the layer with symbolic tensors in the place of its own weights, and constants."""
+def _with_symbols(layer: Any, symbols: _Symbols, weights: list[tuple[Any, Any]]) -> Any:
+    """Return the layer with symbolic tensors in the place of its own weights and constants."""
+
+    def stand_in(value: Any) -> Any:
+        if isinstance(value, list | tuple) and any(map(_made_of_layers, value)):
+            return [stand_in(part) for part in value]
+        if symbols >= _Symbols.LAYERS and _made_of_layers(value):
+            inner = _with_symbols(value, symbols, weights)
+            return lambda *args, **kwargs: keras_private.call_inside(inner, args, kwargs)
+        constant = symbols >= _Symbols.CONSTANTS and keras.ops.is_tensor(value)
+        if not isinstance(value, keras.Variable) and not constant:
+            return value
+        floats = keras.backend.is_float_dtype(value.dtype)
+        symbol = keras.KerasTensor(value.shape, layer.compute_dtype if floats else value.dtype)
+        weights.append((value, symbol))
+        return symbol
+
     twin = keras_private.renamed(layer, layer.name)
-    for name, value in list(vars(twin).items()):
-        if isinstance(value, keras.Variable) or (constants and keras.ops.is_tensor(value)):
-            floats = keras.backend.is_float_dtype(value.dtype)
-            symbol = keras.KerasTensor(value.shape, layer.compute_dtype if floats else value.dtype)
-            weights.append((value, symbol))
-            vars(twin)[name] = symbol
+    # Keras' own list of the layers inside stays.
+    vars(twin).update({n: stand_in(x) for n, x in vars(layer).items() if n != "_layers"})
     vars(twin)["add_loss"] = _refuse_loss
     return twin
+
+
+def _made_of_layers(value: Any) -> bool:
+    """Return whether it is a layer with layers inside, of a class that is not Keras' own."""
+    if not isinstance(value, keras.layers.Layer) or keras_private.has_graph(value):
+        return False
+    return rule_class(value).__module__.partition(".")[0] != "keras" and bool(children(value))
 
 
 def _refuse_loss(loss: Any) -> None:
