@@ -196,3 +196,34 @@ def test_every_rewrite_opens_layers(tmp_path):
     assert not file.float_macs
     converters.verify(qat, file, IDS).raise_if_above(lsb=2.01)  # attention rounds twice
     assert tfc.equalize(model, IDS).name == model.name
+
+
+def square(x):
+    return x * x
+
+
+class Doubled(layers.Dense):
+    """Does something after its activation, which must not be taken out of it."""
+
+    def call(self, x, training=None):
+        return 2.0 * super().call(x)
+
+
+class Holding(layers.Layer):
+    def __init__(self, kind, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = kind(4, square, name="dense")
+
+    def call(self, x):
+        return self.dense(x)
+
+
+@pytest.mark.parametrize("kind", [layers.Dense, Doubled])
+def test_a_function_as_activation_becomes_operations_where_it_comes_last(kind):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, Holding(kind, name="block")(inputs))
+    opened = tfc.open_layers(model)
+    kinds = [type(operation).__name__ for operation in opened.operations]
+    assert ("Multiply" in kinds) == (kind is layers.Dense)
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+    np.testing.assert_array_equal(opened(x), model(x))

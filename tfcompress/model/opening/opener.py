@@ -83,7 +83,7 @@ def own_activation(layer: Layer) -> Any:
     """
     function = getattr(layer, "activation", None)
     known = getattr(keras.activations, getattr(function, "__name__", ""), None)
-    if not isinstance(layer, _WITH_ACTIVATION) or function is None or function is known:
+    if function is None or function is known or rule_class(layer) not in _WITH_ACTIVATION:
         return None
     x = keras.KerasTensor((None, 4), layer.compute_dtype)
     try:
