@@ -104,6 +104,8 @@ def _reversible_embedding(call: Call) -> Labels:
 def _parameter(call: Call) -> Labels:
     layer = call.operation
     labels = list(fixed(layer.shape))
+    if not layer.weight.trainable:  # Positions to look up, for example.
+        return tuple(labels)
     for axis, size in enumerate(layer.shape):
         if size > 1:
             labels[axis] = ids = call.new_units(size, f"units {axis}")
