@@ -256,7 +256,7 @@ def verify(
     check_bool("by_layer", by_layer)
     check(path)
     model = check_built(model)
-    graph = with_graph(model) if by_layer else None
+    graph = with_graph(model, whole=True) if by_layer else None
     call = signature(model)
     arrays = load_samples(samples, call.inputs)
     found = inspect(path)

@@ -13,8 +13,9 @@ def test_names():
         "EqualizationPlan", "FakeQuant", "FreezeBatchNorm", "FreezeRanges", "GroupLasso",
         "KeepClusters", "KeepZeros", "LowRankPlan", "Prune", "QatReport", "QuantizationScheme",
         "QuantizeWrapper", "SmoothL0", "Summary", "budgets", "calibrate", "channel_groups",
-        "cluster_weights", "converters", "distill", "edge", "equalization_plan", "equalize",
-        "factorize", "importance", "low_rank_plan", "masks", "prune_channels",
+        "cluster_weights", "composite_layers", "converters", "distill", "edge",
+        "equalization_plan", "equalize", "factorize", "importance", "low_rank_plan", "masks",
+        "open_layers", "prune_channels",
         "prune_channels_gradually", "prune_weights", "qat_report", "quantize_aware", "regularize",
         "schedules", "self_distiller", "separable_net", "strip", "summary",
     ]  # fmt: skip

@@ -21,6 +21,8 @@ REGISTERING = (
     "distill.distiller",
     "distill.losses",
     "distill.soft_targets",
+    "model.opening.batch",
+    "model.opening.parameter",
     "pruning.schedules",
     "quantization.fake_quant",
     "quantization.wrapper",

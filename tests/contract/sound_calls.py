@@ -245,6 +245,7 @@ def table(folder: Path) -> dict[str, list[Call]]:
             Call(tfc.equalization_plan, {"model": net, "samples": X}, {"alpha": "zero"})
         ],
         "equalize": [Call(tfc.equalize, {"model": net, "samples": X}, {"alpha": "zero"})],
+        "composite_layers": [Call(tfc.composite_layers, {"model": net}, {"model": "empty model"})],
         "low_rank_plan": [
             Call(
                 tfc.low_rank_plan,
@@ -253,6 +254,7 @@ def table(folder: Path) -> dict[str, list[Call]]:
             ),
             Call(tfc.low_rank_plan, {"model": net, "energy": 0.5}, only=("energy",)),
         ],
+        "open_layers": [Call(tfc.open_layers, {"model": net}, {"model": "empty model"})],
         "prune_channels": [
             Call(tfc.prune_channels, {"model": net, "amount": 0.5}, {"amount": "zero"})
         ],

@@ -92,6 +92,25 @@ def smooth_l0() -> keras.Model:
     return mlp(kernel_regularizer=tfcompress.SmoothL0(1e-3))
 
 
+class WithToken(layers.Layer):
+    """Puts a token of its own before the others."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.dense = layers.Dense(4, name="dense")
+        self.token = self.add_weight((1, 1, 4), "glorot_uniform", name="token")
+
+    def call(self, x):
+        token = keras.ops.tile(self.token, (keras.ops.shape(x)[0], 1, 1))
+        return keras.ops.concatenate([token, self.dense(x)], axis=1)
+
+
+@golden
+def opened_layers() -> keras.Model:
+    sequence = keras.Input((5, 6), name="sequence")
+    return tfcompress.open_layers(keras.Model(sequence, WithToken(name="block")(sequence)))
+
+
 def distilled(model: keras.Model, loss: keras.distillation.DistillationLoss) -> keras.Model:
     """A compiled distiller of the model into another of its kind."""
     teacher = keras.models.clone_model(model)

@@ -119,6 +119,64 @@ def test_renamed_computes_the_same_and_leaves_the_operation_alone():
     np.testing.assert_array_equal(keras.Model(x, z)(data), keras.Model(x, y)(data))
 
 
+class Twice(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(4)
+        self.supports_masking = True
+
+    def call(self, x, training=None):
+        return self.dense(self.dense(x) * 2.0)
+
+
+def test_renamed_layer_shares_weights_and_layers():
+    layer = Twice()
+    layer(np.ones((1, 4), "float32"))
+    other = keras_private.renamed(layer, "other")
+    layer.dense.kernel.assign(np.eye(4))
+    x = np.ones((1, 4), "float32")
+    np.testing.assert_array_equal(other(x), layer(x))
+    assert (other.name, layer.name) == ("other", "twice")
+    attention = layers.MultiHeadAttention(2, 3)
+    plain = keras_private.renamed(Attention(2, 3), "plain", layers.MultiHeadAttention)
+    assert type(plain) is type(attention)
+    assert plain._call_signature == attention._call_signature
+
+
+class Attention(layers.MultiHeadAttention):
+    def call(self, query, cache):
+        raise NotImplementedError
+
+
+def test_calls_inside_a_layer_are_recorded():
+    layer = Twice()
+    x = keras.KerasTensor((None, 4))
+    layer(keras.Input((4,)))
+    keras_private.set_mask(x, keras.KerasTensor((None,), "bool"))
+    y = keras_private.call_inside(layer, (x,), {})
+    assert keras_private.mask_of(y) is keras_private.mask_of(x)
+    calls = keras_private.recorded([y], [x])
+    assert [type(call.operation).__name__ for call in calls] == ["Dense", "Multiply", "Dense"]
+    assert calls[0].input_tensors == [x]
+    assert calls[-1].outputs == [y]
+    assert keras_private.number_of_calls(layer) == 1
+
+
+def test_a_product_with_a_constant_can_be_said_to_be_dense():
+    x = keras.Input((4,)) * np.float32(2.0)
+    assert x.sparse  # If not, Keras has mended it: take `set_dense` out.
+    keras_private.set_dense([x])
+    assert not x.sparse
+
+
+def test_infer_spec_knows_a_size_that_the_config_leaves_free():
+    dense = layers.EinsumDense("abc,cd->abd", (None, 3))
+    x = keras.KerasTensor((None, 5, 2))
+    assert dense(x).shape == (None, None, 3)
+    keras_private.infer_spec(dense)
+    assert dense(x).shape == (None, 5, 3)
+
+
 def test_set_call_signature_hands_masks_on():
     class Inner(layers.Layer):
         def __init__(self):

@@ -348,8 +348,8 @@ class NoConfig(layers.Layer):
         self.dense = layers.Dense(units)
         self.secret = secret
 
-    def call(self, x):
-        return self.dense(x)
+    def call(self, x, training=False):  # A layer whose `call` is read as a graph needs no config.
+        return self.dense(2 * x if training else x)
 
 
 def subclassed():

@@ -11,7 +11,7 @@ import keras
 
 from tfcompress.edge.arguments import check_function
 
-from .layers import Lineage, walk
+from .layers import Lineage, original, walk
 
 __all__ = ["Filters", "check", "matches", "select_layers"]
 
@@ -139,9 +139,13 @@ def matches(filters: Filters, path: str, lineage: Iterable[keras.layers.Layer]) 
     """
     if filters is None:
         return True
+    lineage = list(lineage)
+    before = original(lineage)
+    names = "/".join(layer.name for layer in before)
+    if before and not callable(filters) and matches(filters, names, before):
+        return True
     if isinstance(filters, str):
         return re.search(filters, path) is not None
-    lineage = list(lineage)
     if callable(filters):
         return bool(filters(lineage[-1]))
     return any(_selects(entry, path, lineage) for entry in filters)

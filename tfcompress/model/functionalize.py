@@ -8,7 +8,8 @@ import keras
 
 from .checks import check_built
 from .errors import ModelError
-from .graph import functional, is_graph
+from .graph import all_nodes, functional, is_graph
+from .opening.opener import Opener, is_opened
 from .signature import symbolic_inputs
 
 __all__ = ["as_functional", "with_graph"]
@@ -19,11 +20,14 @@ _WHAT_TO_DO = (
 )
 
 
-def with_graph(model: keras.Model) -> keras.Model:
-    """Return a model if its graph can be read, else a functional one over the same layers.
+def with_graph(model: keras.Model, whole: bool = False) -> keras.Model:
+    """Return a model if its graph can be read, else a functional one over the same weights.
+
+    Layers that hold layers are opened; see `opening.open_layers`.
 
     Args:
         model: A built model.
+        whole: Whether layers that hold layers stay as they are. Defaults to False.
 
     Returns:
         A functional or sequential model.
@@ -36,7 +40,11 @@ def with_graph(model: keras.Model) -> keras.Model:
     if not (isinstance(model, keras.Sequential) or is_graph(model)):
         model = as_functional(model)
     functional(model)
-    return model
+    if whole or not any(is_opened(node.operation) for node in all_nodes(model)):
+        return model
+    opened = Opener().build(model)
+    _compile_as(opened, model)
+    return opened
 
 
 def as_functional(model: keras.Model) -> keras.Model:
@@ -80,7 +88,11 @@ def as_functional(model: keras.Model) -> keras.Model:
             f"{kind} and has weights outside its layers, or in layers that its `call` does not "
             f"use: {', '.join(lost)}. Put them into layers. Or: {_WHAT_TO_DO}"
         )
+    _compile_as(graph, model)
+    return graph
+
+
+def _compile_as(graph: keras.Model, model: keras.Model) -> None:
     # A class's own `compute_loss` cannot be copied.
     if getattr(model, "compiled", False) and type(model).compute_loss is keras.Model.compute_loss:
         graph.compile(loss=model.loss)
-    return graph

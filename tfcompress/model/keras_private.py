@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import keras
@@ -23,6 +24,7 @@ __all__ = [
     "attention_dropout",
     "attention_projections",
     "call_index",
+    "call_inside",
     "call_nodes",
     "child_layers",
     "compiled_loss",
@@ -30,13 +32,17 @@ __all__ = [
     "forget_calls",
     "functional_of",
     "has_graph",
+    "infer_spec",
     "layers_in_scope",
     "mask_of",
     "number_of_calls",
     "producer",
+    "recorded",
     "renamed",
     "set_attention_regularizer",
     "set_call_signature",
+    "set_dense",
+    "set_mask",
     "traced_function",
 ]
 
@@ -135,15 +141,19 @@ def mask_of(tensor: Any) -> Any:
     return getattr(tensor, "_keras_mask", None)
 
 
-def renamed(operation: keras.Operation, name: str) -> keras.Operation:
-    """Return an operation of `keras.ops` under another name, without the record of its calls.
+def renamed(operation: Any, name: str, base: type | None = None) -> Any:
+    """Return a layer or an operation under another name, without the record of its calls.
 
-    Some have no config that a copy could be made from, and `copy.copy` makes lists of tuples.
+    A layer then has its variables and the layers inside it in common with the original. `base` is
+    a class that it descends from, and is to have. Some operations have no config that a copy could
+    be made from, and `copy.copy` makes lists of tuples.
     """
-    other = object.__new__(type(operation))
+    other: Any = object.__new__(base or type(operation))
+    # Past `Layer.__setattr__`, whose tracker the two have in common.
     vars(other).update(vars(operation))
-    other.name = name
-    other._inbound_nodes, other._outbound_nodes = [], []
+    if base is not None:
+        vars(other)["_call_signature"] = inspect.signature(other.call)
+    vars(other).update(name=name, _inbound_nodes=[], _outbound_nodes=[])
     return other
 
 
@@ -164,6 +174,76 @@ def forget_calls(operation: keras.Operation, keep: int) -> None:
     a model. Keras has no public way to call a layer without a record.
     """
     del operation._inbound_nodes[keep:]
+
+
+def call_inside(layer: keras.layers.Layer, args: Any, kwargs: Any) -> Any:
+    """Call a layer on symbolic tensors so that they record the calls inside it, not its own.
+
+    Everything that Keras does around `call` is done: masks, casts, the arguments that a context
+    gives. Only `symbolic_call` is another one, and the record that Keras leaves on the outputs
+    afterwards is taken off.
+    """
+    found: list[Any] = []
+    histories: list[tuple[Any, Any]] = []
+
+    def symbolic_call(*args: Any, **kwargs: Any) -> list[Any]:
+        found.append(layer.call(*args, **kwargs))
+        # Keras takes no None from a layer.
+        tensors = [x for x in keras.tree.flatten(found) if isinstance(x, keras.KerasTensor)]
+        histories.extend((tensor, getattr(tensor, "_keras_history", None)) for tensor in tensors)
+        return tensors
+
+    outer = renamed(layer, layer.name)
+    vars(outer)["symbolic_call"] = symbolic_call
+    outer(*args, **kwargs)
+    for tensor, history in histories:
+        tensor._keras_history = history
+    return found[0]
+
+
+def infer_spec(layer: Any) -> None:
+    """Let a layer infer the shapes of its outputs from its `call`, whatever its class says.
+
+    An `EinsumDense` takes sizes from its config, where they may be free, and a subclass with a
+    `call` of its own may inherit what another `call` gives.
+    """
+    vars(layer)["compute_output_spec"] = partial(keras.Operation.compute_output_spec, layer)
+
+
+def recorded(outputs: list[Any], inputs: list[Any]) -> list[CallNode]:
+    """Return the calls that lead from inputs to outputs, in an order in which they can be computed.
+
+    `keras.Function` does this for graphs whose operations have names of their own only.
+    """
+    known = {id(tensor) for tensor in inputs}
+    found: dict[int, CallNode] = {}
+    todo = [(tensor, False) for tensor in reversed(outputs)]
+    while todo:
+        tensor, ready = todo.pop()
+        history = getattr(tensor, "_keras_history", None)
+        if id(tensor) in known or history is None or history.operation is None:
+            continue
+        node = history.operation._inbound_nodes[history.node_index]
+        if ready:
+            found.setdefault(id(node), node)
+        elif id(node) not in found:
+            todo.append((tensor, True))
+            todo += [(given, False) for given in reversed(node.input_tensors)]
+    return list(found.values())
+
+
+def set_dense(tensors: list[Any]) -> None:
+    """Note that symbolic tensors are not sparse.
+
+    Keras takes the product of a tensor and a constant for sparse, so that the layers after it fail.
+    """
+    for tensor in tensors:
+        tensor._sparse = False
+
+
+def set_mask(tensor: Any, mask: Any) -> None:
+    """Set the mask that a tensor carries; for the reason see `mask_of`."""
+    tensor._keras_mask = mask
 
 
 def attention_projections(layer: keras.layers.Layer) -> AttentionProjections:

@@ -2,18 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TypeAlias
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
 
 import keras
 
 from .checks import check_no_keras_2
 from .keras_private import child_layers, flat_layers
 
-__all__ = ["Lineage", "all_layers", "children", "own_weights", "rule_class", "trained", "walk"]
+__all__ = [
+    "Lineage",
+    "Origin",
+    "all_layers",
+    "children",
+    "original",
+    "own_weights",
+    "rule_class",
+    "trained",
+    "walk",
+]
 
 Lineage: TypeAlias = tuple[keras.layers.Layer, ...]
 """A layer and the layers around it, outermost first, without the model itself."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a layer of a model stands that `open_layers` opened.
+
+    Attributes:
+        lineage: The layer of that model, with the layers around it.
+    """
+
+    lineage: Lineage
+    NAME: ClassVar[str] = "_opened_from"
+
+
+def original(lineage: Sequence[keras.layers.Layer]) -> Lineage:
+    """Return the lineage that a layer had before `open_layers` opened the layers around it.
+
+    Args:
+        lineage: The layer and those around it, outermost first, without the model itself.
+
+    Returns:
+        A lineage in the model that was opened; empty for a layer of any other model.
+    """
+    for index in reversed(range(len(lineage))):
+        found = getattr(lineage[index], Origin.NAME, None)
+        if isinstance(found, Origin):
+            return (*found.lineage, *lineage[index + 1 :])
+    return ()
 
 
 def walk(model: keras.Model) -> Iterator[tuple[str, Lineage]]:

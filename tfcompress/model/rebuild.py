@@ -13,7 +13,15 @@ from . import keras_private
 from .graph import Node, all_nodes, functional, is_graph, nodes
 from .layers import all_layers
 
-__all__ = ["copy_layer", "from_config", "own_objects", "rebuild", "symbolic_call", "warn_of_untied"]
+__all__ = [
+    "can_be_remade",
+    "copy_layer",
+    "from_config",
+    "own_objects",
+    "rebuild",
+    "symbolic_call",
+    "warn_of_untied",
+]
 
 
 def rebuild(
@@ -139,6 +147,30 @@ def from_config(
     if hasattr(copy, "finalize_state"):
         copy.finalize_state()  # Normalization keeps tensors that it computes from its weights.
     return copy
+
+
+def can_be_remade(layer: keras.layers.Layer) -> bool:
+    """Return whether a layer can be made anew from what Keras writes about it into a file.
+
+    >>> can_be_remade(keras.layers.Dense(2))
+    True
+
+    Args:
+        layer: A layer.
+
+    Returns:
+        True or False.
+    """
+    try:
+        with warnings.catch_warnings(), keras.saving.custom_object_scope(own_objects(layer)):
+            warnings.simplefilter("ignore")
+            copy = type(layer).from_config(layer.get_config())
+            if shapes := layer.get_build_config():
+                copy.build_from_config(shapes)
+    except Exception:
+        return False
+    pairs = [[tuple(v.shape) for v in each.variables] for each in (layer, copy)]
+    return not copy.built or pairs[0] == pairs[1]
 
 
 def own_objects(layer: keras.layers.Layer) -> dict[str, Any]:

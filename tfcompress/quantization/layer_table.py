@@ -147,6 +147,7 @@ _RULES: dict[type | str, Rule] = {
             "Minimum",
             "Stack",
             "Vstack",
+            "Where",
         ),
         Rule.JOINED,
     ),
@@ -248,6 +249,8 @@ def needs_wrapper(layer: keras.layers.Layer, args: Any, kwargs: Any) -> bool:
     """
     if isinstance(layer, layers.BatchNormalization):  # `FreezeBatchNorm` finds it.
         return True
+    if rule_class(layer) is layers.Softmax:
+        return kwargs.get("mask", args[1] if len(args) > 1 else None) is not None
     if has_rule(layer):
         computes = linear.is_linear(layer) or affine.is_affine(layer)
         return computes or (composite_of(layer) is not None and why_float(layer) is None)

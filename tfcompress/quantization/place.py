@@ -128,7 +128,7 @@ class _Assignment:
             return None if self.nested else self._own(node, index)
         if isinstance(head, keras.Model) or rule is Rule.ROUNDED or self._waits(node):
             return None
-        before = [self.range_of[other] for other in node.inputs]
+        before = [self.range_of[other] for other in self._floats(node)]
         if rule is Rule.SAME:
             return before[0] if before else None
         if rule is Rule.JOINED and len(before) > 1 and all(name in self.owned for name in before):
@@ -189,13 +189,20 @@ class _Assignment:
         self.joined.update(dict.fromkeys(others, first))
         self.groups.update(whole)
         if apart:
-            for key, name in zip(node.inputs, names, strict=True):
+            for key, name in zip(self._floats(node), names, strict=True):
                 if name in apart:
                     self.placement.entrances[id(node.call), key] = first
                     self.placement.joint.setdefault(name, first)
             self.placement.shared.add(node.outputs[0])
             self.rounded.append((node.outputs[0], first))
         return first
+
+    def _floats(self, node: Node) -> list[int]:
+        """Return the inputs of a node that share a range: not the condition of a `where`."""
+        if type(node.operation).__name__ != "Where":
+            return node.inputs
+        tensors = zip(node.inputs, node.call.input_tensors, strict=True)
+        return [key for key, x in tensors if keras.backend.is_float_dtype(x.dtype)]
 
     def _root(self, name: str) -> str:
         while name in self.joined:
@@ -237,9 +244,16 @@ class _Assignment:
         follower = node.only_consumer()
         if follower is None:
             return False
+        if self._is_masked_softmax(follower):
+            return True
         sums = type(node.operation).__name__ in ("Add", "Subtract", "Multiply")
         fused = (sums and len(node.inputs) == 2) or self._is_product(node)
         return (fused and is_relu(follower.operation)) or self.placement.absorbs(follower)
+
+    def _is_masked_softmax(self, node: Node) -> bool:
+        """Return whether a node rounds what it is given by itself, with room for what is masked."""
+        kind = rule_class(node.operation)
+        return kind is layers.Softmax and id(node.operation) in self.placement.wrapped
 
     def _is_product(self, node: Node) -> bool:
         """Return whether the output comes from a linear op without an activation."""

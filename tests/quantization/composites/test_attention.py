@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+import tfcompress
 from tfcompress import converters
 from tfcompress.quantization import numerics
 from tfcompress.quantization.composites import attention
@@ -193,3 +194,27 @@ def test_a_small_gpt(tmp_path):
         # LayerNormalization stays float here and the rest rounds as above.
         assert found["logits"].max_lsb <= 2
         assert found["logits"].top1 > 0.99
+
+
+@pytest.mark.parametrize("rank", [2, 4])
+def test_masked_softmax_and_where_are_int8_and_equal_to_the_file(rank, tmp_path):
+    mask = np.tril(np.ones((STEPS, STEPS), np.int32)).reshape((1,) * (rank - 2) + (STEPS, STEPS))
+    x = keras.Input((2, STEPS, WIDTH), name="x")
+    value = layers.Dense(WIDTH, name="value")(x)
+    scores = keras.ops.matmul(x, keras.ops.transpose(x, (0, 1, 3, 2)))
+    weights = layers.Softmax(name="weights")(scores, mask=keras.ops.convert_to_tensor(mask))
+    keep = keras.Input((2, STEPS, WIDTH), dtype="bool", name="keep")
+    y = keras.ops.where(keep, keras.ops.matmul(weights, value), 0.0)
+    model = keras.Model([x, keep], y, name="masked")
+    rng = np.random.default_rng(0)
+    shape = (SAMPLES, 2, STEPS, WIDTH)
+    samples = {"x": rng.normal(size=shape).astype("float32"), "keep": rng.random(shape) > 0.5}
+    qat = tfcompress.calibrate(quantize_aware(model), samples)
+    found, real = np.asarray(qat(list(samples.values()))), np.asarray(model(list(samples.values())))
+    # Each rounding costs at most half a step of 256 over the range of its tensor.
+    assert np.abs(found - real).max() < 0.05 * np.abs(real).max()
+    assert not found[~samples["keep"]].any()
+    file = converters.convert(qat, tmp_path / "masked.tflite", converters.Int8(), batch_size=1)
+    assert not file.float_macs
+    # BATCH_MATMUL rounds twice, and a softmax amplifies it.
+    converters.verify(qat, file, samples).raise_if_above(lsb=2.01)

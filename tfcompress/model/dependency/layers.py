@@ -14,6 +14,8 @@ from keras import layers
 
 from tfcompress.model.keras_private import LayerScale
 from tfcompress.model.layers import rule_class
+from tfcompress.model.opening.batch import ForEachSample
+from tfcompress.model.opening.parameter import Parameter
 
 from . import axes
 from .call import Call, Rule, check_activation, keep_all
@@ -85,6 +87,41 @@ def _embedding(call: Call) -> Labels:
     call.member(layer.embeddings, 1, "output", out)
     call.size("output_dim", out)
     return (*fixed(call.shapes[0][:-1]), out)
+
+
+def _reversible_embedding(call: Call) -> Labels:
+    layer = call.operation
+    if not call.kwargs.get("reverse", call.args[1] if len(call.args) > 1 else False):
+        return _embedding(call)
+    if layer.tie_weights:
+        call.member(layer.embeddings, 1, "input", call.channels)
+        call.size("output_dim", call.channels)
+    else:
+        call.member(layer.reverse_embeddings, 0, "input", call.channels)
+    return fixed(call.shapes[0])
+
+
+def _parameter(call: Call) -> Labels:
+    layer = call.operation
+    labels = list(fixed(layer.shape))
+    if not layer.weight.trainable:  # Positions to look up, for example.
+        return tuple(labels)
+    for axis, size in enumerate(layer.shape):
+        if size > 1:
+            labels[axis] = ids = call.new_units(size, f"units {axis}")
+            call.member(layer.weight, axis, "parameter", ids)
+            call.coupling.size(layer, ("shape", axis), ids)
+    return tuple(labels)
+
+
+def _for_each_sample(call: Call) -> Labels | list[Labels]:
+    layer, x = call.operation, call.x
+    if tuple(len(ids) for ids in x[1:] if ids is not None) != layer.shape:
+        return keep_all(call)
+    for axis, ids in enumerate(x[1:]):
+        assert ids is not None
+        call.coupling.size(layer, ("shape", axis), ids)
+    return (None, *x[1:])
 
 
 def _same(call: Call) -> Labels:
@@ -212,6 +249,9 @@ LAYERS: Mapping[type, Rule] = {
     **dict.fromkeys((layers.DepthwiseConv1D, layers.DepthwiseConv2D), depthwise),
     **dict.fromkeys((layers.SeparableConv1D, layers.SeparableConv2D), separable),
     layers.Embedding: _embedding,
+    layers.ReversibleEmbedding: _reversible_embedding,
+    Parameter: _parameter,
+    ForEachSample: _for_each_sample,
     layers.MultiHeadAttention: attention,
     layers.GroupQueryAttention: grouped_attention,
     **dict.fromkeys((layers.LSTM, layers.GRU, layers.SimpleRNN), rnn),

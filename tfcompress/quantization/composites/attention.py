@@ -16,7 +16,7 @@ from tfcompress.quantization.executor import Executor
 from tfcompress.quantization.numerics import activation_steps, fake_quant, nudged
 from tfcompress.quantization.ops.activations import UNIT
 
-__all__ = ["applies", "compute", "tensors"]
+__all__ = ["applies", "compute", "masked_softmax", "softmax_tensors", "tensors"]
 
 MASKED = -3e4
 """Score of a masked position: it gets no attention, in half precision too."""
@@ -112,6 +112,36 @@ def compute(
     if len(axes) > 1:
         weights = ops.reshape(weights, [*ops.shape(weights)[:-2], *lengths])
     return output, weights
+
+
+def softmax_tensors(layer: Any, shape: Any) -> Sequence[str]:
+    """Return the name of the tensor between the ops of `masked_softmax`."""
+    return ("scores",)
+
+
+def masked_softmax(
+    q: Executor, layer: Any, scores: Any, mask: Any = None, training: bool | None = None
+) -> Any:
+    """Compute a softmax over the positions that a mask leaves, as attention does.
+
+    Args:
+        q: Rounds the scores.
+        layer: A `Softmax`; one over another axis than the last is called as it is.
+        scores: Tensor (..., queries, keys).
+        mask: Tensor that broadcasts to the scores: which of them count. Defaults to all.
+        training: Whether the model is being trained. Without effect.
+
+    Returns:
+        Tensor of the shape of `scores`: 0 where the mask is False.
+    """
+    if mask is None or layer.axis not in (-1, len(scores.shape) - 1):
+        return layer(scores, mask=mask)
+    mask = ops.cast(mask, "bool")
+    for _ in range(len(scores.shape) - len(mask.shape)):
+        mask = ops.expand_dims(mask, 0)
+    scores, mask = _mask(q, scores, [mask], [1, 1])
+    weights = fake_quant(tf.nn.softmax(scores), *UNIT)
+    return tf.where(mask, weights, tf.constant(0.0, weights.dtype))
 
 
 def _width(layer: Any) -> float:

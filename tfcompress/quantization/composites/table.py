@@ -111,13 +111,18 @@ def _sum_tensors(layer: Any, shape: Any) -> Sequence[str]:
     return [f"sum_{index}" for index in range(1, len(shape) - 1)]
 
 
+def _inside(layer: Layer) -> Composite | None:
+    """Return the composite of a layer in a TimeDistributed, which gives it no mask."""
+    return None if rule_class(layer) is layers.Softmax else composite_of(layer)
+
+
 def _time_distributed(
     q: Executor, layer: Any, x: Any, training: bool | None = None, mask: Any = None
 ) -> Any:
     """Compute the layer inside once, on all steps of all samples as one batch."""
     inner, sizes = layer.layer, ops.shape(x)
     flat = ops.reshape(x, (-1, *sizes[2:]))
-    composite, step = composite_of(inner), q.input_step()
+    composite, step = _inside(inner), q.input_step()
     if composite is not None:
         argument = next(iter(signature(inner.call).parameters))
         q = q.with_input_step(argument, step)
@@ -133,14 +138,14 @@ def _time_distributed(
 
 def _time_distributed_tensors(layer: Any, shape: Any) -> Sequence[str]:
     inner = layer.layer
-    composite = composite_of(inner)
+    composite = _inside(inner)
     if composite is not None:
         return composite.tensors(inner, (shape[0], *shape[2:]))
     return ("linear",) if is_linear(inner) and not is_fused(inner.activation) else ()
 
 
 def _time_distributed_step(q: Executor, layer: Any, index: int) -> Any:
-    composite = composite_of(layer.layer)
+    composite = _inside(layer.layer)
     if composite is None or composite.output_step is None:
         return None
     return composite.output_step(q, layer.layer, index)
@@ -186,6 +191,7 @@ COMPOSITES: dict[type, Composite] = {
     layers.SeparableConv1D: _SEPARABLE,
     layers.SeparableConv2D: _SEPARABLE,
     layers.SimpleRNN: _RECURRENT,
+    layers.Softmax: Composite(attention.masked_softmax, attention.softmax_tensors),
     layers.TimeDistributed: _TIME_DISTRIBUTED,
     # These never apply; they are here for the reason.
     layers.ConvLSTM1D: _RECURRENT,

@@ -1,0 +1,78 @@
+"""Every method on transformers of KerasHub, whose blocks are layers made of layers."""
+
+import keras
+import numpy as np
+import pytest
+
+import tfcompress as tfc
+from tests.zoo.keras_hub import FAMILIES, family
+from tfcompress import converters
+from tfcompress.model.keras_private import flat_layers
+from tfcompress.model.opening.opener import is_composite
+
+IN_CI = ("BERT", "GPT-2", "ViT")
+NAMES = [
+    pytest.param(
+        name,
+        marks=pytest.mark.slow("a transformer, converted twice")
+        if name in IN_CI
+        else pytest.mark.large,
+    )
+    for name in FAMILIES
+]
+
+
+def values(model, x):
+    outputs = keras.tree.flatten(model(x, training=False))
+    return np.concatenate([np.ravel(y) for y in outputs])
+
+
+def reloaded(model, folder):
+    model.save(folder / "model.keras")
+    return keras.models.load_model(folder / "model.keras")
+
+
+def macs(model):
+    return tfc.summary(model).total.macs
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_family_is_opened_and_made_smaller_by_every_method(name, tmp_path):
+    model, x = family(name)
+    expected = values(model, x)
+
+    assert not any(tfc.composite_layers(model).values())
+    opened = tfc.open_layers(model)
+    assert not any(map(is_composite, flat_layers(opened)))
+    np.testing.assert_array_equal(values(opened, x), expected)
+    np.testing.assert_array_equal(values(reloaded(opened, tmp_path), x), expected)
+
+    small = tfc.prune_channels(model, 0.5, round_to=1)
+    assert macs(small) < 0.8 * macs(model)
+    np.testing.assert_array_equal(values(reloaded(small, tmp_path), x), values(small, x))
+    low = tfc.factorize(model, energy=0.6)
+    assert macs(low) < 0.9 * macs(model)
+    np.testing.assert_array_equal(values(reloaded(low, tmp_path), x), values(low, x))
+
+    file = converters.convert(model, tmp_path / "dynamic.tflite", converters.DynamicInt8())
+    converters.verify(model, file, x).raise_if_above(snr_below=20)
+
+    qat = tfc.quantize_aware(model)
+    tfc.calibrate(qat, x)
+    found = values(reloaded(qat, tmp_path), x)
+    assert found @ expected > 0.99 * np.linalg.norm(found) * np.linalg.norm(expected)
+    file = converters.convert(qat, tmp_path / "qat.tflite", converters.Int8())
+    floating = {layer.path for layer in tfc.qat_report(qat).floating}
+    assert {op.layer for op in file.float_macs} <= floating
+
+
+@pytest.mark.slow("training steps of a transformer")
+def test_training_in_place_prunes_what_is_inside_blocks():
+    model, x = family("BERT")
+    model.compile("sgd", "mse", jit_compile=False)
+    targets = keras.tree.map_structure(np.asarray, model(x))
+    schedule = tfc.schedules.OneShot(0.5)
+    model.fit(x, targets, verbose=0, callbacks=[tfc.Prune(schedule, filters="transformer")])
+    for row in tfc.summary(model).layers:
+        if "transformer" in row.path and row.type in ("Dense", "EinsumDense"):
+            assert row.zeros >= row.parameters // 2 - 32  # biases are not pruned

@@ -1,0 +1,1 @@
+"""Layers that hold layers, read down to the layers and operations inside."""
