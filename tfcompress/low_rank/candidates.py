@@ -12,7 +12,7 @@ from tfcompress.model.filters import Filters, select_layers
 from tfcompress.model.functionalize import with_graph
 from tfcompress.model.graph import calls
 from tfcompress.model.kernels import kernels_of
-from tfcompress.model.layers import Lineage, own_weights, walk
+from tfcompress.model.layers import Lineage, original, own_weights, walk
 from tfcompress.model.quantized import is_quantized
 
 from . import factors, ranks
@@ -115,16 +115,23 @@ def _with_kernels(model: keras.Model) -> list[Candidate]:
             path = "/".join(part.name for part in lineage)
             found.setdefault(id(layer), Candidate(path, lineage)).shapes.append(shape)
     owners: dict[int, set[str]] = {}
-    for path, lineage in walk(model):
+    for _, lineage in walk(model):
         for weight in own_weights(lineage[-1] if lineage else model):
-            owners.setdefault(id(weight), set()).add(path)
+            owners.setdefault(id(weight), set()).add(_users_path(lineage))
     for candidate in found.values():
         candidate.reason = factors.why_not(candidate.layer)
         if id(candidate.layer) in holders:
             candidate.reason = f"also used inside {holders[id(candidate.layer)]!r}"
         elif not candidate.reason:
-            others = owners[id(factors.variable(candidate.layer))] - {candidate.path}
+            others = owners[id(factors.variable(candidate.layer))] - {
+                _users_path(candidate.lineage)
+            }
             if others:
                 shared = ", ".join(map(repr, sorted(others)))
                 candidate.reason = f"its kernel is shared with {shared}"
     return list(found.values())
+
+
+def _users_path(lineage: Lineage) -> str:
+    """Return where a layer stands in the user's model, whose layers may have been opened."""
+    return "/".join(layer.name for layer in original(lineage) or lineage)
