@@ -26,6 +26,7 @@ from .converted import Converted
 from .equalization.for_files import by_model
 from .finishing import Lowered, finish
 from .hybrid import slow_note
+from .input_shapes import InputShapes
 from .judgement import judge
 from .kernel_choice import Exceptions, check_exceptions
 from .lowering import lower
@@ -42,6 +43,7 @@ def convert(
     *,
     precisions: Exceptions | None = None,
     batch_size: int | None = None,
+    input_shapes: InputShapes | None = None,
     strict: bool = False,
     sparse: bool | Sparse = False,
     samples: Any = None,
@@ -82,6 +84,9 @@ def convert(
         batch_size: Samples per run. Defaults to None, a free batch, unless the `keras.Input` of a
             functional model fixes it. LSTM, GRU and other loops need a fixed batch. Around a
             Flatten layer, a free batch adds ops that compute shapes at run time, outside XNNPACK.
+        input_shapes: Name of an input -> its shape in the file, batch first, where the model leaves
+            sizes free: `{"token_ids": (1, 128)}`. None keeps a size as it is. Defaults to None, the
+            shapes of the model. A fixed length lets the converter fold what is computed from it.
         strict: Whether to raise if an output is far from the model's, or if, for an integer
             precision such as `Int8`, a multiplying op stayed in float or a QUANTIZE or DEQUANTIZE
             op is left inside the graph. Nothing is written then. Defaults to False: you are warned
@@ -100,7 +105,7 @@ def convert(
 
     Raises:
         TypeError: `model` is no Keras 3 model, or `precision` is no `Precision`.
-        ValueError: The path, the batch size or the calibration samples cannot be used.
+        ValueError: The path, the batch size, a shape or the calibration samples cannot be used.
         PermissionError: The folder of `path` may not be written in.
         ConversionError: The model cannot be converted; the message names the op and its layer.
     """
@@ -108,7 +113,16 @@ def convert(
     check_precision(precision)
     single = None if precisions is None else {path: precisions}
     return _convert(
-        model, {path: precision}, single, batch_size, strict, sparse, samples, runtime, timeout
+        model,
+        {path: precision},
+        single,
+        batch_size,
+        input_shapes,
+        strict,
+        sparse,
+        samples,
+        runtime,
+        timeout,
     )[0]
 
 
@@ -118,6 +132,7 @@ def convert_all(
     *,
     precisions: Mapping[PathLike, Exceptions] | None = None,
     batch_size: int | None = None,
+    input_shapes: InputShapes | None = None,
     strict: bool = False,
     sparse: bool | Sparse = False,
     samples: Any = None,
@@ -143,6 +158,8 @@ def convert_all(
             them: `{"b.tflite": {"head": Int8()}}`. Defaults to None, one precision in each file.
         batch_size: Samples per run, for all files. Defaults to None, a free batch, unless the
             `keras.Input` of a functional model fixes it.
+        input_shapes: Name of an input -> its shape in all files, batch first, where the model
+            leaves sizes free: `{"token_ids": (1, 128)}`. Defaults to None, those of the model.
         strict: Whether to raise if an output is far from the model's, or if a file of an integer
             precision keeps float ops. Defaults to False: you are warned of the outputs, and
             `Converted` lists the ops.
@@ -163,7 +180,18 @@ def convert_all(
         PermissionError: The folder of a path may not be written in.
         ConversionError: The model cannot be converted; the message names the op and its layer.
     """
-    return _convert(model, files, precisions, batch_size, strict, sparse, samples, runtime, timeout)
+    return _convert(
+        model,
+        files,
+        precisions,
+        batch_size,
+        input_shapes,
+        strict,
+        sparse,
+        samples,
+        runtime,
+        timeout,
+    )
 
 
 def _convert(
@@ -171,6 +199,7 @@ def _convert(
     files: Mapping[PathLike, Precision],
     exceptions: Mapping[PathLike, Exceptions] | None,
     batch_size: int | None,
+    input_shapes: InputShapes | None,
     strict: bool,
     sparse: bool | Sparse,
     samples: Any,
@@ -187,7 +216,7 @@ def _convert(
     if release is not None:
         precisions = {path: p.for_runtime(release) for path, p in precisions.items()}
     with scratch_folder() as folder:
-        prepared = prepare(model, precisions, batch_size, samples, single)
+        prepared = prepare(model, precisions, batch_size, samples, single, input_shapes)
         lowered, loops = _lower_all(prepared, precisions, folder, timeout)
         made = dict(zip(precisions, lowered, strict=True))
         rewritten = finish(made, prepared.passes, config, release, timeout)

@@ -23,6 +23,7 @@ from tfcompress.model.signature import Signature, signature
 
 from .checks import check_output
 from .errors import ConversionError
+from .input_shapes import InputShapes, with_shapes
 from .judgement import SAMPLES
 from .kernel_choice import Exceptions, choose
 from .odd_samples import integers_for_floats, unlike_normalization
@@ -105,6 +106,7 @@ def prepare(
     batch_size: int | None,
     samples: Any = None,
     exceptions: Mapping[Path, Exceptions] = MappingProxyType({}),
+    input_shapes: InputShapes | None = None,
 ) -> Prepared:
     """Make a float32 model with a signature and checked calibration samples.
 
@@ -114,13 +116,14 @@ def prepare(
         batch_size: Batch of the file; None for a free one.
         samples: Samples to judge the files by. Defaults to None: each by its calibration samples.
         exceptions: Path of a file -> the precisions of single layers in it. Defaults to none.
+        input_shapes: Name of an input -> its shape in the files. Defaults to None: as in the model.
 
     Returns:
         What is to be traced.
 
     Raises:
         TypeError: `model` is no Keras 3 model.
-        ValueError: `batch_size` or the samples cannot be used.
+        ValueError: `batch_size`, `input_shapes` or the samples cannot be used.
         ConversionError: The model is not built, holds NaN, or has no float32 form.
     """
     if batch_size is not None:
@@ -130,6 +133,7 @@ def prepare(
         check_finite(model)
         wide = as_float32(model)
         call = signature(wide, batch_size)
+        call = replace(call, inputs=with_shapes(call.inputs, input_shapes))
     except ModelError as error:
         raise ConversionError(str(error)) from error
     choices = [choose(wide, p, exceptions.get(path, {})) for path, p in precisions.items()]

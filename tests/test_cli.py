@@ -127,6 +127,16 @@ def test_convert_with_another_precision_for_some_layers_is_checked(folder):
     assert "activations='float32'" in done.output
 
 
+def test_convert_takes_the_sizes_of_inputs(folder):
+    command = ["convert", folder / "model.keras", folder / "never.tflite"]
+    for given, said in [
+        ("x=1,two", "is not INPUT=SIZES"),
+        ("nothing=1,2", "a dict of input names"),
+    ]:
+        done = run(*command, "--shape", given)
+        assert (done.exit_code, said in " ".join(done.output.split())) == (2, True), done.output
+
+
 def test_convert_needs_calibration_for_int8(folder):
     path = folder / "never.tflite"
     done = run("convert", folder / "model.keras", path, "-p", "int8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tfcompress.converters.errors import ConversionError
@@ -46,5 +47,5 @@ def by_model(
                 raise ConversionError(
                     f"Model '{model.name}' cannot be equalized: {error} Leave `equalize` out."
                 ) from error
-            call = signature(model, call.inputs[0].shape[0])
+            call = replace(call, call=signature(model).call)
         yield prepared.only(mine, model, call), {paths[i]: precisions[paths[i]] for i in mine}

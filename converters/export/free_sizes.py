@@ -36,17 +36,15 @@ def how_to_fix_sizes(inputs: Iterable[InputSpec]) -> str:
         f"Input '{spec.name}' has a free {' and '.join(_free(spec))}: {spec.shape}."
         for spec in free
     )
-    if len(inputs) > 1:
-        return (
-            f"{told} Give each keras.Input a fixed shape. This needs no training: call the model "
-            "on such inputs, and convert keras.Model(inputs, model(inputs))."
-        )
-    names = iter(_free(free[0]))
-    shape = ", ".join(next(names) if size is None else str(size) for size in free[0].shape[1:])
-    return (
-        f"{told} Give keras.Input a fixed shape. This needs no training: "
-        f"x = keras.Input(({shape},)), and convert keras.Model(x, model(x))."
-    )
+    shapes = ", ".join(f"{spec.name!r}: ({_sizes(spec)})" for spec in free)
+    return f"{told} Fix what is free; this needs no training: input_shapes={{{shapes}}}."
+
+
+def _sizes(spec: InputSpec) -> str:
+    """Return the sizes of an input with words for those that are free, except the batch."""
+    names = iter(_free(spec))
+    sizes = [next(names) if size is None else str(size) for size in spec.shape[1:]]
+    return ", ".join([str(spec.shape[0]), *sizes])
 
 
 def _free(spec: InputSpec) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ def check_unrollable(model: keras.Model, precision: str) -> tuple[str, ...]:
     if free:
         raise ConversionError(
             f"{start}layer {', '.join(free)} takes sequences of any length, so that its steps "
-            f"cannot be written out one by one. Give the model an input of a fixed length. {other}"
+            f"cannot be written out one by one. Give its keras.Input a fixed length. {other}"
         )
     if long:
         steps = ", ".join(f"{name} ({count} steps)" for name, count in long.items())

@@ -197,10 +197,14 @@ def test_convert_says_how_to_fix_free_sizes_and_the_advice_works(interpolation, 
     model = keras.Model(image, layers.Conv2D(2, 3, name="last")(up))
     with pytest.raises(ConversionError, match=r"'image' has a free height and width") as caught:
         converters.convert(model, tmp_path / "m.tflite")
-    assert "x = keras.Input((height, width, 3,))" in str(caught.value)
+    assert "input_shapes={'image': (None, height, width, 3)}" in str(caught.value)
     assert "Replace" not in str(caught.value)
-    x = keras.Input((6, 4, 3), name="image")
-    converters.convert(keras.Model(x, model(x)), tmp_path / "m.tflite", batch_size=1)
+    file = converters.convert(
+        model, tmp_path / "m.tflite", batch_size=1, input_shapes={"image": (None, 6, 4, 3)}
+    )
+    assert edge.Runner(file).inputs[0].shape == (1, 6, 4, 3)
+    x = np.random.default_rng(0).normal(size=(2, 6, 4, 3)).astype("float32")
+    converters.verify(model, file, x).raise_if_above(max_error=1e-5)
 
 
 def test_convert_tells_of_old_runtimes_and_writes_files_that_they_load(model, images, tmp_path):

@@ -76,6 +76,21 @@ def _exceptions(layers: tuple[str, ...]) -> dict[str, converters.Precision] | No
     return found or None
 
 
+def _shapes(shapes: tuple[str, ...]) -> dict[str, tuple[int | None, ...]] | None:
+    """Return the sizes of inputs, each given as INPUT=SIZES."""
+    found = {}
+    for text in shapes:
+        name, _, given = text.partition("=")
+        try:
+            sizes = [None if size == "any" else int(size) for size in given.split(",")]
+        except ValueError:
+            raise click.BadParameter(
+                f"{text!r} is not INPUT=SIZES, such as token_ids=1,128.", param_hint="--shape"
+            ) from None
+        found[name] = tuple(sizes)
+    return found or None
+
+
 def _fields(precision: type[converters.Precision]) -> set[str]:
     return {field.name for field in dataclasses.fields(precision)}
 
@@ -161,6 +176,14 @@ def with_options(command: Command) -> Command:
     help="Precision of the weights of some layers, such as head=int8; may be given several times.",
 )
 @click.option("--batch-size", type=click.IntRange(1), help="Fixed batch; default: any.")
+@click.option(
+    "--shape",
+    "shapes",
+    multiple=True,
+    metavar="INPUT=SIZES",
+    help="Sizes of an input that the model leaves free, batch first, such as token_ids=1,128; "
+    "`any` keeps one as it is. May be given several times.",
+)
 @click.option("--strict", is_flag=True, help="Fail if an integer file keeps float ops inside.")
 @click.option(
     "--sparse", is_flag=True, help="Store zeros in fewer bytes, as `tfcompress sparsify` does."
@@ -176,6 +199,7 @@ def convert(
     io: str | None,
     layers: tuple[str, ...],
     batch_size: int | None,
+    shapes: tuple[str, ...],
     strict: bool,
     sparse: bool,
     runtime: str | None,
@@ -188,12 +212,13 @@ def convert(
 
     chosen = make_precision(precision, strict, calibration=calibration, io=io, **options)
     single = _exceptions(layers)
+    input_shapes = _shapes(shapes)
     loaded = load(model, unsafe)
     try:
         with warnings_in_words():
             written = converters.convert(
-                loaded, path, chosen, precisions=single, batch_size=batch_size, strict=strict,
-                sparse=sparse, runtime=runtime,
+                loaded, path, chosen, precisions=single, batch_size=batch_size,
+                input_shapes=input_shapes, strict=strict, sparse=sparse, runtime=runtime,
             )  # fmt: skip
     except converters.ConversionError as error:
         raise CheckFailed(str(error)) from error
