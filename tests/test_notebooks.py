@@ -8,10 +8,10 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-# Where there is no GPU, TensorFlow's libraries say so as they are loaded, before they read
-# TF_CPP_MIN_LOG_LEVEL, which the notebooks set.
+# TensorFlow's libraries say that there is no GPU, and on some processors that oneDNN is on, as they
+# are loaded, before they read TF_CPP_MIN_LOG_LEVEL, which the notebooks set.
 GREETING = re.compile(
-    r"^(WARNING: All log messages before absl::InitializeLog|I0000 .*cudart_stub\.cc).*\n",
+    r"^(WARNING: All log messages before absl::InitializeLog|I0000 .*(cudart_stub|port)\.cc).*\n",
     re.MULTILINE,
 )
 # Words that a notebook prints, if it goes to its end.
