@@ -95,8 +95,8 @@ def _image(channels: int = 3) -> Any:
     return keras.Input((16, 16, channels), name="image")
 
 
-def _sequence() -> Any:
-    return keras.Input((6, 8), name="sequence")
+def _sequence(length: int = 12) -> Any:
+    return keras.Input((length, 8), name="sequence")
 
 
 def _softmax(x: Any) -> Any:
@@ -257,7 +257,7 @@ def _() -> keras.Model:
 
 
 def _recurrent(layer: layers.Layer) -> keras.Model:
-    x = _sequence()
+    x = _sequence(6)
     return keras.Model(x, _softmax(layer(x)))
 
 
