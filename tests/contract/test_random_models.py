@@ -22,13 +22,14 @@ SAMPLES = 32
 QUICK = pytest.param(range(1000, 1003), id="quick")
 MODELS = [
     pytest.param(range(start, start + 40), id=f"{start}", marks=pytest.mark.slow("converts much"))
-    for start in (0,)  # 40 graphs take some 55 seconds of one core
+    for start in range(0, 200, 40)  # 40 graphs take some 45 seconds of one core
 ]
 # Output steps that are allowed anywhere, and at worst where the mean is below AVERAGE. A value in
 # the middle between two steps rounds the other way now and then, more often in TFLite's reference
-# kernels, which round twice; a steep sigmoid or a narrow output makes several steps of it. A fault
-# moves all elements: a step or more on average.
-STEPS, AT_WORST, AVERAGE = 2.01, 8.01, 0.5
+# kernels, which round twice, and behind an average of 16 values, which often lies there; a steep
+# sigmoid or a narrow output makes several steps of it. A fault moves all elements: a step or more
+# on average.
+STEPS, AT_WORST, AVERAGE = 2.01, 8.01, 0.75
 # float32 sums in another order, over the layers of a graph.
 FLOAT = {"rtol": 1e-4, "atol": 2e-5}
 
