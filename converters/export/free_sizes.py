@@ -28,7 +28,6 @@ def how_to_fix_sizes(inputs: Iterable[InputSpec]) -> str:
     Returns:
         Sentences that begin with the inputs; "" if all sizes but the batch are fixed.
     """
-    inputs = list(inputs)
     free = [spec for spec in inputs if None in spec.shape[1:]]
     if not free:
         return ""

@@ -60,16 +60,13 @@ def quantized(content: bytes, request: Json) -> Lowered:
         graph.fold_float16()
     if not model.signatureDefs:
         _sign(graphs(model)[0])
-    why = why_unobservable(model)
-    ready = Lowered(pack(model))
     if request["samples"] is None:
-        return ready
-    made = None
-    if not why:
-        samples = load(request["samples"])
-        made = post_training(ready.content, request["options"], samples, request["kernels"])
-    if made is None:
+        return Lowered(pack(model))
+    if why := why_unobservable(model):
         raise Refused(why)
+    samples = load(request["samples"])
+    made = post_training(pack(model), request["options"], samples, request["kernels"])
+    assert made is not None  # as its tensors can be observed
     return made
 
 
