@@ -34,7 +34,7 @@ def joins():
         {
             "small": layers.Dense(3, name="head_small")(small),
             "concatenated": layers.Dense(2, bias_initializer="ones")(ops.hstack([moved, large])),
-            "maximum": layers.Maximum()([near, layers.Dense(8)(a)]),
+            "maximum": layers.Maximum(name="maximum")([near, layers.Dense(8)(a)]),
             "near": layers.Dense(2, name="head_near")(near),
             "again": layers.Dense(2)(layers.Concatenate()([small, 40.0 * near])),
             "stacked": ops.stack([alone, layers.Dense(8)(a)], axis=1),
@@ -64,6 +64,20 @@ def test_an_input_that_others_read_keeps_its_range_if_that_is_finer(joined):
         converters.verify(qat, file, data, delegate=delegate).raise_if_above(lsb=1.01)
     # `small` before each of two; `near`, which is of the size of the maximum, enters as it is.
     assert requantized(file) == 2
+
+
+def test_the_report_has_the_ranges_of_the_file(joined):
+    _, qat, file, _ = joined
+    steps = [step for tensor in inspect(file).tensors for step in tensor.scales]
+    rows = [row for row in tfc.qat_report(qat).layers if row.range is not None]
+    for row in rows:
+        low, high = row.range
+        # float32 holds a step to 6e-8 of it.
+        assert np.isclose((high - low) / 255, steps, rtol=1e-6, atol=0.0).any(), row.path
+    ranges = {row.path: row.range for row in rows}
+    assert ranges["near"] == ranges["maximum"]
+    # What others read is rounded in its own range, not in the one in which it is joined.
+    assert np.ptp(ranges["small"]) < 0.1 * np.ptp(ranges["large"])
 
 
 def test_joined_ranges_survive_saving_and_stripping(joined, tmp_path):
