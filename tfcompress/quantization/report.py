@@ -18,6 +18,7 @@ from .composites.cells import CELLS
 from .fake_quant import FakeQuant
 from .layer_table import Rule, activation_reason, float_reason, is_relu, rule_of
 from .naming import original_name
+from .numerics import nudged
 from .wrapper import QuantizeWrapper, without_steps
 
 __all__ = ["QatLayer", "QatReport", "qat_report"]
@@ -33,7 +34,7 @@ class QatLayer:
             op.
         kernel: Type of the weights: "int8 per channel", "float", or "" without any.
         output: How the output is quantized, in words.
-        range: Lowest and highest value of the output, or None if they are not known.
+        range: Lowest and highest value of the output in the file, or None if they are not known.
         floating: Why it is computed in float, or "".
     """
 
@@ -151,6 +152,8 @@ def _describe(node: Node, prefix: str, makers: dict[int, Any]) -> QatLayer:
         if wrapper.activation is not None and not wrapper.in_float:
             reason = reason or activation_reason(wrapper.activation)
     output, bounds = _output(node, parts[0], follower, makers)
+    if output == "float" and wrapper is None and not node.call.is_input:
+        reason = reason or "an integer is made of its output, or nothing rounds it"
     if wrapper is not None and not reason and (steps := _unrolled_steps(node, parts[0])):
         output += f"; unrolled: the file holds all {steps} steps one by one"
     return QatLayer(
@@ -199,4 +202,5 @@ def _output(
     whole = None if joint is None or not known else makers[id(joint)].range()
     bounds = layer.range(whole) if known else None
     together = layer.calls > 1 or (whole is not None and bounds == whole)
-    return (Rule.JOINED if together else Rule.OWN).value, bounds
+    in_file = None if bounds is None else tuple(end + 0.0 for end in nudged(*bounds))  # no -0.0
+    return (Rule.JOINED if together else Rule.OWN).value, in_file
