@@ -154,7 +154,7 @@ def _statistics(layer: Any) -> tuple[Any, Any] | None:
 
 
 def _expected(scale: Any, offset: Any) -> tuple[Any, Any]:
-    """Return mean and deviation of features of which a scale and an offset make such of order one.
+    """Return mean and deviation of features that a scale and an offset bring to order one.
 
     Features that are multiplied by zero, and such that are only moved, tell nothing of themselves.
     """
