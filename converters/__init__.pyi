@@ -24,6 +24,9 @@ from .sparse import Sparse as Sparse
 from .sparse import SparseWeight as SparseWeight
 from .sparse import Sparsified as Sparsified
 from .sparse import sparsify as sparsify
+from .splitting import Cut as Cut
+from .splitting import Split as Split
+from .splitting import split as split
 from .verification import Verification as Verification
 from .verification import verify as verify
 from .xnnpack.sparse_check import RuleViolation as RuleViolation

@@ -51,9 +51,9 @@ def test_help_of_every_command_shows_an_example():
         text = run(name, "--help").output
         assert f"Example: tfcompress {name}" in text
     assert list(main.commands) == [
-        "demo", "convert", "sparsify", "inspect", "check-sparse", "verify", "bench", "summary",
-        "channels", "prune-channels", "low-rank", "equalize", "quantize", "quantize-aware",
-        "qat-report",
+        "demo", "convert", "sparsify", "split", "inspect", "check-sparse", "verify", "bench",
+        "summary", "channels", "prune-channels", "low-rank", "equalize", "quantize",
+        "quantize-aware", "qat-report",
     ]  # fmt: skip
 
 
@@ -662,6 +662,17 @@ def test_custom_layers_come_from_a_module_of_the_users(folder, tmp_path, monkeyp
     assert without.exit_code == 2
     assert "--import" in without.output
     assert run("summary", "twice.keras", "--import", "my_layers").exit_code == 0
+
+
+def test_split_writes_two_files_or_says_why_not(folder, tmp_path):
+    path, parts = folder / "float.tflite", [tmp_path / "1.tflite", tmp_path / "2.tflite"]
+    done = run("split", path, *parts, "--at", 1, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["cut"]["at"] == 1
+    assert all(part.stat().st_size for part in parts)
+    done = run("split", path, *parts, "--at", 99)
+    assert done.exit_code == 2
+    assert "`at`" in done.output
 
 
 def test_equalize_shows_the_plan_and_writes_the_model(folder, tmp_path):

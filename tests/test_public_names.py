@@ -20,11 +20,13 @@ def test_names():
         "schedules", "self_distiller", "separable_net", "strip", "summary",
     ]  # fmt: skip
     assert converters.__all__ == [
-        "ConversionError", "Converted", "ConverterOptions", "DynamicInt8", "Float16", "Float32",
+        "ConversionError", "Converted", "ConverterOptions", "Cut", "DynamicInt8", "Float16",
+        "Float32",
         "GraphOp", "Inspection", "Int16x8", "Int4Weights", "Int8", "ModelFileError", "OutputError",
         "Pass", "Precision", "RuleViolation", "Sparse", "SparseCheck", "SparseWeight", "Sparsified",
+        "Split",
         "Verification", "VerificationError", "WeightOnly", "check_sparse_kernels", "convert",
-        "convert_all", "inspect", "quantize", "register_precision", "sparsify", "verify",
+        "convert_all", "inspect", "quantize", "register_precision", "sparsify", "split", "verify",
     ]  # fmt: skip
     assert edge.__all__ == [
         "Availability", "BenchmarkResult", "Child", "DelegateMismatch", "DelegateUnavailable",

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ai_edge_litert import schema_py_generated as schema
-
 from ..passes.base import Refused
 from ..passes.flatbuffer import pack, unpack
-from ..passes.graph import Graph, graphs
+from ..passes.graph import graphs
+from ..passes.signatures import sign
 from .histogram import NotFinite
 from .kernel_rounding import KernelsRefused
 from .observed import why_unobservable
@@ -58,8 +57,7 @@ def quantized(content: bytes, request: Json) -> Lowered:
     model = unpack(content)
     for graph in graphs(model):
         graph.fold_float16()
-    if not model.signatureDefs:
-        _sign(graphs(model)[0])
+    sign(graphs(model)[0])
     if request["samples"] is None:
         return Lowered(pack(model))
     if why := why_unobservable(model):
@@ -68,18 +66,3 @@ def quantized(content: bytes, request: Json) -> Lowered:
     made = post_training(pack(model), request["options"], samples, request["kernels"])
     assert made is not None  # as its tensors can be observed
     return made
-
-
-def _sign(graph: Graph) -> None:
-    """Give a file a signature: the names of its inputs and outputs are those of the tensors."""
-
-    def entries(indices: Any) -> list[Any]:
-        return [schema.TensorMapT(graph[int(i)].name, int(i)) for i in indices]
-
-    graph.model.signatureDefs = [
-        schema.SignatureDefT(
-            inputs=entries(graph.tables.inputs),
-            outputs=entries(graph.tables.outputs),
-            signatureKey=b"serving_default",
-        )
-    ]

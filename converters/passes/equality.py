@@ -40,8 +40,8 @@ def difference(expected: Path, actual: Path, tolerance: float = 0.0) -> str:
         ValueError: No path runs the first file.
     """
     ran = 0
-    for name, run in _engines().items():
-        for feed in _feeds(expected, (1.0, 100.0) if tolerance == 0 else (1.0,)):
+    for name, run in engines().items():
+        for feed in feeds(expected, (1.0, 100.0) if tolerance == 0 else (1.0,)):
             try:
                 wanted = run(expected, feed)
             except (RuntimeError, ValueError):
@@ -64,7 +64,7 @@ def difference(expected: Path, actual: Path, tolerance: float = 0.0) -> str:
     return ""
 
 
-def _feeds(path: Path, spreads: tuple[float, ...]) -> Iterator[Feed]:
+def feeds(path: Path, spreads: tuple[float, ...]) -> Iterator[Feed]:
     """Yield random inputs in range: one row, and three if the batch is free."""
     model = unpack(path.read_bytes())
     rows = [
@@ -113,7 +113,9 @@ def _random(
     return rng.integers(0, limit, shape).astype(kind)
 
 
-def _engines() -> dict[str, Callable[[Path, Feed], dict[str, Array]]]:
+def engines() -> dict[str, Callable[[Path, Feed], dict[str, Array]]]:
+    """Return the CPU paths of the runtime: a file and its inputs -> outputs, by `key.name`."""
+
     def interpreted(resolver: Any) -> Callable[[Path, Feed], dict[str, Array]]:
         return lambda path, feed: _interpret(path, feed, resolver)
 
@@ -168,5 +170,6 @@ def _compile(path: Path, feed: Feed, mode: Any) -> dict[str, Array]:
         model.run_by_name(key, sources, targets)
         for name, output in model.get_output_tensor_details(key).items():
             size = int(np.prod(output["shape"]))
-            outputs[f"{key}.{name}"] = targets[name].read(size, np.dtype(output["dtype"]).type)
+            flat = targets[name].read(size, np.dtype(output["dtype"]).type)
+            outputs[f"{key}.{name}"] = flat.reshape(output["shape"])
     return outputs

@@ -26,7 +26,8 @@ MADE_BY_US = {
     *("converters.Converted", "converters.GraphOp", "converters.Inspection"),
     *("converters.Inspection.from_description", "converters.OutputError"),
     *("converters.RuleViolation", "converters.SparseCheck", "converters.SparseWeight"),
-    *("converters.Sparsified", "converters.Verification", "edge.Availability"),
+    *("converters.Cut", "converters.Sparsified", "converters.Split", "converters.Verification"),
+    "edge.Availability",
     *("edge.BenchmarkResult", "edge.Placement", "edge.Session", "edge.TensorInfo"),
     *("edge.TensorInfo.from_details", "edge.TensorInfo.from_dict", "edge.Child"),
 }
@@ -522,6 +523,14 @@ def table(folder: Path) -> dict[str, list[Call]]:
         ],
         "converters.sparsify": [
             Call(converters.sparsify, {"path": file, "out": out}, {"out": "text"}, work=True)
+        ],
+        "converters.split": [
+            Call(
+                converters.split,
+                {"path": PROBE, "first": file.with_name("1.tflite"), "second": out, "at": 1},
+                {"link": "huge", "timeout": "None", "threads": "None"},
+                work=True,
+            )
         ],
         "converters.verify": [
             Call(converters.verify, {"model": net, "path": file, "samples": X}, work=True)

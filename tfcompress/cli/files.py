@@ -25,7 +25,7 @@ from .options import (
 if TYPE_CHECKING:
     from tfcompress import edge
 
-__all__ = ["bench", "demo", "sparsify", "verify"]
+__all__ = ["bench", "demo", "sparsify", "split", "verify"]
 
 BOUNDS = {
     "lsb": "Largest error, in steps of a quantized output.",
@@ -94,6 +94,37 @@ def sparsify(path: Path, out: Path, int8_weights: bool, no_names: bool, as_json:
     config = converters.Sparse(int8_weights=int8_weights, names=not no_names)
     try:
         found = converters.sparsify(path, out, config)
+    except converters.ConversionError as error:
+        raise CheckFailed(str(error)) from error
+    show(found, as_json)
+
+
+@click.command(epilog="Example: tfcompress split big.tflite 1.tflite 2.tflite --link 400e6")
+@click.argument("path", type=FILE)
+@click.argument("first", type=OUTPUT)
+@click.argument("second", type=OUTPUT)
+@click.option("--at", type=int, help="Number of ops in FIRST. Default: where it pays most.")
+@click.option("--link", type=float, help="Bytes per second between the devices.")
+@on_threads
+@as_json
+def split(
+    path: Path,
+    first: Path,
+    second: Path,
+    at: int | None,
+    link: float | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Cut the .tflite file PATH into FIRST and SECOND, for two devices that work in turn.
+
+    The two compute what PATH does, bit for bit, or are not written.
+    """
+    from tfcompress import converters
+
+    try:
+        place = "auto" if at is None else at
+        found = converters.split(path, first, second, place, link=link, threads=threads)
     except converters.ConversionError as error:
         raise CheckFailed(str(error)) from error
     show(found, as_json)
