@@ -8,6 +8,7 @@ from .file.model import GraphOp as GraphOp
 from .file.model import Inspection as Inspection
 from .file.read import inspect as inspect
 from .generation.attention import cached_attention as cached_attention
+from .generation.bundle import bundle as bundle
 from .generation.convert import convert_generator as convert_generator
 from .generation.protocol import LanguageModel as LanguageModel
 from .generation.verify import verify_generator as verify_generator

@@ -24,8 +24,9 @@ def test_names():
         "GraphOp", "Inspection", "Int16x8", "Int4Weights", "Int8", "LanguageModel",
         "ModelFileError", "OutputError",
         "Pass", "Precision", "RuleViolation", "Sparse", "SparseCheck", "SparseWeight", "Sparsified",
-        "Verification", "VerificationError", "WeightOnly", "cached_attention",
-        "check_sparse_kernels", "convert", "convert_all", "convert_generator", "inspect",
+        "Verification", "VerificationError", "WeightOnly", "bundle",
+        "cached_attention", "check_sparse_kernels", "convert", "convert_all",
+        "convert_generator", "inspect",
         "quantize", "register_precision", "sparsify", "verify", "verify_generator",
     ]  # fmt: skip
     assert edge.__all__ == [

@@ -176,8 +176,21 @@ class CpuEngine:
         """Tell in which arithmetic the file computes; see `ops.arithmetic`."""
         return arithmetic(self.ops())
 
+    def check_told(self) -> None:
+        """Raise if LiteRT does not tell the ops of the signature: those of the first alone."""
+        if self._subgraph:
+            raise ModelRefused(
+                f"{self.path}: the runtime does not tell where the ops of signature "
+                f"{self.signature!r} run, as it is not the first"
+            )
+
     def placement(self) -> Placement:
-        """Tell where the ops of the file run."""
+        """Tell where the ops of the file run.
+
+        Raises:
+            ModelRefused: The signature is not in the first subgraph, whose ops alone LiteRT tells.
+        """
+        self.check_told()
         return placement_of(self.delegate, self.ops(), plain_ops(self.path))
 
     def output_step(self, info: TensorInfo) -> float | None:

@@ -183,6 +183,8 @@ def table(folder: Path) -> dict[str, list[Call]]:
     latent = {"teacher_layer_name": "a", "student_layer_name": "a"}
     file, out = folder / "m.tflite", folder / "new.tflite"
     shutil.copy(PROBE, file)
+    words = folder / "tokenizer.json"
+    words.write_text('{"model": {}}', "utf-8")
     child = {"command": [sys.executable, "-c", "pass"]}
 
     def gradually(scope: Any, round_to: Any, max_pruning_ratio: Any, attention: Any) -> Any:
@@ -507,6 +509,21 @@ def table(folder: Path) -> dict[str, list[Call]]:
                 work=True,
             )
         ],
+        "converters.bundle": [
+            Call(
+                converters.bundle,
+                {
+                    "file": LM,
+                    "tokenizer": words,
+                    "path": folder / "lm.litertlm",
+                    "stop": [0],
+                    "start": 1,
+                },
+                {"start": "zero", "stop": "list"},
+                only=("file", "tokenizer", "path", "stop", "start"),
+                work=True,
+            )
+        ],
         "converters.cached_attention": [
             Call(
                 converters.cached_attention,
@@ -599,6 +616,7 @@ def table(folder: Path) -> dict[str, list[Call]]:
                     "seed": "zero",
                     "names": "text",
                     "paths": "text",
+                    "signature": "text",
                     # A result says that inputs do not fit its file.
                     "inputs": "empty list, list, dict, empty array, " + NUMBERS,
                 },

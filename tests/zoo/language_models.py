@@ -1,5 +1,7 @@
 """Tiny language models: one written by hand, and some of KerasHub's families."""
 
+import string
+
 import keras
 import numpy as np
 from keras import ops
@@ -8,6 +10,8 @@ from tests.support.helpers import need
 from tfcompress import converters
 
 VOCABULARY, ROOM = 50, 16
+# One to a token, so that text is the same however it is cut.
+CHARACTERS = string.ascii_letters[:VOCABULARY]
 ENCODER = {
     "vocabulary_size": VOCABULARY,
     "num_layers": 2,
@@ -117,3 +121,18 @@ def by_hand(width=8):
     model = ByHand(width, name="by_hand")
     model(np.zeros((1, 4), "int32"))
     return shaken(model)
+
+
+def character_tokenizer():
+    """Return a tokenizer of single characters."""
+    try:
+        import tokenizers
+    except ImportError:
+        need(False, "keras-hub brings the package tokenizers, which is missing")
+    vocabulary = {character: index for index, character in enumerate(CHARACTERS)}
+    made = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, merges=[]))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
+        add_prefix_space=False, use_regex=False
+    )
+    made.decoder = tokenizers.decoders.ByteLevel()
+    return made
