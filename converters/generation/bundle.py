@@ -34,7 +34,9 @@ def bundle(
     """Write a .litertlm file, which LiteRT-LM runs on Android, iOS, desktops and the web.
 
     It holds a file of `convert_generator`, a tokenizer and what LiteRT-LM must know of both: with
-    it, text goes in and comes out. Needs the package litert-lm-builder.
+    it, text goes in and comes out. Needs the package litert-lm-builder. LiteRT-LM keeps its form of
+    the weights beside the file (`.xnnpack_cache`), and may take that of an older one for it: give
+    another model another name.
 
     >>> from tfcompress import converters
     >>> converters.bundle("nowhere.tflite", "tokenizer.json", "model.litertlm", stop=[0])

@@ -12,6 +12,8 @@ from typing import Any
 
 import keras
 
+from tfcompress.model.keras_private import attention_projections
+
 from .attention import cached_attention
 from .protocol import Cache
 
@@ -23,13 +25,11 @@ Block = Callable[[Any, Any, Any, Cache], tuple[Any, Cache]]
 
 def _transformer(block: Any, x: Any, positions: Any, cache: Cache) -> tuple[Any, Cache]:
     """Compute a `TransformerDecoder`, as GPT-2 and OPT have them."""
-    attention = block._self_attention_layer
+    parts = attention_projections(block._self_attention_layer)
     y = block._self_attention_layer_norm(x) if block.normalize_first else x
-    query, key, value = (
-        dense(y) for dense in (attention._query_dense, attention._key_dense, attention._value_dense)
-    )
+    query, key, value = parts.query(y), parts.key(y), parts.value(y)
     mixed, cache = cached_attention(query, key, value, cache, positions)
-    x = attention._output_dense(mixed) + x
+    x = parts.output(mixed) + x
     if not block.normalize_first:
         x = block._self_attention_layer_norm(x)
     y = block._feedforward_layer_norm(x) if block.normalize_first else x
@@ -40,8 +40,9 @@ def _transformer(block: Any, x: Any, positions: Any, cache: Cache) -> tuple[Any,
 def _llama(block: Any, x: Any, positions: Any, cache: Cache) -> tuple[Any, Cache]:
     """Compute a block of Llama, Mistral, Qwen or Qwen 3."""
     attention = block._self_attention_layer
+    parts = attention_projections(attention)  # its names are those of Keras' own attention
     y = block._self_attention_layernorm(x)
-    query, key = attention._query_dense(y), attention._key_dense(y)
+    query, key = parts.query(y), parts.key(y)
     if hasattr(attention, "_query_dense_layer_norm"):
         query = attention._query_dense_layer_norm(query)
         key = attention._key_dense_layer_norm(key)
@@ -51,13 +52,13 @@ def _llama(block: Any, x: Any, positions: Any, cache: Cache) -> tuple[Any, Cache
     mixed, cache = cached_attention(
         query,
         key,
-        attention._value_dense(y),
+        parts.value(y),
         cache,
         positions,
         scale=attention._inv_norm_factor,
         window=_window(block, attention),
     )
-    x = attention._output_dense(mixed) + x
+    x = parts.output(mixed) + x
     y = block._feedforward_layernorm(x)
     gate = block.activation(block._feedforward_gate_dense(y))
     return block._feedforward_output_dense(

@@ -77,7 +77,7 @@ def language_model(model: Any) -> LanguageModel:
             raise ValueError(f"its cache has the shape {shape}")
         any_model = CachedModel(model, layers, (heads, width))
         expected = _trial(any_model)
-    except (AttributeError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever the code of the model raises
         raise ConversionError(
             f"Model '{model.name}' is a {type(model).__name__}, whose cache has a form that is not "
             f"known: {str(error).strip().splitlines()[0]}. Write the two methods of "

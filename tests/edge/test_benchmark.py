@@ -7,12 +7,14 @@ import signal
 import numpy as np
 import pytest
 
+from tests.golden.test_golden import HERE
 from tfcompress import edge
 from tfcompress.edge.system.tflite import PROBE
 
 # The package's attribute of this name is the function.
 module = importlib.import_module("tfcompress.edge.benchmark")
 
+KEYS = ("decode", "prefill_4", "prefill_8")
 QUICK = {"min_runs": 12, "min_seconds": 0.0, "rounds": 3, "warmup": 2}
 
 
@@ -188,3 +190,16 @@ def test_benchmark_rejects_wrong_arguments(options, message):
         edge.benchmark(PROBE, **options)
     with pytest.raises(ValueError, match="a list of one or more"):
         edge.benchmark([])
+
+
+def test_benchmark_runs_the_signature_that_is_asked_for():
+    file = HERE / "language_model.tflite"
+    options = {"min_runs": 3, "min_seconds": 0.0, "rounds": 1, "warmup": 0}
+    found = edge.benchmark(file, signature="prefill_8", **options)
+    assert (found.status, found.input_shapes["input_pos"]) == ("ok", [8])
+    # LiteRT tells the ops of the first signature alone.
+    placed = {key: edge.benchmark(file, signature=key, **options).placement for key in KEYS}
+    assert sum(placement is not None for placement in placed.values()) == 1
+    missing = edge.benchmark(file, signature="verify", **options)
+    assert missing.status == "refused"
+    assert "has no signature 'verify'" in missing.reason
