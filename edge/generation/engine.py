@@ -66,18 +66,26 @@ class CacheEngine:
             if key == DECODE or key.startswith(PREFILL)
         }
         decode = self._signatures[DECODE]
-        shapes = {self._shape(decode, index) for name, index in self._caches(decode.inputs)}
-        lengths = {shape[2] if len(shape) == 4 else 0 for shape in shapes}
-        if len(lengths) != 1 or 0 in lengths:
-            raise self._no_language_model(
-                f"its caches have the shapes {sorted(shapes)}, not (1, heads, max_tokens, width)"
-            )
-        self.max_tokens = lengths.pop()
+        self.max_tokens = self._length_of_caches()
         self.vocabulary = self._shape(decode, decode.outputs["logits"])[-1]
-        by_length = {s.length: s for key, s in self._signatures.items() if key != DECODE}
+        by_length = {s.length: s for s in self._signatures.values() if s.length > 1}
         self._by_length = {1: decode, **by_length}
         self.prefill = {n: "logits" in by_length[n].outputs for n in sorted(by_length)}
         self._ran: set[str] = set()
+
+    def _length_of_caches(self) -> int:
+        """Return the tokens that each cache holds, which all signatures have alike."""
+        shapes = [
+            {name: self._shape(signature, index) for name, index in self._caches(signature.inputs)}
+            for signature in self._signatures.values()
+        ]
+        lengths = {shape[2] if len(shape) == 4 else 0 for shape in shapes[0].values()}
+        if len(lengths) != 1 or 0 in lengths or any(found != shapes[0] for found in shapes):
+            raise self._no_language_model(
+                f"its signatures have caches of the shapes {shapes}, where each is known to be "
+                "(1, heads, max_tokens, width)"
+            )
+        return lengths.pop()
 
     def _signature(self, key: str, parts: Any) -> _Signature:
         """Check a signature, and allocate its tensors."""

@@ -77,7 +77,12 @@ def draw(logits: Array, how: Sampling, rng: np.random.Generator) -> int:
 
     Returns:
         Its id.
+
+    Raises:
+        ValueError: A logit is NaN.
     """
+    if np.isnan(logits).any():
+        raise ValueError("the model gives NaN for a logit, so that no token can be chosen")
     if how.temperature == 0:
         return int(np.argmax(logits))
     return int(rng.choice(len(logits), p=probabilities(logits, how)))

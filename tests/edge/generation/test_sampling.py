@@ -37,6 +37,11 @@ def test_greedy_takes_the_first_of_the_most_likely():
     np.testing.assert_array_equal(probabilities(logits[1:], Sampling(1e-320)), [0.5, 0.5, 0])
 
 
+def test_nan_is_refused():
+    with pytest.raises(ValueError, match="NaN for a logit"):
+        draw(np.float32([0, np.nan]), Sampling(), np.random.default_rng(0))
+
+
 def test_draws_are_as_frequent_as_their_probabilities():
     how, rng = Sampling(1.0, top_k=4), np.random.default_rng(0)
     counts = np.bincount([draw(LOGITS, how, rng) for _ in range(4000)], minlength=40)
