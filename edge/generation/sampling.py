@@ -7,6 +7,9 @@ import numpy as np
 from ..arguments import check_integer, check_number
 from ..tensors import Array
 
+_FIRST = 256
+"""Tokens among which those of `top_p` are looked for first."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -49,22 +52,59 @@ def probabilities(logits: Array, how: Sampling) -> Array:
     Returns:
         A float64 array of the same shape, whose sum is 1.
     """
-    order = np.argsort(-logits, kind="stable")
     result = np.zeros(logits.shape)
+    kept, weights = _candidates(logits, how)
+    result[kept] = weights
+    return result
+
+
+def _candidates(logits: Array, how: Sampling) -> tuple[Array, Array]:
+    """Return the tokens to draw from, and their probabilities."""
     if how.temperature == 0:
-        result[order[0]] = 1.0
-        return result
-    kept = order[: how.top_k]
+        return np.argmax(logits, keepdims=True), np.ones(1)
+    kept = np.arange(len(logits)) if how.top_k is None else most_likely(logits, how.top_k)
     scores = logits[kept].astype(np.float64)
     # The largest is taken off before the division, which may then give no more than 0.
     with np.errstate(over="ignore"):
-        weights = np.exp((scores - scores[0]) / how.temperature)
+        weights = np.exp((scores - scores.max()) / how.temperature)
     weights /= weights.sum()
     if how.top_p is not None:
-        count = int(np.searchsorted(np.cumsum(weights), how.top_p)) + 1
-        kept, weights = kept[:count], weights[:count] / weights[:count].sum()
-    result[kept] = weights
-    return result
+        size = _FIRST
+        while True:
+            order = most_likely(weights, size)
+            mass = np.cumsum(weights[order])
+            if mass[-1] >= how.top_p or size >= len(kept):
+                break
+            size *= 8
+        order = order[: int(np.searchsorted(mass, how.top_p)) + 1]
+        kept, weights = kept[order], weights[order] / weights[order].sum()
+    return kept, weights
+
+
+def most_likely(values: Array, count: int) -> Array:
+    """Return where the largest values are, the largest first; equal ones in their order.
+
+    Only these are sorted: a vocabulary may have a quarter of a million tokens.
+
+    >>> import numpy as np
+    >>> from tfcompress.edge.generation.sampling import most_likely
+    >>> most_likely(np.array([1, 5, 3, 5, 3]), 3)
+    array([1, 3, 2])
+
+    Args:
+        values: Array of one dimension.
+        count: How many; all, if there are fewer.
+
+    Returns:
+        Their indices.
+    """
+    if count >= len(values):
+        return np.argsort(-values, kind="stable")
+    least = np.partition(values, -count)[-count]
+    above = np.flatnonzero(values > least)
+    equal = np.flatnonzero(values == least)[: count - len(above)]
+    found: Array = np.concatenate([above[np.argsort(-values[above], kind="stable")], equal])
+    return found
 
 
 def draw(logits: Array, how: Sampling, rng: np.random.Generator) -> int:
@@ -83,6 +123,8 @@ def draw(logits: Array, how: Sampling, rng: np.random.Generator) -> int:
     """
     if np.isnan(logits).any():
         raise ValueError("the model gives NaN for a logit, so that no token can be chosen")
-    if how.temperature == 0:
-        return int(np.argmax(logits))
-    return int(rng.choice(len(logits), p=probabilities(logits, how)))
+    kept, weights = _candidates(logits, how)
+    sums = np.cumsum(weights)
+    # The product may be rounded up to the whole sum.
+    place = min(int(np.searchsorted(sums, rng.random() * sums[-1], side="right")), len(sums) - 1)
+    return int(kept[place])

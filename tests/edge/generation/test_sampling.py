@@ -4,6 +4,7 @@ import pytest
 from tfcompress.edge.generation.sampling import Sampling, draw, probabilities
 
 LOGITS = np.random.default_rng(0).normal(size=40) * 2
+MANY = np.random.default_rng(1).integers(0, 9, 3000) / 4
 
 
 def reference(logits, temperature, top_k, top_p):
@@ -27,6 +28,17 @@ def reference(logits, temperature, top_k, top_p):
 def test_probabilities_match_a_reference(temperature, top_k, top_p):
     found = probabilities(LOGITS, Sampling(temperature, top_k, top_p))
     np.testing.assert_allclose(found, reference(LOGITS, temperature, top_k, top_p), atol=1e-12)
+
+
+@pytest.mark.parametrize("top_k", [None, 500])
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9])
+def test_many_tokens_of_which_most_are_equally_likely(top_k, top_p):
+    found = probabilities(MANY, Sampling(1.0, top_k, top_p))
+    kept = np.count_nonzero(reference(MANY, 1.0, top_k, top_p))
+    # Sums in another order: one token more or less.
+    assert abs(np.count_nonzero(found) - kept) <= 1
+    assert found.sum() == pytest.approx(1)
+    assert MANY[found > 0].min() >= np.sort(MANY)[-kept - 1]
 
 
 def test_greedy_takes_the_first_of_the_most_likely():
