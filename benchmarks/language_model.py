@@ -226,13 +226,16 @@ def ratio(turns: dict[str, list[float]], name: str, over: str) -> float:
 
 
 def show(found: list[dict[str, Any]], turns: dict[str, list[float]]) -> None:
-    table = Table("file", "perplexity", "bytes", "share", "zeros", title="2.2M weights, WikiText-2")
+    table = Table(
+        "file", "perplexity", "bytes", "share", "gzip", "zeros", title="2.2M weights, WikiText-2"
+    )
     for row in found:
         table.add_row(
             row["file"],
             f"{row['perplexity']:.3f}",
             f"{row['bytes']:,}",
             f"{row['bytes'] / found[0]['bytes']:.3f}",
+            f"{row['gzip_bytes']:,}",
             f"{row['zeros']:.0%}",
         )
     speed = Table("file", "ms a token", "over float32", title="29.7M weights, 512 tokens")

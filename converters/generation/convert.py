@@ -264,7 +264,9 @@ def _compare(
 
 
 def _is_rounded(precision: Precision) -> bool:
-    return precision.weights() is not None or bool(precision.converter_options().optimizations)
+    passes = {step.module for step in precision.passes()} - {"float16"}
+    options = precision.converter_options()
+    return precision.weights() is not None or bool(options.optimizations or passes)
 
 
 def _faults(path: Path, precision: Precision, errors: Sequence[OutputError]) -> list[str]:

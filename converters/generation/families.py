@@ -1,8 +1,7 @@
 """Language models of KerasHub that are read block by block, for a graph that is fast.
 
-The names of the parts of a block, some with an underscore, are KerasHub's: `CHECKED_WITH` is the
-release that they were checked with. `convert_generator` compares each graph from here with the
-model's own `call_with_cache` before it writes one.
+The names of the parts of a block, some with an underscore, are those of KerasHub 0.32. Each model
+from here is compared with its own `call_with_cache` before it is used.
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ from tfcompress.model.keras_private import attention_projections
 
 from .attention import cached_attention
 from .protocol import Cache
-
-CHECKED_WITH = "0.32"
 
 Block = Callable[[Any, Any, Any, Cache], tuple[Any, Cache]]
 """A block of the model, its input, the positions and its cache -> its output and its cache."""
