@@ -67,7 +67,7 @@ class CacheEngine:
         }
         decode = self._signatures[DECODE]
         self.max_tokens = self._length_of_caches()
-        self.vocabulary = self._shape(decode, decode.outputs["logits"])[-1]
+        self.vocabulary = self._shape(decode.subgraph, decode.outputs["logits"])[-1]
         by_length = {s.length: s for s in self._signatures.values() if s.length > 1}
         self._by_length = {1: decode, **by_length}
         self.prefill = {n: "logits" in by_length[n].outputs for n in sorted(by_length)}
@@ -76,8 +76,8 @@ class CacheEngine:
     def _length_of_caches(self) -> int:
         """Return the tokens that each cache holds, which all signatures have alike."""
         shapes = [
-            {name: self._shape(signature, index) for name, index in self._caches(signature.inputs)}
-            for signature in self._signatures.values()
+            {name: self._shape(s.subgraph, index) for name, index in self._caches(s.inputs)}
+            for s in self._signatures.values()
         ]
         lengths = {shape[2] if len(shape) == 4 else 0 for shape in shapes[0].values()}
         if len(lengths) != 1 or 0 in lengths or any(found != shapes[0] for found in shapes):
@@ -104,10 +104,10 @@ class CacheEngine:
         _, error, said = attempt(lambda: self._calls.AllocateTensors(subgraph), self._quiet)
         if error is not None:
             raise self._refused("prepare", error, said)
-        found = _Signature(key, subgraph, 0, inputs, outputs)
         for _, index in self._caches(inputs):
-            self._view(found, index)[...] = 0
-        return _Signature(key, subgraph, self._shape(found, inputs["tokens"])[-1], inputs, outputs)
+            self._view(subgraph, index)[...] = 0
+        length = self._shape(subgraph, inputs["tokens"])[-1]
+        return _Signature(key, subgraph, length, inputs, outputs)
 
     def run(self, tokens: Array, position: int, length: int) -> Array | None:
         """Compute tokens whose predecessors are in the cache, and add them to it.
@@ -132,11 +132,11 @@ class CacheEngine:
         # Tokens of a prompt are decoded after those that were read together, never before.
         readers = [signature] if length == 1 else self._signatures.values()
         for name, index in self._caches(signature.outputs):
-            part = self._view(signature, index)[:, :, new]
+            part = self._view(signature.subgraph, index)[:, :, new]
             for reader in readers:
-                self._view(reader, reader.inputs[name])[:, :, new] = part
+                self._view(reader.subgraph, reader.inputs[name])[:, :, new] = part
         place = signature.outputs.get("logits")
-        return None if place is None else np.array(self._view(signature, place)[0, :count])
+        return None if place is None else np.array(self._view(signature.subgraph, place)[0, :count])
 
     def _invoke(self, signature: _Signature) -> None:
         error: Exception | None = None
@@ -154,13 +154,13 @@ class CacheEngine:
             raise self._refused("run", error, said)
         self._ran.add(signature.key)
 
-    def _view(self, signature: _Signature, index: int) -> Array:
-        """Return the memory of a tensor, which the runtime writes to."""
-        view: Array = self._calls.tensor(self._calls, index, signature.subgraph)
+    def _view(self, subgraph: int, index: int) -> Array:
+        """Return the memory of a tensor, which the runtime reads and writes."""
+        view: Array = self._calls.tensor(self._calls, index, subgraph)
         return view
 
-    def _shape(self, signature: _Signature, index: int) -> tuple[int, ...]:
-        details = self._interpreter._get_tensor_details(index, signature.subgraph)
+    def _shape(self, subgraph: int, index: int) -> tuple[int, ...]:
+        details = self._interpreter._get_tensor_details(index, subgraph)
         return tuple(int(size) for size in details["shape"])
 
     def _caches(self, places: Mapping[str, int]) -> list[tuple[str, int]]:
