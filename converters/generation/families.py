@@ -143,13 +143,14 @@ class KnownFamily:
 
     def _embed(self, tokens: Any, positions: Any) -> Any:
         backbone = self._backbone
-        if hasattr(backbone, "embeddings"):  # OPT's layer of tokens and positions
-            return backbone.embeddings(tokens, start_index=positions[0])
         x = backbone.token_embedding(tokens)
         if self._block is _gemma:
             return x * float(backbone.hidden_dim) ** 0.5
-        if hasattr(backbone, "position_embedding"):
-            x = x + backbone.position_embedding(x, start_index=positions[0])
+        # OPT has a layer of tokens and positions.
+        owner = getattr(backbone, "embeddings", backbone)
+        if hasattr(owner, "position_embedding"):
+            # A table that is looked up, not sliced, is stored in integers, too.
+            x = x + owner.position_embedding(x, positions=positions)
         return x
 
 
