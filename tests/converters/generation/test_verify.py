@@ -27,3 +27,8 @@ def test_a_file_of_an_earlier_version_computes_what_keras_does():
 def test_tokens_that_do_not_fit_are_refused(tokens, message):
     with pytest.raises(ValueError, match=message):
         converters.verify_generator(by_hand(), FILE, tokens)
+
+
+def test_verify_says_what_compares_a_language_model():
+    with pytest.raises(ValueError, match="by verify_generator"):
+        converters.verify(by_hand(), FILE, np.ones((1, 4), "int32"))
