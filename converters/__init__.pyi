@@ -7,6 +7,11 @@ from .errors import VerificationError as VerificationError
 from .file.model import GraphOp as GraphOp
 from .file.model import Inspection as Inspection
 from .file.read import inspect as inspect
+from .generation.attention import cached_attention as cached_attention
+from .generation.bundle import bundle as bundle
+from .generation.convert import convert_generator as convert_generator
+from .generation.protocol import LanguageModel as LanguageModel
+from .generation.verify import verify_generator as verify_generator
 from .output_error import OutputError as OutputError
 from .passes.base import Pass as Pass
 from .precisions.base import ConverterOptions as ConverterOptions

@@ -32,6 +32,9 @@ from .layer_error import LayerError, layer_table
 from .output_error import OutputError, compare
 from .outputs import BATCH, keras_outputs
 
+_POS = "input_pos"
+"""An input of each language model with a cache."""
+
 
 @dataclass(frozen=True)
 class Verification:
@@ -298,9 +301,10 @@ def _parts(runner: Runner, arrays: dict[str, Array]) -> list[tuple[dict[str, Arr
 def _check_inputs(call: Signature, runner: Runner, path: Path) -> None:
     wanted, given = {s.name for s in call.inputs}, {info.name for info in runner.inputs}
     if wanted != given:
+        how = ". Compare a file of convert_generator by verify_generator" if _POS in given else ""
         raise ValueError(
             f"{path} is not a file of this model: its inputs are {sorted(given)}, the model's are "
-            f"{sorted(wanted)}"
+            f"{sorted(wanted)}{how}"
         )
 
 

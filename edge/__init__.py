@@ -7,6 +7,8 @@ Raspberry Pi, and can be copied there.
 from .benchmark import benchmark
 from .engines.base import Availability, Placement
 from .errors import DelegateMismatch, DelegateUnavailable, ModelFileError, ModelRefused
+from .generation.generator import Generator
+from .generation.perplexity import perplexity
 from .placement import delegates, placement
 from .reports.report import Report
 from .results import BenchmarkResult
@@ -22,6 +24,7 @@ __all__ = [
     "Child",
     "DelegateMismatch",
     "DelegateUnavailable",
+    "Generator",
     "Local",
     "ModelFileError",
     "ModelRefused",
@@ -34,6 +37,7 @@ __all__ = [
     "TensorInfo",
     "benchmark",
     "delegates",
+    "perplexity",
     "placement",
     "register_target",
 ]

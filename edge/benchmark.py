@@ -18,6 +18,7 @@ from .arguments import (
     check_number,
     check_path,
     check_seconds,
+    check_text,
     check_threads,
     refuse,
 )
@@ -54,6 +55,7 @@ def benchmark(  # type: ignore[overload-overlap]
     timeout: float = ...,
     names: Sequence[str] | None = ...,
     inputs: Any = ...,
+    signature: str | None = ...,
     seed: int = ...,
     target: Target = ...,
     progress: Progress | None = ...,
@@ -73,6 +75,7 @@ def benchmark(
     timeout: float = ...,
     names: Sequence[str] | None = ...,
     inputs: Any = ...,
+    signature: str | None = ...,
     seed: int = ...,
     target: Target = ...,
     progress: Progress | None = ...,
@@ -91,6 +94,7 @@ def benchmark(
     timeout: float = 120.0,
     names: Sequence[str] | None = None,
     inputs: Any = None,
+    signature: str | None = None,
     seed: int = 0,
     target: Target = LOCAL,
     progress: Progress | None = None,
@@ -128,6 +132,9 @@ def benchmark(
         inputs: Inputs of one run, for all files: one array, a sequence of arrays in the order of
             `Runner.inputs`, or a dict by input name. None makes random ones, with 1 for every free
             dimension. Defaults to None.
+        signature: Name of the signature to run, such as "decode" of a language model, in all files.
+            Where it is not the first of a file, the placement of its ops is not known. Defaults to
+            None, the first.
         seed: Seed of the random inputs. Defaults to 0.
         target: The machine to run the files on. Defaults to `Local()`, this one.
         progress: Called with the number of rounds done and of rounds in all, over all files.
@@ -157,6 +164,8 @@ def benchmark(
             f"{min_seconds / rounds:g} s. Received: timeout={timeout:g}"
         )
     seed = check_integer("seed", seed, 0)
+    if signature is not None:
+        check_text("signature", signature)
     check_target(target)
     if progress is not None:
         check_function("progress", progress, "done", "rounds")
@@ -164,6 +173,8 @@ def benchmark(
     with contextlib.ExitStack() as stack:
         stored = _store(inputs, stack)
         options = {"delegate": delegate, "threads": threads, "seed": seed, "warmup": warmup}
+        if signature is not None:
+            options["signature"] = signature
         for subject in subjects:
             subject.start(stack, target, timeout, stored, options)
         done = 0

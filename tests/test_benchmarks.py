@@ -195,3 +195,25 @@ def test_overhead_measures_every_variant(script, run, tmp_path):
     assert len(variants) in (3, 4)
     for entry in variants.values():
         assert entry["median"]["ms"] > 0
+
+
+@pytest.mark.large
+def test_language_model_measures_every_file_once(run, tmp_path):
+    words = np.random.default_rng(0).choice([f"word{i}" for i in range(300)], 9000)
+    for part, count in (("test", 8000), ("valid", 1000)):
+        (tmp_path / f"{part}.txt").write_text(" ".join(words[:count]), "utf-8")
+    command = ["language_model.py", "--smoke", "--data", ".", "--cache", "cache"]
+    command += ["--epochs", "1", "--pruning-epochs", "1", "--tokens", "300", "--rounds", "2"]
+    run(*command, "--json", "out.json")  # so small a net misses the targets
+    made = written(tmp_path / "cache", "*.*")
+    found = json.loads((tmp_path / "out.json").read_text())
+    rows = {row["file"]: row for row in found["perplexity"]}
+    assert rows["int8"]["perplexity"] == pytest.approx(rows["float32"]["perplexity"], rel=0.01)
+    assert rows["int4"]["bytes"] < rows["int8"]["bytes"] < rows["float32"]["bytes"]
+    assert set(found["ms_a_token"]) == {
+        "no cache",
+        *(set(rows) - {"half zeros", "half zeros, int8"}),
+    }
+    assert all(len(times) == 2 for times in found["ms_a_token"].values())
+    run(*command)
+    assert written(tmp_path / "cache", "*.*") == made

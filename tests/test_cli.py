@@ -12,6 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 import tfcompress
+from tests.golden.test_golden import HERE as GOLDEN
+from tests.zoo.language_models import CHARACTERS, character_tokenizer
 from tests.zoo.sparse_nets import converted
 from tfcompress import budgets, converters, edge
 from tfcompress.cli import main
@@ -53,7 +55,7 @@ def test_help_of_every_command_shows_an_example():
     assert list(main.commands) == [
         "demo", "convert", "sparsify", "split", "inspect", "check-sparse", "verify", "bench",
         "summary", "channels", "prune-channels", "low-rank", "equalize", "quantize",
-        "quantize-aware", "qat-report",
+        "quantize-aware", "qat-report", "generate",
     ]  # fmt: skip
 
 
@@ -777,3 +779,48 @@ def test_demo_without_console_noise(demo):
             assert 0.7999 < result["metrics"]["zeros"] < 0.83
     assert (out / "report.html").stat().st_size > 10_000
     assert (out / "report.md").read_text().count("\n| ") >= 9
+
+
+LM = GOLDEN / "language_model.tflite"
+
+
+def test_generate_continues_ids_and_text(tmp_path):
+    expected = list(edge.Generator(LM).generate([3, 1, 4], 5))
+    done = run("generate", LM, "--tokens", "3,1,4", "--new", 5)
+    assert (done.exit_code, done.output) == (0, " ".join(map(str, expected)) + "\n")
+    words = tmp_path / "tokenizer.json"
+    character_tokenizer().save(str(words))
+    options = ["--prompt", CHARACTERS[3] + CHARACTERS[1] + CHARACTERS[4], "--tokenizer", words]
+    text = "".join(CHARACTERS[token] for token in expected)
+    assert run("generate", LM, *options, "--new", 5).output == text + "\n"
+    found = json.loads(run("generate", LM, *options, "--new", 5, "--json").output)
+    assert found == {"prompt": [3, 1, 4], "tokens": expected, "text": text}
+    drawn = ["--temperature", 2, "--top-k", 9, "--top-p", 0.9, "--seed", 1, "--stop", expected[1]]
+    same = {"temperature": 2, "top_k": 9, "top_p": 0.9, "seed": 1, "stop": [expected[1]]}
+    wanted = list(edge.Generator(LM).generate([3], **same))
+    assert run("generate", LM, "--tokens", 3, *drawn).output.split() == list(map(str, wanted))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "Give --tokens or --prompt"),
+        (["--tokens", "1", "--prompt", "a"], "Give --tokens or --prompt"),
+        (["--prompt", "a"], "goes with --tokenizer"),
+        (["--tokens", "a,b"], "is no list of ids"),
+        (["--tokens", "50"], "ids from 0 to 49"),
+        (["--prompt", "a", "--tokenizer", LM], "tokenizer"),
+    ],
+)
+def test_generate_refuses_what_is_no_prompt(options, message):
+    done = run("generate", LM, *options)
+    assert done.exit_code == 2
+    assert message in done.output
+
+
+def test_bench_runs_a_signature(tmp_path):
+    done = run("bench", LM, "--signature", "decode", "--runs", 10, "--seconds", 0, "--json")
+    assert done.exit_code == 0, done.output
+    [found] = json.loads(done.output)["results"]
+    assert (found["status"], found["input_shapes"]["tokens"]) == ("ok", [1, 1])
+    assert run("bench", LM, "--signature", "other", "--runs", 1, "--seconds", 0).exit_code == 1

@@ -22,17 +22,20 @@ def test_names():
     assert converters.__all__ == [
         "ConversionError", "Converted", "ConverterOptions", "Cut", "DynamicInt8", "Float16",
         "Float32",
-        "GraphOp", "Inspection", "Int16x8", "Int4Weights", "Int8", "ModelFileError", "OutputError",
+        "GraphOp", "Inspection", "Int16x8", "Int4Weights", "Int8", "LanguageModel",
+        "ModelFileError", "OutputError",
         "Pass", "Precision", "RuleViolation", "Sparse", "SparseCheck", "SparseWeight", "Sparsified",
         "Split",
-        "Verification", "VerificationError", "WeightOnly", "check_sparse_kernels", "convert",
-        "convert_all", "inspect", "quantize", "register_precision", "sparsify", "split", "verify",
+        "Verification", "VerificationError", "WeightOnly", "bundle",
+        "cached_attention", "check_sparse_kernels", "convert", "convert_all",
+        "convert_generator", "inspect",
+        "quantize", "register_precision", "sparsify", "split", "verify", "verify_generator",
     ]  # fmt: skip
     assert edge.__all__ == [
         "Availability", "BenchmarkResult", "Child", "DelegateMismatch", "DelegateUnavailable",
-        "Local", "ModelFileError", "ModelRefused", "Placement", "Process", "Report", "Runner",
-        "Session", "Target", "TensorInfo", "benchmark", "delegates", "placement",
-        "register_target",
+        "Generator", "Local", "ModelFileError", "ModelRefused", "Placement", "Process", "Report",
+        "Runner", "Session", "Target", "TensorInfo", "benchmark", "delegates", "perplexity",
+        "placement", "register_target",
     ]  # fmt: skip
     for module in (tfcompress, converters, edge):
         assert all(hasattr(module, name) for name in module.__all__)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import tfcompress
+from tests.golden.test_golden import HERE as GOLDEN
 from tfcompress.edge.system.tflite import PROBE
 from tfcompress.lazy import REGISTERING
 
@@ -44,6 +45,7 @@ def modules_after(arguments: list[str], environment: dict[str, str] | None = Non
         ["sparsify", str(PROBE), "out.tflite"],
         ["check-sparse", "--help"],
         ["bench", str(PROBE), "--runs", "1", "--seconds", "0"],
+        ["generate", str(GOLDEN / "language_model.tflite"), "--tokens", "1", "--new", "2"],
     ],
     ids=" ".join,
 )

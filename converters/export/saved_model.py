@@ -65,7 +65,7 @@ def save_model(model: keras.Model, call: Signature, folder: Path) -> set[str]:
     captured = {id(tensor) for tensor in traced.captured_inputs}
     module.state = [v for v in traced.variables if id(v.handle) in captured]
     try:
-        with _quiet():
+        with quiet():
             tf.saved_model.save(module, str(folder), signatures=traced)
         rewrite(folder, names)
     except Exception as error:
@@ -143,7 +143,7 @@ def _not_traced(model: keras.Model, call: Signature, error: Exception) -> Conver
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep TensorFlow from logging where it saved the temporary files."""
     logger = logging.getLogger("tensorflow")
     level = logger.level

@@ -8,13 +8,16 @@ converter: where a release of TensorFlow lacks one, it does all of its work.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.lite.python import conversion_metadata_schema_py_generated as metadata
 from tensorflow.lite.python import lite
 
-_SIGNATURE = "serving_default"
+SERVING = ("serving_default",)
+"""The signature that `export` writes."""
+
 _PRIVATE = (
     "_convert_and_export_metrics",
     "_convert_from_saved_model",
@@ -27,19 +30,20 @@ _QUICK = hasattr(_Base, "_set_original_model_type") and all(
 )
 
 
-def from_saved_model(folder: str) -> Any:
+def from_saved_model(folder: str, signatures: Sequence[str] = SERVING) -> Any:
     """Return a converter, as `tf.lite.TFLiteConverter.from_saved_model` does.
 
     Args:
-        folder: A SavedModel of `export`: one signature, and no debug information.
+        folder: A SavedModel without debug information.
+        signatures: Names of the signatures to convert. Defaults to the one that `export` writes.
 
     Returns:
         The converter.
     """
     if not _QUICK:
-        return tf.lite.TFLiteConverter.from_saved_model(folder)
+        return tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(signatures))
     _Base._set_original_model_type(metadata.ModelType.TF_SAVED_MODEL)
-    return _Converter(folder, {tf.saved_model.SERVING}, [_SIGNATURE])
+    return _Converter(folder, {tf.saved_model.SERVING}, list(signatures))
 
 
 def convert(converter: Any) -> bytes:

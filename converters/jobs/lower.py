@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from .calibrated import finish, repair
-from .converter import convert, from_saved_model
+from .converter import SERVING, convert, from_saved_model
 from .kernel_rounding import KernelsRefused, quantize_in_4_bits, store_trained
 from .post_training import WIDE, Lowered, load, post_training
 from .quantizer import quantize
@@ -84,7 +85,7 @@ def lower(
         return Lowered(small, kept_weights=rounded.kept)
     builtin = options["supported_ops"] in (_FLOAT["supported_ops"], [WIDE])
     if not builtin or options["supported_types"]:
-        return Lowered(convert(_converter(saved_model, options, samples)))
+        return Lowered(convert(configured(saved_model, options, samples)))
     content = _once(saved_model, _FLOAT, made)
     found = post_training(content, options, samples, kernels)
     return found or _by_the_converter(saved_model, options, samples, kernels)
@@ -94,7 +95,7 @@ def _once(saved_model: str, options: Json, made: dict[str, bytes]) -> bytes:
     """Return what the converter makes without samples: one float file serves many precisions."""
     key = str((saved_model, {name: options[name] for name in _FLOAT}))
     if key not in made:
-        content = convert(_converter(saved_model, options, None))
+        content = convert(configured(saved_model, options, None))
         integers = options["optimizations"] and not options["supported_types"]
         made[key] = finish(content) if integers else content
     return made[key]
@@ -104,7 +105,7 @@ def _by_the_converter(
     saved_model: str, options: Json, samples: Samples, kernels: Json | None
 ) -> Lowered:
     """Let the converter measure the ranges, which alone sees the tensors of loops."""
-    converter = _converter(saved_model, options, samples)
+    converter = configured(saved_model, options, samples)
     if options["supported_ops"] == [WIDE]:
         return Lowered(convert(converter))
     converter._experimental_calibrate_only = True
@@ -120,8 +121,21 @@ def _by_the_converter(
     return Lowered(small, kept, rounded.kept)
 
 
-def _converter(saved_model: str, options: Json, samples: Samples | None) -> Any:
-    converter = from_saved_model(saved_model)
+def configured(
+    saved_model: str, options: Json, samples: Samples | None, signatures: Sequence[str] = SERVING
+) -> Any:
+    """Return the TensorFlow converter of a SavedModel, with the options of a precision.
+
+    Args:
+        saved_model: The folder.
+        options: The fields of `ConverterOptions`.
+        samples: Calibration samples; None for none.
+        signatures: Signatures to convert. Defaults to the one that `export` writes.
+
+    Returns:
+        The converter.
+    """
+    converter = from_saved_model(saved_model, signatures)
     target = converter.target_spec
     converter.optimizations = [getattr(tf.lite.Optimize, o) for o in options["optimizations"]]
     target.supported_ops = [getattr(tf.lite.OpsSet, name) for name in options["supported_ops"]]

@@ -24,6 +24,9 @@ Feed = dict[str, dict[str, Array]]
 # Input that holds the table of an op that looks up rows: no index may exceed its length.
 _ROWS = {"GATHER": 0, "EMBEDDING_LOOKUP": 1}
 
+# Input of a language model with a cache: places that follow each other, within the cache.
+_POSITIONS = "input_pos"
+
 
 def difference(expected: Path, actual: Path, tolerance: float = 0.0) -> str:
     """Say where two files compute different outputs.
@@ -85,7 +88,7 @@ def feeds(path: Path, spreads: tuple[float, ...]) -> Iterator[Feed]:
                 else {d["name"]: d for d in interpreter.get_input_details()}
             )
             feed[key] = {
-                name: _random(rng, d["dtype"], _shape(d, batch), spread, limit)
+                name: _values(rng, name, d["dtype"], _shape(d, batch), spread, limit)
                 for name, d in details.items()
             }
         yield feed
@@ -99,10 +102,12 @@ def _shape(details: Any, batch: int) -> list[int]:
     return shape
 
 
-def _random(
-    rng: np.random.Generator, dtype: Any, shape: list[int], spread: float, limit: int
+def _values(
+    rng: np.random.Generator, name: str, dtype: Any, shape: list[int], spread: float, limit: int
 ) -> Array:
     kind = np.dtype(dtype)
+    if name == _POSITIONS:
+        return np.arange(int(np.prod(shape)), dtype=kind).reshape(shape)
     if kind.kind == "f":
         return (rng.normal(size=shape) * spread).astype(kind)
     if kind.kind == "b":

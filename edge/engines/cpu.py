@@ -62,7 +62,7 @@ class CpuEngine:
         self.delegate = delegate
         self._quiet = quiet
         start = time.perf_counter_ns()
-        self.interpreter = _load(path, threads, delegate, quiet, keep)
+        self.interpreter = load_interpreter(path, threads, delegate, quiet, keep)
         # SignatureRunner's own calls: they take a subgraph, while Interpreter's public ones know
         # only the first, and they copy the inputs outside of `invoke`.
         self._calls: Any = self.interpreter._interpreter
@@ -115,7 +115,7 @@ class CpuEngine:
         if error is not None:
             raise ModelRefused(
                 f"{self.path}: {runtime().name} {runtime().version} cannot prepare this model: "
-                f"{_last_line(error, said)}"
+                f"{last_line(error, said)}"
             ) from error
         self._fresh = True
 
@@ -152,7 +152,7 @@ class CpuEngine:
                 error = raised
         if error is not None:
             raise ModelRefused(
-                f"{self.path}: running the model failed: {_last_line(error, said)}"
+                f"{self.path}: running the model failed: {last_line(error, said)}"
             ) from error
         self._fresh = False
 
@@ -176,8 +176,21 @@ class CpuEngine:
         """Tell in which arithmetic the file computes; see `ops.arithmetic`."""
         return arithmetic(self.ops())
 
+    def check_told(self) -> None:
+        """Raise if LiteRT does not tell the ops of the signature: those of the first alone."""
+        if self._subgraph:
+            raise ModelRefused(
+                f"{self.path}: the runtime does not tell where the ops of signature "
+                f"{self.signature!r} run, as it is not the first"
+            )
+
     def placement(self) -> Placement:
-        """Tell where the ops of the file run."""
+        """Tell where the ops of the file run.
+
+        Raises:
+            ModelRefused: The signature is not in the first subgraph, whose ops alone LiteRT tells.
+        """
+        self.check_told()
         return placement_of(self.delegate, self.ops(), plain_ops(self.path))
 
     def output_step(self, info: TensorInfo) -> float | None:
@@ -193,11 +206,13 @@ def plain_ops(path: Path) -> list[dict[str, Any]]:
 
     Nothing is allocated, since the runtime cannot prepare a custom op that only a delegate knows.
     """
-    found: list[dict[str, Any]] = _load(path, None, "none", True)._get_ops_details()
+    found: list[dict[str, Any]] = load_interpreter(path, None, "none", True)._get_ops_details()
     return found
 
 
-def _load(path: Path, threads: int | None, delegate: str, quiet: bool, keep: bool = False) -> Any:
+def load_interpreter(
+    path: Path, threads: int | None, delegate: str, quiet: bool, keep: bool = False
+) -> Any:
     """Return an Interpreter of a file."""
     module = runtime().interpreter
     resolver = getattr(module.OpResolverType, _RESOLVERS[delegate])
@@ -226,7 +241,8 @@ def _available(name: str) -> Availability:
     return Availability(name, True, f"{delegate.description}: {found.name} {found.version}")
 
 
-def _last_line(error: Exception, console: str) -> str:
+def last_line(error: Exception, console: str) -> str:
+    """Return the last error that the runtime wrote to the console; else what was raised."""
     said = [line for line in console.splitlines() if line.startswith("ERROR")]
     return (said[-1].removeprefix("ERROR:").strip() if said else str(error).strip()) or repr(error)
 
@@ -239,7 +255,7 @@ def _loading_failed(path: Path, error: Exception, console: str) -> Exception:
         )
     return ModelRefused(
         f"{path}: {runtime().name} {runtime().version} cannot load this model: "
-        f"{_last_line(error, console).splitlines()[0]} A newer runtime may know its ops"
+        f"{last_line(error, console).splitlines()[0]} A newer runtime may know its ops"
     )
 
 

@@ -256,6 +256,7 @@ class GpuEngine:
 
     def placement(self) -> Placement:
         """Tell where the ops of the file run, as far as the runtime's log says it."""
+        self.cpu.check_told()
         total = len(plain_ops(self.path))
         log = self.log
         if self.complete:

@@ -1,7 +1,8 @@
 """The process on a target: loads and measures one file, where it may crash.
 
 Reads requests from stdin and writes answers to stdout, in the protocol of `system.child`. Commands:
-`probe`, `placement`, `outputs`, `load`, `round`, `finish`, `open`, `run`, `tensors`, `modules`.
+`probe`, `placement`, `outputs`, `logits`, `load`, `round`, `finish`, `open`, `run`, `tensors`,
+`modules`.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ from ..arrays import load_arrays, save_arrays
 from ..engines.base import DELEGATES
 from ..engines.cpu import CpuEngine
 from ..errors import DelegateMismatch, DelegateUnavailable, ModelFileError, ModelRefused
+from ..generation.generator import Generator
 from ..inputs import as_real
 from ..runner import Runner
 from ..system import tflite
@@ -69,6 +71,18 @@ class Commands:
         save_arrays(out, list(found.values()))
         return {"names": list(found)}
 
+    def logits(self, path: str, tokens: str, out: str) -> dict[str, Any]:
+        """Run a language model on rows of tokens: one by one, and read together.
+
+        Logits after each token, and those after the last one, go to `out`.
+        """
+        generator = Generator(path)
+        [rows] = load_arrays(tokens)
+        each = np.stack([generator.logits(row) for row in rows])
+        last = np.stack([generator.logits(row, last=True) for row in rows])
+        save_arrays(out, [each, last])
+        return {}
+
     def load(
         self,
         path: str,
@@ -77,6 +91,7 @@ class Commands:
         seed: int,
         warmup: int,
         inputs: dict[str, Any] | None = None,
+        signature: str | None = None,
     ) -> dict[str, Any]:
         """Load a file, set its inputs, and warm it up.
 
@@ -85,7 +100,7 @@ class Commands:
         runtime()
         fresh = reset_peak_memory()
         base, _, _ = memory()
-        runner = Runner(path, delegate, threads)
+        runner = Runner(path, delegate, threads, signature=signature)
         arrays = random_inputs(runner, seed) if inputs is None else _given(runner, **inputs)
         runner.named(arrays, raw=True)
         for _ in range(warmup):

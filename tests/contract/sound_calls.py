@@ -16,6 +16,8 @@ import numpy as np
 from keras import layers
 
 import tfcompress as tfc
+from tests.golden.test_golden import HERE as GOLDEN
+from tests.zoo.language_models import by_hand
 from tfcompress import converters, edge, schedules
 from tfcompress.edge.system.tflite import PROBE
 
@@ -37,6 +39,8 @@ CALLED_BY_US = {
     *("converters.DynamicInt8.for_runtime", "converters.Precision.for_runtime"),
     *("importance.bn_scale", "importance.l1_norm", "importance.l2_norm"),
     *("schedules.Schedule", "schedules.Schedule.from_config"),
+    *("converters.LanguageModel", "converters.LanguageModel.cache_shapes"),
+    "converters.LanguageModel.step",
 }
 # Keras calls these methods.
 KERAS = (
@@ -128,6 +132,7 @@ def model() -> keras.Model:
     return net
 
 
+LM = GOLDEN / "language_model.tflite"
 X, Y = np.ones((8, 8), np.float32), np.ones((8, 4), np.float32)
 
 
@@ -167,7 +172,8 @@ def table(folder: Path) -> dict[str, list[Call]]:
     net, other = model(), model()
     qat = tfc.calibrate(tfc.quantize_aware(net), X)
     summary = tfc.summary(net)
-    runner = edge.Runner(PROBE)
+    runner, generator = edge.Runner(PROBE), edge.Generator(LM)
+    heads = np.ones((1, 3, 2, 4), np.float32)
     rows = np.ones((2, 4), np.float32)
     result = edge.BenchmarkResult("name", "path", "xnnpack")
     report = edge.Report(result)
@@ -178,6 +184,8 @@ def table(folder: Path) -> dict[str, list[Call]]:
     latent = {"teacher_layer_name": "a", "student_layer_name": "a"}
     file, out = folder / "m.tflite", folder / "new.tflite"
     shutil.copy(PROBE, file)
+    words = folder / "tokenizer.json"
+    words.write_text('{"model": {}}', "utf-8")
     child = {"command": [sys.executable, "-c", "pass"]}
 
     def gradually(scope: Any, round_to: Any, max_pruning_ratio: Any, attention: Any) -> Any:
@@ -506,6 +514,46 @@ def table(folder: Path) -> dict[str, list[Call]]:
                 work=True,
             )
         ],
+        "converters.bundle": [
+            Call(
+                converters.bundle,
+                {
+                    "file": LM,
+                    "tokenizer": words,
+                    "path": folder / "lm.litertlm",
+                    "stop": [0],
+                    "start": 1,
+                },
+                {"start": "zero", "stop": "list"},
+                only=("file", "tokenizer", "path", "stop", "start"),
+                work=True,
+            )
+        ],
+        "converters.cached_attention": [
+            Call(
+                converters.cached_attention,
+                {
+                    **dict.fromkeys(("query", "key", "value"), heads),
+                    "cache": (np.ones((1, 2, 9, 4), np.float32),) * 2,
+                    "positions": np.arange(3),
+                },
+                {"scale": "zero, negative, minus, huge", "soft_cap": "huge"},
+            )
+        ],
+        "converters.convert_generator": [
+            Call(
+                converters.convert_generator,
+                {"model": by_hand(), "path": file, "max_tokens": 16, "prefill": [4]},
+                work=True,
+            )
+        ],
+        "converters.verify_generator": [
+            Call(
+                converters.verify_generator,
+                {"model": by_hand(), "path": LM, "tokens": np.ones((1, 4), np.int32)},
+                work=True,
+            )
+        ],
         "converters.inspect": [Call(converters.inspect, {"path": file}, work=True)],
         "converters.quantize": [
             Call(
@@ -538,6 +586,21 @@ def table(folder: Path) -> dict[str, list[Call]]:
         "edge.BenchmarkResult.from_dict": [
             Call(edge.BenchmarkResult.from_dict, {"data": result.to_dict()})
         ],
+        "edge.Generator": [Call(edge.Generator, {"path": LM})],
+        "edge.Generator.generate": [
+            Call(
+                generator.generate,
+                {"tokens": [1, 2], "new_tokens": 3},
+                {
+                    "tokens": "list",
+                    "temperature": "zero, True, huge",
+                    "stop": "empty list, list",
+                    "seed": "zero, huge",
+                },
+            )
+        ],
+        "edge.Generator.logits": [Call(generator.logits, {"tokens": [1, 2]}, {"tokens": "list"})],
+        "edge.perplexity": [Call(edge.perplexity, {"path": LM, "tokens": [1, 2]})],
         "edge.Local": [Call(edge.Local, {}, {"name": "text"})],
         "edge.Process": [Call(edge.Process, child, {"command": ""}, work=True)],
         "edge.Report": [
@@ -566,6 +629,7 @@ def table(folder: Path) -> dict[str, list[Call]]:
                     "seed": "zero",
                     "names": "text",
                     "paths": "text",
+                    "signature": "text",
                     # A result says that inputs do not fit its file.
                     "inputs": "empty list, list, dict, empty array, " + NUMBERS,
                 },

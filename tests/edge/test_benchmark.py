@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pytest
 
+from tests.golden.test_golden import HERE
 from tfcompress import edge
 from tfcompress.edge.system.tflite import PROBE
 
@@ -188,3 +189,14 @@ def test_benchmark_rejects_wrong_arguments(options, message):
         edge.benchmark(PROBE, **options)
     with pytest.raises(ValueError, match="a list of one or more"):
         edge.benchmark([])
+
+
+def test_benchmark_runs_the_signature_that_is_asked_for():
+    file = HERE / "language_model.tflite"
+    options = {"min_runs": 3, "min_seconds": 0.0, "rounds": 1, "warmup": 0}
+    found = edge.benchmark(file, signature="prefill_8", **options)
+    assert (found.status, found.input_shapes["input_pos"]) == ("ok", [8])
+    assert found.placement is None  # LiteRT tells the ops of the first signature alone
+    missing = edge.benchmark(file, signature="verify", **options)
+    assert missing.status == "refused"
+    assert "has no signature 'verify'" in missing.reason

@@ -166,11 +166,24 @@ def write_schedules() -> None:
     (HERE / "schedules.json").write_text(json.dumps(entries, indent=1) + "\n", "utf-8")
 
 
+def write_language_model() -> None:
+    """Convert a small language model, with the logits that Keras gives for a few tokens."""
+    from tests.zoo.language_models import ROOM, VOCABULARY, by_hand
+
+    model, file = by_hand(), HERE / "language_model.tflite"
+    tfcompress.converters.convert_generator(
+        model, file, max_tokens=ROOM, prefill=(4, 8), prefill_logits=True
+    )
+    tokens = np.random.default_rng(0).integers(0, VOCABULARY, (2, ROOM)).astype("int32")
+    np.savez(file.with_suffix(".npz"), tokens=tokens, logits=np.asarray(model(tokens)))
+
+
 def main(names: list[str]) -> None:
     """Write the files of these names; all of them if there are none."""
-    for name in names or [*NETS, "schedules"]:
-        if name == "schedules":
-            write_schedules()
+    others = {"schedules": write_schedules, "language_model": write_language_model}
+    for name in names or [*NETS, *others]:
+        if name in others:
+            others[name]()
             continue
         keras.utils.set_random_seed(0)
         model = NETS[name]()

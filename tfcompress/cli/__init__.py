@@ -8,6 +8,7 @@ import click
 from .conversion import convert, quantize
 from .errors import Commands
 from .files import bench, demo, sparsify, split, verify
+from .generation import generate
 from .inspection import check_sparse, inspect
 from .models import channels, low_rank, prune_channels, summary
 from .options import leave_current_folder
@@ -31,5 +32,6 @@ def main() -> None:
 for command in (
     demo, convert, sparsify, split, inspect, check_sparse, verify, bench, summary, channels,
     prune_channels, low_rank, equalize, quantize, quantize_aware, report_qat,
+    generate,
 ):  # fmt: skip
     main.add_command(command)

@@ -189,6 +189,7 @@ def verify(
     show_default=True,
     help="Seconds in which a file must load, or finish a tenth of its runs.",
 )
+@click.option("--signature", help="Signature to run, such as decode; default: the first.")
 @click.option("--report", type=OUTPUT, help="Also write a .html, .md or .json report.")
 @on_target
 @importing
@@ -200,6 +201,7 @@ def bench(
     runs: int,
     seconds: float,
     timeout: float,
+    signature: str | None,
     report: Path | None,
     target: str,
     as_json: bool,
@@ -223,6 +225,7 @@ def bench(
             min_runs=runs,
             min_seconds=seconds,
             timeout=timeout,
+            signature=signature,
             target=TARGETS.get(target),
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )

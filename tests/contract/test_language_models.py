@@ -1,0 +1,33 @@
+"""Causal language models of KerasHub generate on the device what they generate in Keras."""
+
+import numpy as np
+import pytest
+
+from tests.zoo.language_models import FAMILIES, ROOM, VOCABULARY, causal_lm
+from tfcompress import converters, edge
+
+IN_CI = {"GPT-2": (), "Llama": pytest.mark.slow("converts"), "Gemma": pytest.mark.slow("converts")}
+NAMES = [pytest.param(name, marks=IN_CI.get(name, pytest.mark.large)) for name in FAMILIES]
+
+
+def greedy(model, prompt):
+    """Return what Keras' own `generate` adds to a prompt, until the cache is full."""
+    ids, mask = np.zeros((2, 1, ROOM), "int32")
+    ids[0, : len(prompt)], mask[0, : len(prompt)] = prompt, 1
+    model.compile(sampler="greedy", jit_compile=False)
+    answer = model.generate({"token_ids": ids, "padding_mask": mask}, stop_token_ids=None)
+    return list(map(int, answer["token_ids"][0, len(prompt) :]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_greedy_tokens_are_those_of_keras(name, tmp_path):
+    model = causal_lm(name)
+    file = converters.convert_generator(
+        model, tmp_path / "lm.tflite", max_tokens=ROOM, prefill=(4,)
+    )
+    assert bool(file.notes) == (name == "Phi-3")
+    tokens = np.random.default_rng(0).integers(0, VOCABULARY, (2, ROOM))
+    # float32 in another order: 1e-5 of logits of about 1.
+    converters.verify_generator(model, file, tokens).raise_if_above(max_error=1e-4)
+    prompt = [3, 1, 4, 1, 5, 9, 2]
+    assert list(edge.Generator(file).generate(prompt))[: ROOM - 7] == greedy(model, prompt)
