@@ -10,10 +10,10 @@ import tensorflow as tf
 from .calibrated import finish, repair
 from .converter import convert, from_saved_model
 from .kernel_rounding import KernelsRefused, quantize_in_4_bits, store_trained
-from .post_training import WIDE, Lowered, load, post_training
+from .post_training import WIDE, Lowered, post_training
 from .quantizer import quantize
 from .read import describe, load_error
-from .tensor_values import Samples
+from .tensor_values import Samples, load
 
 Json = dict[str, Any]
 

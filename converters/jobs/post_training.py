@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from .bias_correction import corrected
 from .calibrated import calibrate, finish
 from .kernel_rounding import quantize_in_4_bits
@@ -76,15 +74,3 @@ def post_training(
         return Lowered(integers(calibrated.content), kept)
     small, rounded = quantize_in_4_bits(calibrated.content, samples, kernels, integers)
     return Lowered(small, kept, rounded.kept)
-
-
-def load(samples: Json) -> Samples:
-    """Return the samples of an .npz file.
-
-    Args:
-        samples: The file ("path"), the input name of each of its arrays ("names") and the rows to a
-            batch ("batch_size").
-    """
-    with np.load(samples["path"]) as file:
-        arrays = {name: file[f"arr_{index}"] for index, name in enumerate(samples["names"])}
-    return Samples(arrays, samples["batch_size"])

@@ -488,7 +488,13 @@ def table(folder: Path) -> dict[str, list[Call]]:
                 },
             )
         ],
-        "converters.WeightOnly": [Call(converters.WeightOnly, {"activations": "float32"})],
+        "converters.WeightOnly": [
+            Call(
+                converters.WeightOnly,
+                {"activations": "float32", "calibration": X},
+                {"calibration": "list, list of None, dict, empty array, " + FUNCTIONS},
+            )
+        ],
         "converters.check_sparse_kernels": [
             Call(converters.check_sparse_kernels, {"file": file}, work=True)
         ],
