@@ -84,8 +84,8 @@ class Result:
 # Way -> the least cosine, the largest share of the bytes, the least speed.
 TARGETS: dict[str, tuple[float, float, float]] = {
     "DynamicInt8": (0.998, 0.26, 2.5),
-    "WeightOnly 4 bits, blocks of 32": (0.97, 0.16, 0.0),
-    "Int8, equalized": (0.90, 0.30, 0.0),
+    "WeightOnly 4 bits, gptq": (0.97, 0.16, 0.0),
+    "Int8": (0.90, 0.30, 0.0),
 }
 
 
@@ -142,7 +142,8 @@ def ways(model: keras.Model, few: Samples, source: Path) -> dict[str, Make]:
         "Float16": ours(converters.Float16()),
         "DynamicInt8": ours(converters.DynamicInt8()),
         "WeightOnly 8 bits": ours(converters.WeightOnly()),
-        "WeightOnly 4 bits": ours(converters.WeightOnly(4)),
+        "WeightOnly 4 bits, nearest": ours(converters.WeightOnly(4)),
+        "WeightOnly 4 bits, gptq": ours(converters.WeightOnly(4, rounding="gptq", calibration=few)),
         "WeightOnly 4 bits, blocks of 32": ours(
             converters.WeightOnly(4, block=32, activations="float32")
         ),

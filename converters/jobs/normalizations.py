@@ -69,8 +69,8 @@ def even_out(graph: Graph, tensors: set[int], samples: Samples) -> set[int]:
     readers: dict[int, list[Any]] = {}
     for node in graph.tables.operators:
         if graph.op(node) == "FULLY_CONNECTED" and graph.constant(int(node.inputs[1])):
-            if int(node.inputs[0]) in tensors:
-                readers.setdefault(int(node.inputs[0]), []).append(node)
+            readers.setdefault(int(node.inputs[0]), []).append(node)
+    readers = {index: nodes for index, nodes in readers.items() if index in tensors}
     largest = {index: np.zeros(graph[index].shape[-1]) for index in readers}
     for run in runs(graph, list(readers), samples):
         for index, size in largest.items():
