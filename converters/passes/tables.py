@@ -77,5 +77,3 @@ def _like(graph: Graph, out: int, inner: tuple[int, ...], name: bytes) -> int:
     tensor.name = new_name(graph, out, name)
     tensor.quantization = None
     return index
-
-

@@ -86,5 +86,3 @@ def note(graph: Graph, op: str, version: int) -> None:
     """Note in the file the oldest runtime that knows a version of an op."""
     if (op, version) in _RELEASES:
         at_least(graph.model, _RELEASES[op, version])
-
-
