@@ -32,11 +32,11 @@ def store_table(graph: Graph, kernel: Kernel, form: Form) -> Array:
     store(graph, kernel.index, shaped, form.bits)
     graph[kernel.index].quantization = None
     for node in kernel.nodes:
-        _look_up(graph, node, kernel.index, scales, inner, form.bits)
+        look_up(graph, node, kernel.index, scales, inner, form.bits)
     return real_values(found).reshape(array.shape)
 
 
-def _look_up(
+def look_up(
     graph: Graph, node: Any, table: int, scales: int, inner: tuple[int, ...], bits: int
 ) -> None:
     """Replace a GATHER of float rows."""
