@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.converters.export.free_sizes import how_to_fix_sizes
 from tfcompress.converters.export.layer_names import layer_at
 from tfcompress.converters.file.model import Inspection
 from tfcompress.converters.jobs.run import ChildError, run
@@ -80,9 +81,10 @@ def lower(
     ]
     for precision, file in zip(chosen, found, strict=True):
         if file.load_error:
+            how = how_to_fix_sizes(prepared.call.inputs)
             raise ConversionError(
                 f"Model '{model.name}' was converted to {precision.name}, but the runtime does not "
-                f"load the result: {file.load_error}"
+                f"load the result: {file.load_error} {how}".strip()
             )
     return [
         Lowered(file, _layers(model, read["kept_float"]), read["kept_weights"], given)

@@ -160,9 +160,9 @@ def _measured(graph: Graph, samples: Samples, tensors: list[int]) -> dict[int, R
 
 def _mend(graph: Graph, float_inputs: bool) -> tuple[bool, list[str]]:
     """Repair ranges; return whether there was one to repair, and what must stay in float."""
-    changed = separate(graph)
-    changed = widen(graph) or changed
     keep = exact_values(graph) | (uneven_inputs(graph) if float_inputs else set())
+    changed = separate(graph, keep)
+    changed = widen(graph) or changed
     return changed, [graph[index].name.decode() for index in sorted(keep)]
 
 

@@ -27,7 +27,8 @@ def uneven_inputs(graph: Graph) -> set[int]:
     """Return the ops at the inputs that bring features of uneven ranges to a common one.
 
     One int8 step of the input is then many steps of the small features after a Normalization or
-    BatchNormalization. In float these ops cost next to nothing.
+    BatchNormalization, or after a Dense into which the converter folds it. In float these ops cost
+    next to nothing.
 
     Args:
         graph: A float graph whose tensors have ranges.
@@ -52,19 +53,25 @@ def uneven_inputs(graph: Graph) -> set[int]:
             coarse[out], chains[out] = step, set()
         if not moving or not all(tensor in coarse for tensor in moving):
             continue
-        if op in _PLACING or (op in _AFFINE and len(inputs) == 2 and moving == inputs[:1]):
-            coarse[out] = max(coarse[tensor] for tensor in moving) * _gain(graph, op, inputs[-1])
-            chains[out] = {out}.union(*(chains[tensor] for tensor in moving))
-            if coarse[out] > _UNEVEN * step:
-                found |= chains[out]
+        affine = op in _AFFINE and len(inputs) == 2 and moving == inputs[:1]
+        if not (affine or op in _PLACING or op == "FULLY_CONNECTED"):
+            continue
+        error = max(coarse[tensor] for tensor in moving) * _gain(graph, op, inputs)
+        chain = {out}.union(*(chains[tensor] for tensor in moving))
+        if error > _UNEVEN * step:
+            found |= chain
+        if op != "FULLY_CONNECTED":  # which mixes the features
+            coarse[out], chains[out] = (step if out in found else error), chain
     return found
 
 
-def _gain(graph: Graph, op: str, constant: int) -> float:
+def _gain(graph: Graph, op: str, inputs: list[int]) -> float:
     """Return by how much an op with a constant enlarges an error, at most."""
+    if op == "FULLY_CONNECTED":  # The errors of the features add up as independent ones do.
+        return float(np.linalg.norm(graph.array(inputs[1]), axis=1).max())
     if op not in ("MUL", "DIV"):
         return 1.0
-    sizes = np.abs(graph.array(constant))
+    sizes = np.abs(graph.array(inputs[-1]))
     return float(sizes.max() if op == "MUL" else 1 / max(sizes.min(), 1e-30))
 
 

@@ -42,6 +42,9 @@ class Histogram:
         exponent: Width of a bin, as a power of two.
         first: Number of bins between the first one and zero, negative below it.
         counts: Number of values in each bin, int64.
+        size: Number of values, counted or not.
+        lowest: The lowest value of each sample, float32.
+        highest: The highest value of each sample, float32.
     """
 
     low: float = math.inf
@@ -50,6 +53,9 @@ class Histogram:
     exponent: int = -1074
     first: int = 0
     counts: Array = field(default_factory=lambda: np.zeros(1, np.int64), compare=False)
+    size: int = 0
+    lowest: Array = field(default_factory=lambda: np.zeros(0, np.float32), compare=False)
+    highest: Array = field(default_factory=lambda: np.zeros(0, np.float32), compare=False)
 
     @property
     def centers(self) -> Array:
@@ -73,7 +79,9 @@ class Histogram:
         """
         if not values.size:
             return self
-        low, high = float(values.min()), float(values.max())
+        rows = _rows(values)
+        lows, highs = rows.min(axis=1), rows.max(axis=1)
+        low, high = float(lows.min()), float(highs.max())
         if not math.isfinite(low) or not math.isfinite(high):
             if math.isnan(low):
                 raise NotFinite("The values hold NaN")
@@ -94,7 +102,10 @@ class Histogram:
             known = np.flatnonzero(self.counts)
             places = ((known + self.first) >> (exponent - self.exponent)) - first
             np.add.at(counts, places, self.counts[known])
-        return Histogram(low, high, self.zeros + zeros, exponent, first, counts)
+        return Histogram(
+            low, high, self.zeros + zeros, exponent, first, counts, self.size + values.size,
+            np.append(self.lowest, lows), np.append(self.highest, highs),
+        )  # fmt: skip
 
 
 def thinned(values: Array) -> Array:
@@ -109,8 +120,12 @@ def thinned(values: Array) -> Array:
     Returns:
         Floats (samples, values), at most `VALUES` of each sample.
     """
-    rows = values.reshape(len(values) if values.ndim > 1 else 1, -1)
+    rows = _rows(values)
     return rows[:, :: _stride(rows.shape[1])]
+
+
+def _rows(values: Array) -> Array:
+    return values.reshape(len(values) if values.ndim > 1 else 1, -1)
 
 
 def _stride(size: int) -> int:

@@ -8,6 +8,7 @@ or its steps are too coarse.
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
@@ -24,18 +25,19 @@ _COARSER = 2.0
 _PLACEHOLDER, _SLOPE = "LEAKY_RELU", 1.0
 
 
-def separate(graph: Graph) -> bool:
+def separate(graph: Graph, in_float: Collection[int] = ()) -> bool:
     """Put an op before those that join ranges, for each input that others read in a finer one.
 
     Args:
         graph: A float graph whose tensors have ranges. It is changed.
+        in_float: Tensors that ops compute in float, which join no ranges. Defaults to none.
 
     Returns:
         Whether it was changed.
     """
     changed = False
     for node in list(graph.tables.operators):
-        if graph.op(node) not in _JOINING:
+        if graph.op(node) not in _JOINING or int(node.outputs[0]) in in_float:
             continue
         joint = range_of(graph, int(node.outputs[0]))
         for place, index in enumerate(map(int, node.inputs)):

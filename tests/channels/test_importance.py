@@ -1,8 +1,5 @@
 """Scores of channels against NumPy, by the formulas of the papers."""
 
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -331,46 +328,3 @@ def test_get_takes_a_data_set_with_targets(model, data):
     by_function = importance.taylor(*data, "sparse_categorical_crossentropy", batch_size=5)
     for one, other in zip(scored(model, by_name), scored(model, by_function), strict=True):
         np.testing.assert_allclose(one, other, rtol=EXACT)
-
-
-OWN = '''
-import numpy as np
-
-from tfcompress import importance
-
-
-@importance.register("largest_weight")
-def largest_weight(model, groups):
-    """Score each unit by its largest outgoing weight, in absolute value."""
-    scores = []
-    for group in groups:
-        score = np.zeros(group.size)
-        for member in group.members:
-            if member.role == "input":
-                weights = np.abs(np.moveaxis(member.variable.numpy(), member.axis, 0))
-                largest = weights.reshape(len(weights), -1).max(axis=1)
-                mine = member.units >= 0
-                np.maximum.at(score, member.units[mine], largest[mine])
-        scores.append(score)
-    return scores
-'''
-
-
-@pytest.mark.slow("starts processes that import TensorFlow")
-def test_an_importance_of_a_users_module_is_used_through_the_command_line(tmp_path):
-    """The example of docs/extending.md, run as its reader runs it."""
-    (tmp_path / "my_importance.py").write_text(OWN)
-    model = keras.Sequential(
-        [keras.Input((3,)), layers.Dense(4, name="hidden"), layers.Dense(2, name="head")]
-    )
-    outgoing = np.array([[3.0, 0.0], [2.5, 2.5], [0.0, -4.0], [2.0, 2.0]], np.float32)
-    model.get_layer("head").kernel.assign(outgoing)
-    model.save(tmp_path / "model.keras")
-    program = [sys.executable, "-c", "from tfcompress.cli import main; main()", "prune-channels"]
-    program += ["model.keras", "small.keras", "--amount", "0.5"]
-    program += ["--import", "my_importance", "--importance", "largest_weight"]
-    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    small = keras.models.load_model(tmp_path / "small.keras")
-    # By the sum of squares, the second and the third would stay.
-    np.testing.assert_array_equal(small.get_layer("head").kernel, outgoing[[0, 2]])

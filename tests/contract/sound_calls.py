@@ -354,7 +354,11 @@ def table(folder: Path) -> dict[str, list[Call]]:
         "budgets.unit": [Call(tfc.budgets.unit, {"budget": tfc.budgets.Macs(0.5)})],
         **{
             f"distill.{name}": [
-                Call(getattr(tfc.distill, name), latent, dict.fromkeys(latent, "text"))
+                Call(
+                    getattr(tfc.distill, name),
+                    latent,
+                    dict.fromkeys(latent if name == "AttentionMaps" else (*latent, "mask"), "text"),
+                )
             ]
             for name in ("AttentionMaps", "AttentionScores", "Features")
         },
@@ -362,7 +366,7 @@ def table(folder: Path) -> dict[str, list[Call]]:
             Call(
                 tfc.distill.SoftTargets,
                 {},
-                {"temperature": "huge", **dict.fromkeys(latent, "text")},
+                {"temperature": "huge", **dict.fromkeys((*latent, "mask"), "text")},
             )
         ],
         **{

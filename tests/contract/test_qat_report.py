@@ -180,3 +180,11 @@ def test_the_report_says_what_the_file_does(cases, tmp_path):
     assert not different, {name: (found[name], said[name]) for name in different}
     assert any(said.values())
     assert not all(said.values())
+    steps = np.array([step for tensor in file.tensors for step in tensor.scales])
+    # float32 holds a step to 6e-8 of it.
+    assert not [
+        row
+        for row in tfc.qat_report(qat).layers
+        if row.range is not None
+        and not np.isclose(np.ptp(row.range) / 255, steps, rtol=1e-6, atol=0.0).any()
+    ]

@@ -12,6 +12,22 @@ from tests.support.examples import BLOCK, PAGE
 
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE.read_text("utf-8"), re.M | re.S))
 FIRST, *EXAMPLES = SECTIONS
+# The commands of a block, one after the other in one process, which imports TensorFlow once.
+PROGRAM = """
+import runpy, shlex, sys
+from tfcompress.cli import main
+for line in sys.stdin.read().replace("\\\\\\n", " ").splitlines():
+    program, *arguments = shlex.split(line)
+    try:
+        if program == "python":
+            runpy.run_path(*arguments, run_name="__main__")
+        else:
+            assert program == "tfcompress", line
+            main(arguments)
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
 
 
 def follow(section: str, folder: Path) -> None:
@@ -20,15 +36,14 @@ def follow(section: str, folder: Path) -> None:
     The first line of a Python block names its file. A `text` block holds lines of the output of
     the commands before it.
     """
-    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     printed = ""
     for kind, block in BLOCK.findall(SECTIONS[section]):
         if kind == "python":
             (folder / block.splitlines()[0].removeprefix("# ")).write_text(block, "utf-8")
         elif kind == "sh":
             done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", block],
-                cwd=folder, env={**os.environ, "PATH": programs, "COLUMNS": "120"},
+                [sys.executable, "-P", "-c", PROGRAM],
+                cwd=folder, env={**os.environ, "COLUMNS": "120"}, input=block,
                 capture_output=True, text=True, timeout=300, check=False,
             )  # fmt: skip
             assert done.returncode == 0, done.stdout + done.stderr

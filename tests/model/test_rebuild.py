@@ -32,3 +32,14 @@ def test_copy_layer_leaves_no_record_of_the_call_that_builds_the_copy():
     copy = copy_layer(layer, (x,), {})
     with pytest.raises(AttributeError, match="never been called"):
         _ = copy.output
+
+
+def test_copy_layer_keeps_lambdas_which_keras_loads_from_no_config():
+    halve = lambda x: 0.5 * x  # noqa: E731, a lambda is what this is about
+    options = dict.fromkeys(("activation", "kernel_constraint", "bias_regularizer"), halve)
+    layer = layers.Dense(2, **options, kernel_initializer=lambda shape, dtype: np.ones(shape))
+    x = keras.Input((4,))
+    layer(x)
+    copy = copy_layer(layer, (x,), {})
+    assert all(getattr(copy, name) is halve for name in options)
+    np.testing.assert_array_equal(copy(np.ones((1, 4))), [[2.0, 2.0]])

@@ -77,6 +77,7 @@ EXAMPLES = {
         lambda x: ops.take_along_axis(x, np.zeros((1, 1, 8, 4), "int32"), axis=1),
     ),
     "Tile": (IMAGE, lambda x: ops.tile(x, (1, 2, 1, 1))),
+    "TopK": (IMAGE, lambda x: ops.top_k(x, 2)[0]),
     "Transpose": (IMAGE, lambda x: ops.transpose(x, (0, 2, 1, 3))),
     "Unstack": (IMAGE, lambda x: ops.unstack(x, axis=1)[1]),
     # With a constant, the only tensor sets the range.

@@ -58,7 +58,13 @@ def unknown_layer(x):
     return layers.Multiply(name="product")([x, layers.Dense(8)(x)])
 
 
-@pytest.mark.parametrize("make", [operation, called_twice, operation_and_state, unknown_layer])
+def floats_and_integers(x):
+    return list(ops.top_k(layers.Dense(8)(x), 2))
+
+
+@pytest.mark.parametrize(
+    "make", [operation, called_twice, operation_and_state, unknown_layer, floats_and_integers]
+)
 def test_outputs_of_operations_and_shared_layers_keep_their_names(make, tmp_path):
     x = keras.Input((8,))
     model = keras.Model(x, make(x))

@@ -198,7 +198,7 @@ def test_quantize_aware_takes_a_nested_model_called_by_keywords(tmp_path):
     converters.verify(qat, file, samples).raise_if_above(lsb=1.01)
 
 
-def test_nested_model_called_on_a_float_tensor_too_rounds_no_bias_in_that_call(monkeypatch):
+def test_nested_model_called_on_the_output_of_a_float_one_rounds_the_bias_by_its_range(monkeypatch):
     keras.utils.set_random_seed(0)
     inside, x = keras.Input((4,)), keras.Input((4,), name="x")
     in_float = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="float")], name="first")
@@ -207,13 +207,12 @@ def test_nested_model_called_on_a_float_tensor_too_rounds_no_bias_in_that_call(m
     model = keras.Model(x, [inner(x), inner(in_float(x))])
     samples = X.reshape(-1, 4)[:16]
     qat = tfc.calibrate(tfc.quantize_aware(model, exclude="float"), samples)
-    raw = head.bias.numpy()
-    wrapper = qat.get_layer("inner").get_layer("quantized_in")
-    found = bias_in(qat, wrapper.layer, monkeypatch, samples)
-    (rounded,) = [bias for bias in found if (bias != raw).any()]
-    assert len(found) == 2
-    scale = grid_of(qat.get_layer("inner"), "quantized_in", qat.get_layer("fake_quant_x"))
-    assert_on_grid(rounded, scale, raw)
+    found = bias_in(
+        qat, qat.get_layer("inner").get_layer("quantized_in").layer, monkeypatch, samples
+    )
+    sources = qat.get_layer("fake_quant_x"), qat.get_layer("first").get_layer("fake_quant_float")
+    scales = [grid_of(qat.get_layer("inner"), "quantized_in", source) for source in sources]
+    assert_on_both_grids(found, scales, head.bias.numpy())
 
 
 def test_calibrate_rounds_no_bias_by_a_range_that_still_grows(monkeypatch):

@@ -3,7 +3,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 import tfcompress as tfc
 from tfcompress import converters
@@ -95,12 +95,34 @@ def test_a_normalization_behind_a_layer_is_not_first():
     assert uneven_first_layers(model) == set()
 
 
-def test_file_keeps_the_small_features(tmp_path):
+def operations():
+    return lambda x: (x - X.mean(axis=0)) / X.std(axis=0)
+
+
+def nested():
+    return keras.Sequential([keras.Input((3,)), normalization()])
+
+
+@pytest.mark.parametrize(
+    ("norm", "inputs"), [(normalization, 1), (operations, 1), (nested, 1), (normalization, 3)]
+)
+def test_files_keep_the_small_features(norm, inputs, tmp_path):
     keras.utils.set_random_seed(0)
-    model = net(normalization())
+    model = net(norm(), inputs)
+    data = X if inputs == 1 else dict(zip("abc", np.split(X, 3, axis=-1), strict=True))
     with pytest.warns(UserWarning, match="stays in float"):
         qat = tfc.quantize_aware(model)
-    tfc.calibrate(qat, X)
-    file = converters.convert(qat, tmp_path / "m.tflite", converters.Int8())
-    assert converters.verify(model, file, X).outputs[0].snr_db > 30.0
-    assert file.float_macs == ()
+    tfc.calibrate(qat, data)
+    for trained, precision in ((qat, converters.Int8()), (model, converters.Int8(data))):
+        file = converters.convert(trained, tmp_path / "m.tflite", precision)
+        assert converters.verify(model, file, data).outputs[0].snr_db > 30.0
+        # The converter folds the division by operations into the first kernel.
+        assert file.float_macs == () or (norm is operations and trained is model)
+
+
+@pytest.mark.parametrize("constant", [127.5, np.float32([123.7, 116.3, 103.5])])
+def test_operations_on_images_and_the_like_are_even(constant):
+    model = net(lambda x: (x / 255.0 - constant / 255.0) / 0.2)
+    assert uneven_first_layers(model) == set()
+    assert uneven_first_layers(net(lambda x: x - SIZES)) == set()
+    assert len(uneven_first_layers(net(lambda x: 0.5 * ops.subtract(SIZES, x) / SIZES))) == 3

@@ -15,6 +15,7 @@ from tfcompress.model.keras_private import compiled_loss
 
 from .checks import check_losses, check_models
 from .features import Place, extract, layer_at
+from .masks import given_mask
 from .soft_targets import SoftTargets
 
 __all__ = ["Distiller", "self_distiller"]
@@ -212,7 +213,9 @@ class Distiller(keras.distillation.Distiller):  # type: ignore[misc]
                 self.distillation_losses, self.distillation_loss_weights, self._keys, strict=True
             ):
                 loss.validate_outputs(teacher[theirs], student[ours])
-                term = loss.compute_loss(teacher[theirs], student[ours])
+                mask = given_mask(loss, self.student, x)
+                given = {} if mask is None else {"mask": mask}
+                term = loss.compute_loss(teacher[theirs], student[ours], **given)
                 distillation += weight * ops.cast(term, "float32")
         penalty = ops.zeros(())
         for term in self.student.losses:

@@ -15,6 +15,7 @@ from tfcompress.edge.arguments import check_text
 from tfcompress.model.checks import check_loss
 
 from .features import Place, attention_at, layer_at, output_of
+from .masks import check_mask, check_positions, mean_where
 
 __all__ = ["AttentionMaps", "AttentionScores", "Features"]
 
@@ -40,6 +41,8 @@ class Features(keras.distillation.FeatureDistillation):  # type: ignore[misc]
             Defaults to None, the output.
         loss: Keras loss or its name; its mean counts. Defaults to `"mse"`. The formula of FitNets
             has half of the sum instead, which differs by a factor.
+        mask: Name of an input (samples, positions) that is 0 at padding, such as `"padding_mask"`,
+            for features (samples, positions, width). Defaults to None: all positions count.
 
     Raises:
         TypeError: A name is no text, or `loss` is no loss.
@@ -56,18 +59,21 @@ class Features(keras.distillation.FeatureDistillation):  # type: ignore[misc]
         teacher_layer_name: str | None = None,
         student_layer_name: str | None = None,
         loss: Any = "mse",
+        mask: str | None = None,
     ) -> None:
         for role, name in (("teacher", teacher_layer_name), ("student", student_layer_name)):
             if name is not None:
                 check_text(f"{role}_layer_name", name)
         check_loss("loss", loss)
         super().__init__(loss, teacher_layer_name, student_layer_name)
+        self.mask = check_mask(mask)
         self.projection: keras.layers.Dense | None = None
 
     def validate_model_compatibility(self, teacher: keras.Model, student: keras.Model) -> None:
         """Raise if the features do not fit, and make the projection if the widths differ."""
         wide, narrow = _outputs(self, teacher, student)
         _check_shapes(self, wide, narrow)
+        check_positions(self, student, narrow[1:-1])
         if self.projection is not None:
             if self.projection.kernel.shape != (narrow[-1], wide[-1]):
                 raise ValueError(
@@ -85,12 +91,19 @@ class Features(keras.distillation.FeatureDistillation):  # type: ignore[misc]
         Args:
             teacher_outputs: Features of the teacher, `(..., teacher's width)`.
             student_outputs: Features of the student, `(..., student's width)`.
-            **kwargs: Not used.
+            **kwargs: `mask`, the values of the input of that name.
         """
-        student = ops.cast(student_outputs, "float32")
+        teacher, student = (ops.cast(x, "float32") for x in (teacher_outputs, student_outputs))
         if self.projection is not None:
             student = self.projection(student)
-        return super().compute_loss(ops.cast(teacher_outputs, "float32"), student)
+        if self.mask is None:
+            return super().compute_loss(teacher, student)
+        of_position = self.loss.call if isinstance(self.loss, keras.losses.Loss) else self.loss
+        return mean_where(of_position(teacher, student), kwargs["mask"])
+
+    def get_config(self) -> dict[str, Any]:
+        """Return all arguments."""
+        return {**super().get_config(), "mask": self.mask}
 
 
 class _Pair(keras.distillation.DistillationLoss):  # type: ignore[misc]
@@ -173,14 +186,16 @@ class AttentionScores(_Pair):
     pruning, the means over the heads are compared. TinyBERT compares the scores before the softmax,
     which Keras' layers do not return.
 
-    >>> AttentionScores("block_1/attention", "block_1/attention").get_config()
-    {'teacher_layer_name': 'block_1/attention', 'student_layer_name': 'block_1/attention'}
+    >>> AttentionScores("block_1/attention", "block_1/attention").get_config()["mask"] is None
+    True
 
     Args:
         teacher_layer_name: A MultiHeadAttention or GroupQueryAttention of the teacher: its name, or
             its path if it is in a nested model. It need not return its scores.
         student_layer_name: A MultiHeadAttention or GroupQueryAttention of the student,
             quantization-aware or not: its name, or its path if it is in a nested model.
+        mask: Name of an input (samples, positions) that is 0 at padding, such as `"padding_mask"`,
+            for layers in which each position attends to all. Defaults to None: all pairs count.
 
     Raises:
         TypeError: A name is no text.
@@ -191,6 +206,16 @@ class AttentionScores(_Pair):
         Jiao et al. 2020, https://arxiv.org/abs/1909.10351
     """
 
+    def __init__(
+        self, teacher_layer_name: str, student_layer_name: str, mask: str | None = None
+    ) -> None:
+        super().__init__(teacher_layer_name, student_layer_name)
+        self.mask = check_mask(mask)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return all arguments."""
+        return {**super().get_config(), "mask": self.mask}
+
     def validate_model_compatibility(self, teacher: keras.Model, student: keras.Model) -> None:
         """Raise if there are no such layers, or the positions differ."""
         first, second = (
@@ -198,6 +223,7 @@ class AttentionScores(_Pair):
             for model, name, role in _roles(self, teacher, student)
         )
         _check_shapes(self, first, second)
+        check_positions(self, student, second[1:-1])
 
     def teacher_place(self, teacher: keras.Model) -> Place:
         """Return where to read the teacher."""
@@ -215,12 +241,16 @@ class AttentionScores(_Pair):
                 keys)`.
             student_outputs: Attention probabilities of the student, `(samples, heads, queries,
                 keys)`, with any number of heads.
-            **kwargs: Not used.
+            **kwargs: `mask`, the values of the input of that name.
         """
         teacher, student = (ops.cast(x, "float32") for x in (teacher_outputs, student_outputs))
         if teacher.shape[1] != student.shape[1]:
             teacher, student = (ops.mean(x, axis=1) for x in (teacher, student))
-        return ops.mean(ops.square(teacher - student))
+        difference = ops.mean(ops.square(teacher - student), axis=1)
+        if self.mask is None:
+            return ops.mean(difference)
+        counts = ops.cast(kwargs["mask"], "bool")
+        return mean_where(difference, ops.logical_and(counts[:, :, None], counts[:, None, :]))
 
 
 def _attention_map(features: Any) -> Any:

@@ -10,6 +10,7 @@ from keras import ops
 from tfcompress.edge.arguments import check_bool, check_number, check_text
 
 from .features import Place, end, output_of
+from .masks import check_mask, check_positions, mean_where
 
 __all__ = ["SoftTargets"]
 
@@ -47,6 +48,8 @@ class SoftTargets(keras.distillation.DistillationLoss):  # type: ignore[misc]
             several outputs: its name, or its path if it is in a nested model. Defaults to None.
         student_layer_name: Layer of the student to read instead of the output: its name, or its
             path if it is in a nested model. Defaults to None.
+        mask: Name of an input (samples, positions) that is 0 at padding, such as `"padding_mask"`,
+            for outputs (samples, positions, classes). Defaults to None: all positions count.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -63,6 +66,7 @@ class SoftTargets(keras.distillation.DistillationLoss):  # type: ignore[misc]
         from_logits: bool | None = None,
         teacher_layer_name: str | None = None,
         student_layer_name: str | None = None,
+        mask: str | None = None,
     ) -> None:
         if from_logits is not None:
             check_bool("from_logits", from_logits)
@@ -73,6 +77,7 @@ class SoftTargets(keras.distillation.DistillationLoss):  # type: ignore[misc]
         self.from_logits = from_logits
         self.teacher_layer_name = teacher_layer_name
         self.student_layer_name = student_layer_name
+        self.mask = check_mask(mask)
         self._logits = (from_logits, from_logits)
         self._floor = _FLOOR
 
@@ -85,6 +90,8 @@ class SoftTargets(keras.distillation.DistillationLoss):  # type: ignore[misc]
                 (student, self.student_layer_name, "student"),
             )
         )
+        if self.mask is not None:
+            check_positions(self, student, output_of(student, self.student_layer_name).shape[1:-1])
         self._logits = (first[0], second[0])
         self._floor = _HALF_A_STEP if first[1] or second[1] else _FLOOR
 
@@ -131,7 +138,7 @@ class SoftTargets(keras.distillation.DistillationLoss):  # type: ignore[misc]
         Args:
             teacher_outputs: Logits or probabilities of the teacher, `(..., classes)`.
             student_outputs: Logits or probabilities of the student, `(..., classes)`.
-            **kwargs: Not used.
+            **kwargs: `mask`, the values of the input of that name.
         """
         teacher, student = (
             ops.log_softmax(self._as_logits(outputs, logits) / self.temperature)
@@ -140,7 +147,7 @@ class SoftTargets(keras.distillation.DistillationLoss):  # type: ignore[misc]
             )
         )
         divergence = ops.sum(ops.exp(teacher) * (teacher - student), axis=-1)
-        return self.temperature**2 * ops.mean(divergence)
+        return self.temperature**2 * mean_where(divergence, kwargs.get("mask"))
 
     def _as_logits(self, outputs: Any, logits: bool | None) -> Any:
         if logits is None:
@@ -155,6 +162,7 @@ class SoftTargets(keras.distillation.DistillationLoss):  # type: ignore[misc]
             "from_logits": self.from_logits,
             "teacher_layer_name": self.teacher_layer_name,
             "student_layer_name": self.student_layer_name,
+            "mask": self.mask,
         }
 
     @classmethod

@@ -131,7 +131,7 @@ def from_config(
             copy.function = layer.function
         else:
             with keras.saving.custom_object_scope(own_objects(layer)):
-                copy = type(layer).from_config(config)
+                copy = type(layer).from_config(_with_lambdas(layer, config))
     except Exception as error:
         raise _not_copied(layer, f": {error}") from error
     symbolic_call(copy, args, kwargs)
@@ -147,6 +147,13 @@ def from_config(
     if hasattr(copy, "finalize_state"):
         copy.finalize_state()  # Normalization keeps tensors that it computes from its weights.
     return copy
+
+
+def _with_lambdas(layer: keras.layers.Layer, config: dict[str, Any]) -> dict[str, Any]:
+    """Return the config with the lambdas that the layer holds: Keras loads none from a config."""
+    held = {key: vars(layer).get(key) for key in config}
+    lambdas = {key: x for key, x in held.items() if getattr(x, "__name__", "") == "<lambda>"}
+    return {**config, **lambdas}
 
 
 def can_be_remade(layer: keras.layers.Layer) -> bool:

@@ -152,7 +152,8 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
             self._check_bits()
             if entering:
                 return inputs
-            low, high = numerics.nudged(*_joined(*self.range(), joint))
+            whole = None if joint is None else tuple(tf.get_static_value(joint).tolist())
+            low, high = numerics.nudged(*self.range(whole))
             inputs = numerics.kept_float(inputs) if self.detached else inputs
             return tf.quantization.fake_quant_with_min_max_args(inputs, low, high)
         if self.fixed is not None:
@@ -234,8 +235,8 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
         """Take the range as where training begins, however many batches it comes from."""
         self.seen.assign(tf.minimum(tf.convert_to_tensor(self.seen), float(self.calls)))
 
-    def range(self) -> tuple[float, float]:
-        """Return the lowest and the highest value, as they are now.
+    def range(self, joint: tuple[float, float] | None = None) -> tuple[float, float]:
+        """Return the lowest and the highest value, as they are now; `joint` as in `call`.
 
         Raises:
             ConversionError: If the range is not known yet, or is NaN or infinite.
@@ -256,6 +257,8 @@ class FakeQuant(TensorQuantizer, keras.layers.Layer):  # type: ignore[misc]
                 f"The range of '{self.name}' is {low} to {high}. Training has diverged, or samples "
                 "hold NaN: go back to an earlier checkpoint, and calibrate again."
             )
+        if joint is not None and _close(high - low, joint[1] - joint[0]):
+            return joint
         return low, high
 
     def _check_bits(self) -> None:
@@ -297,10 +300,6 @@ def _joined(low: Any, high: Any, joint: Any) -> tuple[Any, Any]:
     """Return the joint range if it is known and about as wide, else the own one."""
     if joint is None:
         return low, high
-    if is_exporting():
-        joint_low, joint_high = (float(bound) for bound in tf.get_static_value(joint))
-        close = _close(high - low, joint_high - joint_low)
-        return (joint_low, joint_high) if close else (low, high)
     joint_low, joint_high = (tf.cast(bound, tf.float32) for bound in tf.unstack(joint))
     close = _close(high - low, joint_high - joint_low)
     return tf.where(close, joint_low, low), tf.where(close, joint_high, high)

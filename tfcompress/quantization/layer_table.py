@@ -107,6 +107,7 @@ _RULES: dict[type | str, Rule] = {
             "Take",
             "TakeAlongAxis",
             "Tile",
+            "TopK",
             "Transpose",
             "Unstack",
         ),

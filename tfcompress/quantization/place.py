@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import keras
 from keras import layers
 
 from tfcompress.model import keras_private
-from tfcompress.model.graph import Node, is_graph, nodes
+from tfcompress.model.graph import Node, functional, is_graph, nodes
 from tfcompress.model.layers import rule_class
 
 from .layer_table import Rule, fixed_output, has_rule, is_relu, rule_of
@@ -74,7 +74,7 @@ class _Assignment:
         # What to round, in order: the tensor, its range before joining.
         self.rounded: list[tuple[int, str]] = []
         self.heads = heads(graph, placement.wrapped)
-        self.float_nodes = self._float_nodes()
+        self.float_nodes = self._float_nodes() | _exact_nodes(graph)
 
     def run(self) -> None:
         """Fill in the placement."""
@@ -230,14 +230,27 @@ class _Assignment:
         found: set[int] = set()
         for node in reversed(self.graph):
             ends = (
-                not node.call.is_input
+                not (node.call.is_input or self.nested)
                 if reader is None
-                else id(reader.operation) in self.in_float or id(reader) in found
+                else self._is_float(reader, node) or id(reader) in found
                 for reader in node.consumers
             )
             if sources.issuperset(node.outputs) and all(ends):
                 found.add(id(node))
         return found
+
+    def _is_float(self, reader: Node, node: Node) -> bool:
+        """Return whether the layer, or those of a nested model, that read a node are in float."""
+        if not is_graph(reader.operation):
+            return id(reader.operation) in self.in_float
+        inner, given = nodes(reader.operation), functional(reader.operation).inputs
+        read = {id(x) for key, x in zip(reader.inputs, given, strict=True) if key in node.outputs}
+        return all(
+            after is not None and self._is_float(after, entry)
+            for entry in inner
+            if read.intersection(entry.outputs)
+            for after in entry.consumers
+        )
 
     def _waits(self, node: Node) -> bool:
         """Return whether the next node belongs to the same op: there is no tensor in between."""
@@ -290,6 +303,33 @@ _BYTES = {"uint8": (0.0, 255.0), "int8": (-128.0, 127.0)}
 def _range_name(node: Node, index: int) -> str:
     number = keras_private.call_index(node.operation, node.call) if node.calls > 1 else 0
     return "_".join([node.name, *(str(n) for n in (number, index) if n)])
+
+
+def _exact_nodes(graph: Sequence[Node]) -> set[int]:
+    """Return the ids of nodes whose outputs become integers: 2.0 must not be rounded to 1.99."""
+    found: set[int] = set()
+    for node in reversed(graph):
+        kept = type(node.operation).__name__ in _ELEMENTWISE or rule_of(node.operation) is Rule.SAME
+        if kept and node.consumers and all(r and _jumps(r, found) for r in node.consumers):
+            found.add(id(node))
+    return found
+
+
+def _jumps(reader: Node, exact: Collection[int]) -> bool:
+    """Return whether a value that is a little lower may become the next integer below."""
+    if type(reader.operation).__name__ == "Cast":
+        return "int" in reader.tensors[0].dtype
+    return (
+        id(reader) in exact
+        or type(reader.operation).__name__ in _JUMPING
+        or rule_class(reader.operation) in _OF_CATEGORIES
+    )
+
+
+_JUMPING = {"Ceil", "Floor", "FloorDivide", "Mod", "OneHot", "Round", "Trunc"}
+_ELEMENTWISE = {*_JUMPING, "Absolute", "Add", "Clip", "Divide", "Maximum", "Minimum", "Multiply",
+                "Negative", "Relu", "Relu6", "Subtract", "TrueDivide"}  # fmt: skip
+_OF_CATEGORIES = {layers.CategoryEncoding, layers.Discretization, layers.Embedding}
 
 
 def _discretizes(reader: Node | None) -> bool:

@@ -18,6 +18,7 @@ from .composites.cells import CELLS
 from .fake_quant import FakeQuant
 from .layer_table import Rule, activation_reason, float_reason, is_relu, rule_of
 from .naming import original_name
+from .numerics import nudged
 from .wrapper import QuantizeWrapper, without_steps
 
 __all__ = ["QatLayer", "QatReport", "qat_report"]
@@ -33,7 +34,7 @@ class QatLayer:
             op.
         kernel: Type of the weights: "int8 per channel", "float", or "" without any.
         output: How the output is quantized, in words.
-        range: Lowest and highest value of the output, or None if they are not known.
+        range: Lowest and highest value of the output in the file, or None if they are not known.
         floating: Why it is computed in float, or "".
     """
 
@@ -121,7 +122,9 @@ def qat_report(model: keras.Model) -> QatReport:
 def _layers(model: keras.Model, prefix: str) -> list[QatLayer]:
     found: list[QatLayer] = []
     seen: set[int] = set()
-    for node in nodes(model):
+    graph = nodes(model)
+    makers = {key: node.operation for node in graph for key in node.outputs}
+    for node in graph:
         operation = node.operation
         if isinstance(operation, FakeQuant) or is_step_input(operation) or id(operation) in seen:
             continue
@@ -129,15 +132,15 @@ def _layers(model: keras.Model, prefix: str) -> list[QatLayer]:
         if is_graph(operation):
             found += _layers(operation, f"{prefix}{operation.name}/")
         else:
-            found.append(_describe(node, prefix))
+            found.append(_describe(node, prefix, makers))
     return found
 
 
-def _describe(node: Node, prefix: str) -> QatLayer:
+def _describe(node: Node, prefix: str, makers: dict[int, Any]) -> QatLayer:
     operation: Any = node.operation
     wrapper = operation if isinstance(operation, QuantizeWrapper) else None
     parts = [wrapper.layer, *wrapper.then] if wrapper else [operation]
-    follower = next((c for c in node.consumers if c and isinstance(c.operation, FakeQuant)), None)
+    follower = next((c for c in node.consumers if c is not None and _rounds(c)), None)
     has_kernels = isinstance(parts[0], keras.layers.Layer) and bool(kernels_of(parts[0]))
     given = node.call.arguments
     reason = None
@@ -148,7 +151,9 @@ def _describe(node: Node, prefix: str) -> QatLayer:
         reason = reason or wrapper.why_float()
         if wrapper.activation is not None and not wrapper.in_float:
             reason = reason or activation_reason(wrapper.activation)
-    output, bounds = _output(node, parts[0], follower)
+    output, bounds = _output(node, parts[0], follower, makers)
+    if output == "float" and wrapper is None and not node.call.is_input:
+        reason = reason or "an integer is made of its output, or nothing rounds it"
     if wrapper is not None and not reason and (steps := _unrolled_steps(node, parts[0])):
         output += f"; unrolled: the file holds all {steps} steps one by one"
     return QatLayer(
@@ -168,11 +173,19 @@ def _unrolled_steps(node: Node, layer: keras.layers.Layer) -> int | None:
     return int(node.call.input_tensors[0].shape[1])
 
 
+def _rounds(node: Node) -> bool:
+    """Return whether a node rounds its input to the range that the tensor has in the file."""
+    given = node.call.arguments.kwargs
+    return isinstance(node.operation, FakeQuant) and not {"entering", "only_range"} & given.keys()
+
+
 def _unwrapped(operation: Any) -> Any:
     return operation.layer if isinstance(operation, QuantizeWrapper) else operation
 
 
-def _output(node: Node, operation: Any, follower: Node | None) -> tuple[str, Any]:
+def _output(
+    node: Node, operation: Any, follower: Node | None, makers: dict[int, Any]
+) -> tuple[str, Any]:
     if not any(keras.backend.is_float_dtype(tensor.dtype) for tensor in node.tensors):
         return Rule.NONE.value, None
     if follower is None:
@@ -182,8 +195,12 @@ def _output(node: Node, operation: Any, follower: Node | None) -> tuple[str, Any
         same = rule_of(operation) in (Rule.SAME, Rule.JOINED, Rule.ROUNDED, Rule.NONE)
         return (rule_of(operation).value if same else "float"), None
     layer: FakeQuant = follower.operation
-    known = layer.fixed is not None or float(layer.seen.numpy()) > 0
-    bounds = layer.range() if known else None
     if layer.fixed is not None:
-        return Rule.FIXED.value, bounds
-    return (Rule.JOINED if layer.calls > 1 else Rule.OWN).value, bounds
+        return Rule.FIXED.value, layer.fixed
+    known = float(layer.seen.numpy()) > 0
+    joint = follower.call.arguments.kwargs.get("joint")
+    whole = None if joint is None or not known else makers[id(joint)].range()
+    bounds = layer.range(whole) if known else None
+    together = layer.calls > 1 or (whole is not None and bounds == whole)
+    in_file = None if bounds is None else tuple(end + 0.0 for end in nudged(*bounds))  # no -0.0
+    return (Rule.JOINED if together else Rule.OWN).value, in_file

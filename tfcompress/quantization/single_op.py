@@ -135,6 +135,7 @@ _MOVES = {
     "StopGradient",
     "StridedSlice",
     "Tile",
+    "TopKV2",
     "Transpose",
     "Unpack",
 }

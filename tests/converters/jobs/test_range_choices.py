@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 
 from tfcompress.converters.jobs.histogram import Histogram
-from tfcompress.converters.jobs.range_choices import CHOICES, TAIL, choose, minmax, mse, percentile
+from tfcompress.converters.jobs.range_choices import (
+    CHOICES,
+    TAIL,
+    _extreme_values,
+    choose,
+    minmax,
+    mse,
+    percentile,
+    unseen,
+)
 
 RNG = np.random.default_rng(0)
 SIZE = (10, 4000)
@@ -58,6 +67,44 @@ def test_a_tensor_of_one_value_keeps_it(name, value):
     seen = Histogram().add(np.full((3, 4), value, "float32"))
     low, high = CHOICES[name](seen)
     assert low == high == value
+
+
+@pytest.mark.parametrize("draw", [RNG.normal, RNG.laplace, RNG.exponential])
+def test_mse_leaves_room_for_other_samples_where_values_are_few(draw):
+    new = draw(size=(20_000, 8))
+    few = [draw(size=(64, 8)) for _ in range(20)]
+    ratios = [
+        squared_error(new, *mse(Histogram().add(seen))) / squared_error(new, *minmax_of(seen))
+        for seen in few
+    ]
+    assert np.median(ratios) < 0.75
+    # 64 samples may hold a value that few others reach: half a bit, 3 dB, is lost at most.
+    assert max(ratios) < 2.0
+
+
+def test_mse_leaves_no_room_where_values_end_or_are_many():
+    clipped = np.clip(RNG.normal(size=(64, 8)), -0.5, 0.5)
+    assert mse(Histogram().add(clipped)) == (-0.5, 0.5)
+    many = RNG.uniform(-2, 3, (64, 4000))
+    assert mse(Histogram().add(many)) == minmax_of(many)
+
+
+def test_what_new_samples_add_beyond_a_bound_is_that_of_a_gumbel_distribution():
+    highest = RNG.gumbel(3.0, 0.5, 1_000_000).astype(np.float32)
+    bounds = np.array([4.5, 5.0, 6.0])
+    drawn = (np.maximum(highest[:, None] - bounds, 0.0) ** 2).sum(axis=0)
+    # The tail's formula is 3% above the distribution at 4.5; some thousand ends lie beyond 6.
+    np.testing.assert_allclose(unseen(highest, bounds), drawn, rtol=0.06)
+    np.testing.assert_allclose(unseen(-highest, -bounds), drawn, rtol=0.06)
+
+
+def test_the_tail_is_half_as_far_from_a_gumbel_distribution_as_the_ends_are():
+    shape = 0.4
+    ends = (1.0 - RNG.exponential(size=200_000) ** shape) / shape
+    found, scale, _ = _extreme_values(ends)
+    # 200,000 ends tell the shape to 1%.
+    assert abs(found - shape / 2) < 0.01
+    assert 0.5 < scale < 1.5
 
 
 def test_more_steps_clip_less():

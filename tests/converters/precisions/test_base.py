@@ -1,6 +1,5 @@
 """A precision of the user's own, in one file: as docs/extending.md tells it."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 
 from tests.support.examples import example
-from tfcompress import converters
 
 
 @pytest.fixture(scope="module")
@@ -33,24 +31,6 @@ def tfcompress(folder, *arguments):
         [sys.executable, "-c", code, *arguments],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
-
-
-@pytest.mark.slow("starts processes that import TensorFlow")
-def test_a_precision_of_one_file_works_on_the_command_line(folder):
-    command = ["convert", "model.keras", "own.tflite", "-p", "coarse_int8"]
-    done = tfcompress(
-        folder, *command, "--import", "coarse_int8", "-c", "samples.npz", "--strict", "--json"
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["float_ops"] == []
-
-    found = converters.inspect(folder / "own.tflite")
-    kernels = {(t.dtype, len(t.scales)) for t in found.constants if len(t.shape) == 2}
-    assert kernels == {("int8", 1)}
-    # Three roundings to 8 bits, each of 30 dB or more.
-    model = keras.models.load_model(folder / "model.keras")
-    verified = converters.verify(model, folder / "own.tflite", folder / "samples.npz")
-    verified.raise_if_above(snr_below=25)
 
 
 @pytest.mark.slow("starts processes that import TensorFlow")
