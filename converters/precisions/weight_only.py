@@ -21,7 +21,7 @@ class WeightOnly(Precision):
     For language models. Dense layers, products with a constant and the tables of `Embedding` layers
     are stored in integers, with a scale for each output or row; other weights stay float32, and so
     do those of fewer than 1,024 elements. `Converted.kept_weights` lists them. `DynamicInt8` stores
-    convolutions, too, but gives a table one scale for all its rows.
+    convolutions, too.
 
     No data are needed to round to the nearest integers. With 4 bits, "gptq" loses half as much: it
     rounds the weights of a dense layer one after another, so that each makes up for the errors of
