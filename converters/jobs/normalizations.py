@@ -32,8 +32,8 @@ _ALPHA = 0.85
 def normalizations(graph: Graph) -> set[int]:
     """Return what normalizations compute, and the sums that they read.
 
-    A normalization is what lies between a tensor and the ops that read neither but other values: a
-    mean, a reciprocal root and products.
+    A normalization is what is computed from one tensor alone by means, products and sums, on the
+    way to a reciprocal root and from it.
 
     Args:
         graph: A float graph.
@@ -56,7 +56,7 @@ def normalizations(graph: Graph) -> set[int]:
 def even_out(graph: Graph, tensors: set[int], samples: Samples) -> set[int]:
     """Bring the channels that dense layers read from float tensors to one size.
 
-    They are divided by a factor each, in float, and the kernels are multiplied by it.
+    They are multiplied by a factor each, in float, and the kernels are divided by it.
 
     Args:
         graph: A float graph. It is changed.
@@ -64,7 +64,7 @@ def even_out(graph: Graph, tensors: set[int], samples: Samples) -> set[int]:
         samples: Samples for its inputs.
 
     Returns:
-        The tensors that are divided, which stay in float as well.
+        The products, which stay in float as well.
     """
     readers: dict[int, list[Any]] = {}
     for node in graph.tables.operators:
@@ -76,7 +76,7 @@ def even_out(graph: Graph, tensors: set[int], samples: Samples) -> set[int]:
         for index, size in largest.items():
             values = np.abs(run.values(index))
             np.maximum(size, values.reshape(-1, values.shape[-1]).max(0), out=size)
-    return {_divide(graph, index, nodes, largest[index]) for index, nodes in readers.items()}
+    return {_scale(graph, index, nodes, largest[index]) for index, nodes in readers.items()}
 
 
 def _source(graph: Graph, makers: dict[int, Any], root: int) -> int | None:
@@ -134,8 +134,8 @@ def _sums(graph: Graph, makers: dict[int, Any], tensor: int) -> set[int]:
     return found
 
 
-def _divide(graph: Graph, index: int, nodes: list[Any], largest: Array) -> int:
-    """Divide the channels of a tensor for some of its readers, which are multiplied by as much."""
+def _scale(graph: Graph, index: int, nodes: list[Any], largest: Array) -> int:
+    """Multiply the channels of a tensor for some of its readers, whose kernels are divided."""
     size = len(largest)
     weights = np.zeros(size)
     for node in nodes:
