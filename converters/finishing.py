@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tfcompress.converters.file.model import Inspection
 from tfcompress.converters.passes.base import Pass
@@ -21,11 +22,13 @@ class Lowered(NamedTuple):
         file: The file.
         kept_float: Layers that were kept in float, as int8 would ruin them.
         kept_weights: Layer -> why its kernel has 8 bits in a file of 4 bits.
+        samples: Calibration samples as `jobs.tensor_values.load` takes them; None for none.
     """
 
     file: Inspection
     kept_float: tuple[str, ...]
     kept_weights: dict[str, str]
+    samples: dict[str, Any] | None = None
 
 
 class Finished(NamedTuple):
@@ -74,6 +77,8 @@ def finish(
     for (path, low), steps in zip(files.items(), passes, strict=True):
         found, kept = low.file, dict(low.kept_weights)
         for step in steps:
+            if step.module == "weight_only":
+                step = replace(step, options={**step.options, "samples": low.samples})
             found, report = run_pass(step, found.path, found.path.parent, timeout, path.name)
             if step.module == "weight_only":
                 kept |= report

@@ -79,6 +79,12 @@ def speed_notes(found: Inspection) -> tuple[str, ...]:
             "Dense layers of 4 bits are smaller, and as fast as int8 or faster on XNNPACK. "
             "TensorFlow Lite Micro does not run them: keep them in int8 there."
         )
+    attention = ("BATCH_MATMUL", "int8", "int8") in ops
+    if attention and any(node.op == "SOFTMAX" for node in found.nodes):
+        said.append(
+            "Attention in int8 is for accelerators: on a CPU, DynamicInt8() or WeightOnly() is "
+            "faster, nearer to the model, and needs no samples. Compare them with edge.benchmark."
+        )
     if any(_unpacks_int4(found, node) for node in found.nodes):
         said.append(
             "Weights of 4 bits are unpacked to float32 in each run, which is slower than a float32 "

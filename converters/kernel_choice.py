@@ -120,6 +120,12 @@ def _weight_pass(
     if default is None and not (single and precision.mixes_with == "floats"):
         return ()
     layers = {path: other.weights() for path, other in single.items()}
+    by_samples = any(form and form["rounding"] == "gptq" for form in layers.values())
+    if by_samples and precision.calibration_data() is None:
+        raise ValueError(
+            "WeightOnly(rounding='gptq') for single layers takes the samples of the precision of "
+            "the file, which has none: give the file WeightOnly(..., calibration=samples)"
+        )
     options = {"default": default, "layers": layers, "tree": layer_tree(model)}
     return (Pass("weight_only", options),)
 

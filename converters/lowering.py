@@ -54,7 +54,8 @@ def lower(
             "path": str(folder / f"{index}.tflite"),
             "saved_model": str(saved_models[index]),
             "options": precision.converter_options().to_dict(),
-            "samples": samples[index],
+            # Weights alone are stored by a pass over the float file, which takes the samples.
+            "samples": None if precision.weights() else samples[index],
             "kernels": prepared.kernels[index],
         }
         for index, precision in enumerate(chosen)
@@ -86,8 +87,8 @@ def lower(
                 f"load the result: {file.load_error} {how}".strip()
             )
     return [
-        Lowered(file, _layers(model, read["kept_float"]), read["kept_weights"])
-        for file, read in zip(found, reply["files"], strict=True)
+        Lowered(file, _layers(model, read["kept_float"]), read["kept_weights"], given)
+        for file, read, given in zip(found, reply["files"], samples, strict=True)
     ]
 
 

@@ -252,10 +252,12 @@ def _lower(
         "samples": None,
         "kernels": kernels and {**asdict(kernels), "keep": [], "only": None, "tree": {}},
     }
+    given = None
     if samples is not None:
         file = folder / "samples.npz"
         np.savez(file, *whole_batches(samples, batch).values())
-        request["samples"] = {"path": str(file), "names": list(samples), "batch_size": batch}
+        given = {"path": str(file), "names": list(samples), "batch_size": batch}
+        request["samples"] = None if precision.weights() else given
     start = f"'{found.path.name}' cannot be quantized to {precision.name}"
     try:
         reply = run("jobs.quantize_file", request, folder, timeout)
@@ -271,7 +273,7 @@ def _lower(
     if made.load_error:
         raise ConversionError(f"{start}: the runtime does not load the result: {made.load_error}")
     kept = tuple(dict.fromkeys(layer_in(name) or name for name in reply["kept_float"]))
-    return Lowered(made, kept, reply["kept_weights"])
+    return Lowered(made, kept, reply["kept_weights"], given)
 
 
 def _by_layer(kept: Mapping[str, str]) -> dict[str, str]:

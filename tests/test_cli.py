@@ -114,7 +114,7 @@ def test_quantize_a_float_file(folder, tmp_path):
     assert json.loads(done.stdout)["bytes"] == out.stat().st_size
     done = run("quantize", out, "-o", tmp_path / "b.tflite", "-p", "weight-only", "--bits", "4")
     assert (done.exit_code, "is quantized already" in done.output) == (1, True)
-    done = run(*command, "-p", "weight-only", "--data", folder / "x.npy")
+    done = run(*command, "-p", "float16", "--data", folder / "x.npy")
     assert (done.exit_code, "--data goes with --precision" in done.output) == (2, True)
     assert [path.name for path in tmp_path.iterdir()] == ["int8.tflite"]
 

@@ -43,5 +43,7 @@ from .quantization.wrapper import QuantizeWrapper as QuantizeWrapper
 from .regularizers.group_lasso import GroupLasso as GroupLasso
 from .regularizers.regularize import regularize as regularize
 from .regularizers.smooth_l0 import SmoothL0 as SmoothL0
+from .vocabulary import PrunedVocabulary as PrunedVocabulary
+from .vocabulary import prune_vocabulary as prune_vocabulary
 
 __version__: str

@@ -21,6 +21,7 @@ from ..passes.graph import Graph, graphs
 from .bias_correction import Uncorrected, readers_of_kernels, uncorrected
 from .float_nodes import exact_values, uneven_inputs
 from .negations import multiply_negations
+from .normalizations import even_out, normalizations
 from .observed import observe, why_unobservable
 from .range_choices import choose, minmax
 from .ranges import give_range, range_of, set_range, widen
@@ -63,6 +64,7 @@ def calibrate(
     bias_correction: bool,
     float_inputs: bool,
     bits: int = 8,
+    float_normalizations: bool = False,
 ) -> Calibrated | None:
     """Choose the range of each tensor from the values that samples give it.
 
@@ -73,6 +75,8 @@ def calibrate(
         bias_correction: Whether to take from each bias what rounding the kernel adds on average.
         float_inputs: Whether the inputs of the integer file are float.
         bits: Bits of the activations. Defaults to 8.
+        float_normalizations: Whether normalizations stay in float, with the sums that they read.
+            Defaults to False.
 
     Returns:
         The file; None for one with loops or variables, whose tensors are out of reach.
@@ -89,6 +93,10 @@ def calibrate(
     graph = graphs(model)[0]
     if bits == 16:
         multiply_differences(graph)
+    wide: set[int] = set()
+    if float_normalizations:
+        wide = normalizations(graph)
+        wide |= even_out(graph, wide, samples)
     averaged = (
         [int(node.inputs[0]) for node in readers_of_kernels(graph)] if bias_correction else []
     )
@@ -105,6 +113,7 @@ def calibrate(
         if range_of(graph, index) == exact[index]:
             set_range(graph, index, *choose(ranges, seen[index], bits))
     _, kept = _mend(graph, float_inputs)
+    kept += [graph.name(index) for index in sorted(wide)]
     biases = uncorrected(graph, means)
     return Calibrated(pack(model), kept, biases)
 

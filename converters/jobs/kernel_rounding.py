@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from ..passes.flatbuffer import pack, unpack
-from ..passes.gptq import gptq
+from ..passes.gptq import by_inputs
 from ..passes.graph import Graph, graphs
 from ..passes.int4 import Integers, is_same, on_grid, use
 from ..passes.kernels import Kernel, belongs, find_kernels
-from ..passes.rounding import best_scales, largest_scales, nearest
+from ..passes.rounding import largest_scales, nearest
 from .allocation import allocate, relative_error
 from .layer_inputs import hessian
 from .tensor_values import Samples
@@ -209,9 +209,8 @@ def _nearest(graph: Graph, kernel: Kernel) -> Integers:
 def _gptq(graph: Graph, kernel: Kernel, samples: Samples) -> Integers:
     """Round a kernel on what enters it."""
     matrix = _matrix(graph, kernel)
-    products = hessian(graph, kernel.nodes, samples)
-    scales = best_scales(matrix, np.diag(products))
-    return _put(graph, kernel, gptq(matrix, products, scales), scales)
+    found = by_inputs(matrix, hessian(graph, kernel.nodes, samples))
+    return _put(graph, kernel, found.values, found.scales)
 
 
 def _put(graph: Graph, kernel: Kernel, values: Array, scales: Array) -> Integers:

@@ -10,11 +10,12 @@ import tensorflow as tf
 
 from .calibrated import finish, repair
 from .converter import SERVING, convert, from_saved_model
+from .fine_tables import with_fine_tables
 from .kernel_rounding import KernelsRefused, quantize_in_4_bits, store_trained
-from .post_training import WIDE, Lowered, load, post_training
+from .post_training import WIDE, Lowered, post_training
 from .quantizer import quantize
 from .read import describe, load_error
-from .tensor_values import Samples
+from .tensor_values import Samples, load
 
 Json = dict[str, Any]
 
@@ -79,6 +80,8 @@ def lower(
     """
     if samples is None:
         content = _once(saved_model, options, made)
+        if kernels is None and _is_dynamic(options):
+            content = with_fine_tables(content, lambda: _once(saved_model, _FLOAT, made))
         if kernels is None:
             return Lowered(content)
         small, rounded = store_trained(content, kernels)
@@ -89,6 +92,12 @@ def lower(
     content = _once(saved_model, _FLOAT, made)
     found = post_training(content, options, samples, kernels)
     return found or _by_the_converter(saved_model, options, samples, kernels)
+
+
+def _is_dynamic(options: Json) -> bool:
+    """Return whether weights become int8 and activations stay float."""
+    types = options["supported_types"], options["input_type"], options["output_type"]
+    return bool(options["optimizations"]) and not any(types)
 
 
 def _once(saved_model: str, options: Json, made: dict[str, bytes]) -> bytes:

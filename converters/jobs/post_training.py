@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..passes.flatbuffer import unpack
+from ..passes.graph import graphs
 from .bias_correction import corrected
-from .calibrated import calibrate, finish
+from .calibrated import Calibrated, calibrate, finish
 from .kernel_rounding import quantize_in_4_bits
+from .normalizations import normalizations
 from .quantizer import quantize
-from .tensor_values import Samples
+from .ranges import is_float
+from .tensor_values import Samples, runs
 
 Json = dict[str, Any]
 
 WIDE = "EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8"
 """The set of ops that computes in int16."""
+
+_ENOUGH = 0.9
+"""Share of its variation that each output must keep for normalizations to be int8."""
+
+_SEEN = 32
+"""Samples that tell it."""
 
 
 class Lowered(NamedTuple):
@@ -55,7 +66,8 @@ def post_training(
     """
     bits = 16 if options["supported_ops"] == [WIDE] else 8
     types = options["input_type"] or "float32", options["output_type"] or "float32"
-    calibrated = calibrate(
+    ready = functools.partial(
+        calibrate,
         content,
         samples,
         ranges=options["ranges"],
@@ -63,8 +75,17 @@ def post_training(
         float_inputs=types[0] == "float32",
         bits=bits,
     )
+    calibrated = ready()
     if calibrated is None:
         return None
+    if bits == 8 and normalizations(graphs(unpack(content))[0]):
+        per_channel = options["per_channel_dense"]
+        kept_variation = _variation(content, calibrated, per_channel, samples)
+        if kept_variation < _ENOUGH:
+            wide = ready(float_normalizations=True)
+            assert wide is not None
+            if _variation(content, wide, per_channel, samples) > kept_variation:
+                calibrated = wide
     kept = calibrated.kept_float
 
     def integers(measured: bytes) -> bytes:
@@ -78,13 +99,27 @@ def post_training(
     return Lowered(small, kept, rounded.kept)
 
 
-def load(samples: Json) -> Samples:
-    """Return the samples of an .npz file.
+def _variation(
+    content: bytes, calibrated: Calibrated, per_channel_dense: bool, samples: Samples
+) -> float:
+    """Return the share of their variation that the outputs of an int8 file keep, at worst."""
+    ready = corrected(calibrated.content, calibrated.uncorrected)
+    kept = calibrated.kept_float
+    made = finish(quantize(ready, kept_float=kept, per_channel_dense=per_channel_dense))
+    size = min(samples.size, max(_SEEN // samples.batch_size, 1) * samples.batch_size)
+    some = samples._replace(arrays={k: v[:size] for k, v in samples.arrays.items()})
+    exact, found = _outputs(content, some), _outputs(made, some)
+    worst = 1.0
+    for wanted, actual in zip(exact, found, strict=True):
+        spread = float(np.square(wanted - wanted.mean(0)).sum())
+        if wanted.shape == actual.shape and spread > 0:
+            worst = min(worst, 1 - float(np.square(actual - wanted).sum()) / spread)
+    return worst
 
-    Args:
-        samples: The file ("path"), the input name of each of its arrays ("names") and the rows to a
-            batch ("batch_size").
-    """
-    with np.load(samples["path"]) as file:
-        arrays = {name: file[f"arr_{index}"] for index, name in enumerate(samples["names"])}
-    return Samples(arrays, samples["batch_size"])
+
+def _outputs(content: bytes, samples: Samples) -> list[np.ndarray[Any, np.dtype[Any]]]:
+    """Return the float outputs of a file, in their order."""
+    graph = graphs(unpack(content))[0]
+    places = [int(i) for i in graph.tables.outputs if is_float(graph, int(i))]
+    rows = [[run.values(i) for i in places] for run in runs(graph, places, samples)]
+    return [np.concatenate(values).astype(np.float64) for values in zip(*rows, strict=True)]

@@ -12,8 +12,9 @@ from ..passes.signatures import sign
 from .histogram import NotFinite
 from .kernel_rounding import KernelsRefused
 from .observed import why_unobservable
-from .post_training import Lowered, load, post_training
+from .post_training import Lowered, post_training
 from .read import describe, load_error
+from .tensor_values import load
 
 Json = dict[str, Any]
 

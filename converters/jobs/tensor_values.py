@@ -58,6 +58,18 @@ class Samples(NamedTuple):
             yield {name: array[start : start + step] for name, array in self.arrays.items()}
 
 
+def load(samples: dict[str, Any]) -> Samples:
+    """Return the samples of an .npz file.
+
+    Args:
+        samples: The file ("path"), the input name of each of its arrays ("names") and the rows to a
+            batch ("batch_size").
+    """
+    with np.load(samples["path"]) as file:
+        arrays = {name: file[f"arr_{index}"] for index, name in enumerate(samples["names"])}
+    return Samples(arrays, samples["batch_size"])
+
+
 class Run(NamedTuple):
     """One run of a file.
 

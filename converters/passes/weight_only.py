@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import copy
+import collections
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from ..jobs.layer_inputs import hessian
+from ..jobs.observed import why_unobservable
+from ..jobs.tensor_values import Samples, load
 from .base import Refused, Rewritten
 from .flatbuffer import pack, unpack
+from .gptq import by_inputs
 from .graph import Graph, graphs
-from .int4 import Integers, quantization, set_int4
+from .int4 import Integers
 from .kernels import Kernel, find_kernels
-from .rounding import largest_scales, nearest
-from .runtime_note import at_least
+from .tables import store_table
+from .weight_forms import VERSIONS, Form, new_name, note, real_values, reshape, rounded, store
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Json = dict[str, Any]
@@ -28,31 +32,14 @@ _SAME = 1e-4
 """As a share of the largest output: float32 sums in another order."""
 
 
-@dataclass(frozen=True)
-class Form:
-    """What weights are stored and computed in.
-
-    Attributes:
-        bits: 8 or 4.
-        block: Weights that share a scale, along the sums of products; None for all of a row.
-        activations: "int8" for sums of integers, where the op has that, or "float32".
-    """
-
-    bits: int
-    block: int | None = None
-    activations: str = "float32"
-
-
-# Form of the weights -> versions of the ops that read them, and the oldest release with all.
-_VERSIONS = {
-    8: {"FULLY_CONNECTED": 12, "DEQUANTIZE": 5, "GATHER": 2, "CAST": 1},
-    4: {"FULLY_CONNECTED": 12, "DEQUANTIZE": 6, "GATHER": 7, "CAST": 6},
-}
-_RELEASES = {("FULLY_CONNECTED", 12): "2.17.0", ("DEQUANTIZE", 5): "2.7.0",
-             ("DEQUANTIZE", 6): "2.18.0", ("GATHER", 7): "2.15.0"}  # fmt: skip
-
-
-def rewrite(content: bytes, *, default: Json | None, layers: Json, tree: Json) -> Rewritten:
+def rewrite(
+    content: bytes,
+    *,
+    default: Json | None,
+    layers: Json,
+    tree: Json,
+    samples: Json | None = None,
+) -> Rewritten:
     """Store the weights of dense layers, products with a constant, and tables in integers.
 
     Args:
@@ -60,22 +47,28 @@ def rewrite(content: bytes, *, default: Json | None, layers: Json, tree: Json) -
         default: The fields of `Form` for all weights; None leaves them in float32.
         layers: Path of a layer -> the fields of another `Form` for its weights, or None.
         tree: The layers of the model, as `layer_tree` returns them.
+        samples: Samples for its inputs, as `load` takes them. Defaults to None, for rounding to the
+            nearest alone.
 
     Returns:
         The file. Its report maps layers that stay in float32 to the reason. Where activations are
         float32, its outputs are compared with those of a float file with the rounded weights.
 
     Raises:
-        Refused: It is no float32 file.
+        Refused: It is no float32 file, or what enters its layers is out of reach.
     """
     model, reference = unpack(content), unpack(content)
+    seen = None if samples is None else load(samples)
     kept: dict[str, str] = {}
     exact = True
     for graph, plain in zip(graphs(model), graphs(reference), strict=True):
         _check_float(graph)
         _split(graph)
         _split(plain)
-        for kernel in find_kernels(graph, tree):
+        kernels = find_kernels(graph, tree)
+        users = collections.Counter(graph[kernel.index].buffer for kernel in kernels)
+        tied = {kernel.index for kernel in kernels if users[graph[kernel.index].buffer] > 1}
+        for kernel in kernels:
             fields = layers.get(kernel.layer, default)
             if fields is None:
                 if kernel.layer in layers or default is not None:
@@ -87,8 +80,11 @@ def rewrite(content: bytes, *, default: Json | None, layers: Json, tree: Json) -
                 kept[kernel.layer] = why
                 continue
             exact = exact and (form.activations == "float32" or kernel.op == "GATHER")
-            rounded = _FORMS[kernel.op](graph, kernel, form)
-            plain.set_array(kernel.index, rounded)
+            if kernel.index in tied:
+                form = replace(form, rounding="nearest")  # the integers of all are stored once
+            by_samples = form.rounding == "gptq" and kernel.op == "FULLY_CONNECTED"
+            inputs = [_inputs(plain, kernel, seen)] if by_samples else []
+            plain.set_array(kernel.index, _FORMS[kernel.op](graph, kernel, form, *inputs))
     if not exact:
         return Rewritten(pack(model), kept, None)
     return Rewritten(pack(model), kept, _SAME, pack(reference))
@@ -150,21 +146,34 @@ def _free_sizes(graph: Graph, node: Any) -> int:
     return sum(size < 0 for size in (() if out.shapeSignature is None else out.shapeSignature))
 
 
-def _dense(graph: Graph, kernel: Kernel, form: Form) -> Array:
+def _inputs(plain: Graph, kernel: Kernel, samples: Samples | None) -> Array:
+    """Return XᵀX of what enters the layers of a kernel, behind those that are rounded already."""
+    if why := why_unobservable(plain.model):
+        raise Refused(f"cannot be rounded by 'gptq', as {why}")
+    assert samples is not None  # the precision demands them
+    nodes = [node for node, _ in plain.readers(kernel.index)]
+    return hessian(plain, nodes, samples)
+
+
+def _dense(graph: Graph, kernel: Kernel, form: Form, inputs: Array | None = None) -> Array:
     """Store the kernel of FULLY_CONNECTED ops; return what it stands for."""
     array = graph.array(kernel.index)
-    rows = array.reshape(-1, form.block or array.shape[1])
-    found = _rounded(rows, form)
+    width = form.block or array.shape[1]
+    if inputs is None:
+        found = rounded(array.reshape(-1, width), form)
+    else:
+        found = by_inputs(array, inputs, form.bits, form.block)
+        found = found._replace(values=found.values.reshape(-1, width))
     if form.activations == "int8":
-        _set(graph, kernel.index, found, form.bits)
+        store(graph, kernel.index, found, form.bits)
         for node in kernel.nodes:
             node.builtinOptions.asymmetricQuantizeInputs = True
-        version = _VERSIONS[form.bits]["FULLY_CONNECTED"]
+        version = VERSIONS[form.bits]["FULLY_CONNECTED"]
         graph.code("FULLY_CONNECTED", version)
-        _note(graph, "FULLY_CONNECTED", version)
+        note(graph, "FULLY_CONNECTED", version)
     else:
         _unpack(graph, kernel, found, form, array.shape)
-    return _real(found).reshape(array.shape)
+    return real_values(found).reshape(array.shape)
 
 
 def _product(graph: Graph, kernel: Kernel, form: Form) -> Array:
@@ -173,84 +182,11 @@ def _product(graph: Graph, kernel: Kernel, form: Form) -> Array:
     options = kernel.nodes[0].builtinOptions
     axis = array.ndim - (2 if options is not None and options.adjY else 1)
     moved = np.moveaxis(array, axis, 0)
-    found = _rounded(moved.reshape(len(moved), -1), form)
+    found = rounded(moved.reshape(len(moved), -1), form)
     values = np.moveaxis(found.values.reshape(moved.shape), 0, axis)
-    real = np.moveaxis(_real(found).reshape(moved.shape), 0, axis)
+    real = np.moveaxis(real_values(found).reshape(moved.shape), 0, axis)
     _unpack(graph, kernel, Integers(values, found.scales), form, array.shape, axis)
     return np.ascontiguousarray(real)
-
-
-def _table(graph: Graph, kernel: Kernel, form: Form) -> Array:
-    """Look up integers and their scales instead of rows, and multiply them.
-
-    Unlike EMBEDDING_LOOKUP, this takes indices of any shape.
-    """
-    array = graph.array(kernel.index)
-    count, width = array.shape
-    block = form.block or width
-    found = _rounded(array.reshape(-1, block), form)
-    inner = (block,) if form.block is None else (width // block, block)
-    shaped = Integers(found.values.reshape(count, *inner), found.scales)
-    scales = graph.add(kernel.index, found.scales.reshape(count, *inner[:-1], 1))
-    graph[scales].name = _name(graph, kernel.index, b"scales")
-    _set(graph, kernel.index, shaped, form.bits)
-    graph[kernel.index].quantization = None
-    for node in kernel.nodes:
-        _look_up(graph, node, kernel.index, scales, inner, form.bits)
-    return _real(found).reshape(array.shape)
-
-
-def _look_up(
-    graph: Graph, node: Any, table: int, scales: int, inner: tuple[int, ...], bits: int
-) -> None:
-    """Replace a GATHER of float rows."""
-    ids, out = int(node.inputs[1]), int(node.outputs[0])
-    integers = _like(graph, out, inner, b"integers")
-    graph[integers].type = graph[table].type
-    real = _like(graph, out, inner, b"float")
-    steps = _like(graph, out, (*inner[:-1], 1), b"steps")
-    product = out if len(inner) == 1 else _like(graph, out, inner, b"blocks")
-    versions = _VERSIONS[bits]
-    for source, target in ((table, integers), (scales, steps)):
-        looked = graph.insert(
-            node, "GATHER", [source, ids], target, versions["GATHER"] if source == table else 1
-        )
-        looked.builtinOptionsType = node.builtinOptionsType
-        looked.builtinOptions = copy.deepcopy(node.builtinOptions)
-    _note(graph, "GATHER", versions["GATHER"])
-    cast = graph.insert(node, "CAST", [integers], real, versions["CAST"])
-    cast.builtinOptionsType = schema.BuiltinOptions.CastOptions
-    cast.builtinOptions = schema.CastOptionsT(
-        inDataType=graph[table].type, outDataType=schema.TensorType.FLOAT32
-    )
-    scaled = graph.insert(node, "MUL", [real, steps], product, 1)
-    scaled.builtinOptionsType = schema.BuiltinOptions.MulOptions
-    scaled.builtinOptions = schema.MulOptionsT()
-    if product != out:
-        _reshape(graph, node, product, out)
-    graph.remove(node)
-
-
-def _like(graph: Graph, out: int, inner: tuple[int, ...], name: bytes) -> int:
-    """Add a computed tensor with the shape of another one, but for the last size."""
-    index = graph.add(out)
-    tensor = graph[index]
-    tensor.shape = np.array([*graph[out].shape[:-1], *inner], np.int32)
-    if graph[out].shapeSignature is not None:
-        tensor.shapeSignature = np.array([*graph[out].shapeSignature[:-1], *inner], np.int32)
-    tensor.name = _name(graph, out, name)
-    tensor.quantization = None
-    return index
-
-
-def _reshape(graph: Graph, before: Any, source: int, target: int) -> None:
-    signature = graph[target].shapeSignature
-    sizes = graph[target].shape if signature is None else signature
-    shape = graph.add(None, np.array(sizes, np.int32))
-    graph[shape].name = _name(graph, target, b"shape")
-    node = graph.insert(before, "RESHAPE", [source, shape], target, 1)
-    node.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
-    node.builtinOptions = schema.ReshapeOptionsT(newShape=np.array(sizes, np.int32))
 
 
 def _unpack(
@@ -263,10 +199,10 @@ def _unpack(
 ) -> None:
     """Compute a constant from integers, by a DEQUANTIZE op that all its readers share."""
     integers = graph.add(kernel.index)
-    graph[integers].name = _name(graph, kernel.index, b"integers")
-    _set(graph, integers, found, form.bits, axis)
-    version = _VERSIONS[form.bits]["DEQUANTIZE"]
-    _note(graph, "DEQUANTIZE", version)
+    graph[integers].name = new_name(graph, kernel.index, b"integers")
+    store(graph, integers, found, form.bits, axis)
+    version = VERSIONS[form.bits]["DEQUANTIZE"]
+    note(graph, "DEQUANTIZE", version)
     if found.values.shape == shape:
         graph.compute(kernel.index, "DEQUANTIZE", integers, version)
         return
@@ -274,41 +210,14 @@ def _unpack(
     rows = graph.add(kernel.index)
     graph.set_array(rows, None)
     graph[rows].shape = np.array(found.values.shape, np.int32)
-    graph[rows].name = _name(graph, kernel.index, b"rows")
+    graph[rows].name = new_name(graph, kernel.index, b"rows")
     graph.insert(first, "DEQUANTIZE", [integers], rows, version)
     graph.set_array(kernel.index, None)
-    _reshape(graph, first, rows, kernel.index)
+    reshape(graph, first, rows, kernel.index)
 
 
-def _rounded(rows: Array, form: Form) -> Integers:
-    scales = largest_scales(rows, form.bits)
-    return Integers(nearest(rows, scales, form.bits), scales)
-
-
-def _real(found: Integers) -> Array:
-    return (found.values * found.scales[:, None]).astype(np.float32)
-
-
-def _set(graph: Graph, index: int, found: Integers, bits: int, axis: int = 0) -> None:
-    """Store integers of 8 or 4 bits for a tensor."""
-    if bits == 4:
-        set_int4(graph, index, found, axis)
-    else:
-        graph.set_array(index, found.values)
-        graph[index].quantization = quantization(found.scales, axis)
-
-
-def _name(graph: Graph, index: int, suffix: bytes) -> bytes:
-    return bytes(graph[index].name or b"") + b"/" + suffix
-
-
-def _note(graph: Graph, op: str, version: int) -> None:
-    if (op, version) in _RELEASES:
-        at_least(graph.model, _RELEASES[op, version])
-
-
-_FORMS: dict[str, Callable[[Graph, Kernel, Form], Array]] = {
+_FORMS: dict[str, Callable[..., Array]] = {
     "FULLY_CONNECTED": _dense,
     "BATCH_MATMUL": _product,
-    "GATHER": _table,
+    "GATHER": store_table,
 }

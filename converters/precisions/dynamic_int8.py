@@ -16,7 +16,9 @@ from .registry import register_precision
 class DynamicInt8(Precision):
     """Weights are int8, a quarter of the bytes; activations are quantized in each run.
 
-    Needs no data. The converter leaves a kernel of less than 1024 elements in float32.
+    Needs no data. The converter leaves a kernel of less than 1024 elements in float32. Tables of
+    embeddings have a scale for each row, and are stored once where a dense layer has the same
+    weights.
 
     >>> DynamicInt8().name
     'dynamic_int8'

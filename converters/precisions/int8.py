@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from tfcompress.converters.jobs.range_choices import CHOICES
-from tfcompress.edge.arguments import check_bool, check_choice, check_integer, check_path, refuse
+from tfcompress.edge.arguments import check_bool, check_choice, check_integer
 
 from .base import ConverterOptions, Precision
 from .registry import register_precision
+from .samples import check_calibration
 
 IO_TYPES = ("float32", "int8", "uint8")
 
@@ -80,24 +79,7 @@ class Int8(Precision):
                 "`equalize=True` looks at samples: give them as `calibration`. A model from "
                 "`quantize_aware` is equalized before that, with tfcompress.equalize."
             )
-        self._check_calibration()
-
-    def _check_calibration(self) -> None:
-        data = self.calibration
-        if isinstance(data, str | os.PathLike):
-            if not check_path("calibration", data).is_file():
-                raise ValueError(
-                    "There is no file with calibration samples. "
-                    f"Received: calibration={os.fspath(data)!r}"
-                )
-            return
-        # What is in it is checked with the inputs of the model, when that is converted.
-        wanted = "samples: arrays, an iterable of them or the path of an .npz file"
-        iterable = isinstance(data, Iterable) or callable(data) or hasattr(data, "__array__")
-        if data is not None and (isinstance(data, bytes | type) or not iterable):
-            refuse("calibration", wanted, data, TypeError)
-        if isinstance(data, list | tuple | dict) and not data:
-            refuse("calibration", wanted, data)
+        check_calibration(self.calibration)
 
     def converter_options(self) -> ConverterOptions:
         """Return the options for int8 throughout."""

@@ -24,7 +24,7 @@ from tfcompress.edge.system.tflite import PROBE
 # Results, which functions of ours make, and bases that define no argument.
 MADE_BY_US = {
     *("ChannelGroup", "ChannelGroups", "Clustering", "EqualizationPlan", "LowRankPlan"),
-    *("QatReport", "Summary"),
+    *("PrunedVocabulary", "QatReport", "Summary"),
     *("converters.Converted", "converters.GraphOp", "converters.Inspection"),
     *("converters.Inspection.from_description", "converters.OutputError"),
     *("converters.RuleViolation", "converters.SparseCheck", "converters.SparseWeight"),
@@ -170,6 +170,7 @@ class Answering:
 def table(folder: Path) -> dict[str, list[Call]]:
     """Return the sound calls by the name of the public function."""
     net, other = model(), model()
+    words = keras.Sequential([keras.Input((4,), dtype="int32", name="ids"), layers.Embedding(9, 2)])
     qat = tfc.calibrate(tfc.quantize_aware(net), X)
     summary = tfc.summary(net)
     runner, generator = edge.Runner(PROBE), edge.Generator(LM)
@@ -278,6 +279,24 @@ def table(folder: Path) -> dict[str, list[Call]]:
                 {"scope": "layer", "round_to": 1, "max_pruning_ratio": 0.9, "attention": "heads"},
                 {"max_pruning_ratio": "fraction"},
             ),
+        ],
+        "prune_vocabulary": [
+            Call(
+                tfc.prune_vocabulary,
+                {"model": words, "tokens": [1, 2]},
+                {
+                    "tokens": "zero, list",
+                    "keep": "zero, list, empty list, empty array",
+                    "unknown": "zero",
+                },
+            )
+        ],
+        "PrunedVocabulary.translate": [
+            Call(
+                tfc.prune_vocabulary(words, [0, 1]).translate,
+                {"tokens": [1]},
+                {"tokens": "zero, list, empty list, empty array"},
+            )
         ],
         "prune_weights": [
             Call(tfc.prune_weights, {"model": model(), "sparsity": 0.5}, {"sparsity": "zero"}),
@@ -501,7 +520,13 @@ def table(folder: Path) -> dict[str, list[Call]]:
                 },
             )
         ],
-        "converters.WeightOnly": [Call(converters.WeightOnly, {"activations": "float32"})],
+        "converters.WeightOnly": [
+            Call(
+                converters.WeightOnly,
+                {"activations": "float32", "calibration": X},
+                {"calibration": "list, list of None, dict, empty array, " + FUNCTIONS},
+            )
+        ],
         "converters.check_sparse_kernels": [
             Call(converters.check_sparse_kernels, {"file": file}, work=True)
         ],

@@ -65,3 +65,11 @@ def file_of(op, activations, weights):
 def test_speed_notes_say_what_a_type_means(op, activations, weights, note):
     said = speed_notes(file_of(op, activations, weights))
     assert [note in text for text in said] == ([True] if note else [])
+
+
+@pytest.mark.parametrize(("dtype", "said"), [("int8", 1), ("float32", 0)])
+def test_attention_in_int8_is_said_to_be_slow_on_a_cpu(dtype, said):
+    product = file_of("BATCH_MATMUL", dtype, dtype)
+    assert not speed_notes(product)
+    product.nodes.append(SimpleNamespace(op="SOFTMAX", inputs=(0,)))
+    assert sum("on a CPU, DynamicInt8()" in text for text in speed_notes(product)) == said

@@ -1,4 +1,5 @@
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
@@ -57,6 +58,11 @@ def test_weights_of_floats_mix(net):
     assert {path: form["bits"] for path, form in step.options["layers"].items()} == {
         "head": 4, "last": 8,
     }  # fmt: skip
+    samples = np.zeros((1, 8))
+    rounded = WeightOnly(4, rounding="gptq", calibration=samples)
+    with pytest.raises(ValueError, match="takes the samples of the precision of the file"):
+        choose(net, WeightOnly(8), {"head": rounded})
+    assert choose(net, WeightOnly(8, calibration=samples), {"head": rounded}).passes
 
 
 def test_one_file_has_one_rounding(net):

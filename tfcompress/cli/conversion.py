@@ -114,7 +114,10 @@ def with_options(command: Command) -> Command:
             default=None,
             help="Take from each bias what rounding the kernel adds to the outputs on average.",
         ),
-        click.option("--rounding", help="Of int4_weights: gptq or nearest; default: gptq."),
+        click.option(
+            "--rounding",
+            help="Of int4_weights and weight_only: gptq, which needs samples, or nearest.",
+        ),
         click.option(
             "--budget", type=click.IntRange(1), help="Of int4_weights: largest size in bytes."
         ),

@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from tests.support.float_files import float_file, main_graph, ops_of, run_file
 from tfcompress.converters.jobs.histogram import Histogram, NotFinite
-from tfcompress.converters.jobs.post_training import WIDE, load, post_training
+from tfcompress.converters.jobs.post_training import WIDE, post_training
 from tfcompress.converters.jobs.range_choices import CHOICES
-from tfcompress.converters.jobs.tensor_values import Samples
+from tfcompress.converters.jobs.tensor_values import Samples, load
 from tfcompress.converters.passes.graph import DTYPES
 from tfcompress.converters.precisions.base import ConverterOptions
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tfcompress.converters.passes.gptq import gptq
+from tfcompress.converters.passes.gptq import by_inputs, gptq
 from tfcompress.converters.passes.rounding import best_scales, largest_scales, nearest
 
 
@@ -23,14 +23,15 @@ def reference(weights, hessian, scales, damping=0.01):
     damped = hessian + damping * np.mean(np.diag(hessian)) * np.eye(columns)
     order = np.argsort(-np.diag(hessian), kind="stable")
     found = np.zeros(weights.shape, np.int8)
-    for row, step in enumerate(scales.astype(np.float64)):
+    blocks = scales.reshape(len(weights), -1).astype(np.float64)
+    for row, steps in enumerate(np.repeat(blocks, columns // blocks.shape[1], axis=1)):
         left = weights[row].astype(np.float64)
         for place, p in enumerate(order):
             rest = order[place:]
             inverse = np.linalg.inv(damped[np.ix_(rest, rest)])
-            integer = np.clip(np.rint(left[p] / step), -7, 7)
+            integer = np.clip(np.rint(left[p] / steps[p]), -7, 7)
             found[row, p] = integer
-            left[rest] -= (left[p] - integer * step) / inverse[0, 0] * inverse[:, 0]
+            left[rest] -= (left[p] - integer * steps[p]) / inverse[0, 0] * inverse[:, 0]
     return found
 
 
@@ -40,6 +41,9 @@ def test_gptq_equals_the_formula_of_the_paper(seed, monkeypatch):
     weights, inputs = layer(seed, rows=2)
     hessian, scales = inputs.T @ inputs, largest_scales(weights)
     assert np.array_equal(gptq(weights, hessian, scales), reference(weights, hessian, scales))
+    blocks = by_inputs(weights, hessian, block=8)
+    assert blocks.scales.shape == (2 * 5,)
+    assert np.array_equal(blocks.values, reference(weights, hessian, blocks.scales))
 
 
 def error(weights, integers, scales, inputs):
