@@ -53,8 +53,9 @@ def uneven_inputs(graph: Graph) -> set[int]:
             coarse[out], chains[out] = step, set()
         if not moving or not all(tensor in coarse for tensor in moving):
             continue
-        affine = op in _AFFINE and len(inputs) == 2 and moving == inputs[:1]
-        if not (affine or op in _PLACING or op == "FULLY_CONNECTED"):
+        single = moving == inputs[:1]
+        affine = op in _AFFINE and len(inputs) == 2 and single
+        if not (affine or op in _PLACING or (op == "FULLY_CONNECTED" and single)):
             continue
         error = max(coarse[tensor] for tensor in moving) * _gain(graph, op, inputs)
         chain = {out}.union(*(chains[tensor] for tensor in moving))
