@@ -185,8 +185,8 @@ def table(folder: Path) -> dict[str, list[Call]]:
     latent = {"teacher_layer_name": "a", "student_layer_name": "a"}
     file, out = folder / "m.tflite", folder / "new.tflite"
     shutil.copy(PROBE, file)
-    words = folder / "tokenizer.json"
-    words.write_text('{"model": {}}', "utf-8")
+    tokenizer = folder / "tokenizer.json"
+    tokenizer.write_text('{"model": {}}', "utf-8")
     child = {"command": [sys.executable, "-c", "pass"]}
 
     def gradually(scope: Any, round_to: Any, max_pruning_ratio: Any, attention: Any) -> Any:
@@ -544,7 +544,7 @@ def table(folder: Path) -> dict[str, list[Call]]:
                 converters.bundle,
                 {
                     "file": LM,
-                    "tokenizer": words,
+                    "tokenizer": tokenizer,
                     "path": folder / "lm.litertlm",
                     "stop": [0],
                     "start": 1,

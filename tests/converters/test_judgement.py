@@ -69,7 +69,9 @@ def test_judgement_names_the_input_whose_step_is_too_coarse(tmp_path):
     with pytest.warns(
         UserWarning, match="One step of input 'x' is 38.9, .*feature 0 varies by 0.3"
     ):
-        converters.convert(model, tmp_path / "m.tflite", converters.Int8(calibration=x))
+        # With a float input, the layer would stay in float.
+        precision = converters.Int8(calibration=x, io="int8")
+        converters.convert(model, tmp_path / "m.tflite", precision)
 
 
 class Inside:
