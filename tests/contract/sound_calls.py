@@ -568,7 +568,12 @@ def table(folder: Path) -> dict[str, list[Call]]:
         "converters.convert_generator": [
             Call(
                 converters.convert_generator,
-                {"model": by_hand(), "path": file, "max_tokens": 16, "prefill": [4]},
+                {
+                    "model": by_hand(),
+                    "path": folder / "lm.tflite",
+                    "max_tokens": 16,
+                    "prefill": [4],
+                },
                 work=True,
             )
         ],
@@ -600,7 +605,7 @@ def table(folder: Path) -> dict[str, list[Call]]:
         "converters.split": [
             Call(
                 converters.split,
-                {"path": PROBE, "first": file.with_name("1.tflite"), "second": out, "at": 1},
+                {"path": file, "first": file.with_name("1.tflite"), "second": out, "at": 1},
                 {"link": "huge", "timeout": "None", "threads": "None"},
                 work=True,
             )
