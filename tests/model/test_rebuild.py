@@ -34,6 +34,7 @@ def test_copy_layer_leaves_no_record_of_the_call_that_builds_the_copy():
         _ = copy.output
 
 
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
 def test_copy_layer_keeps_lambdas_which_keras_loads_from_no_config():
     halve = lambda x: 0.5 * x  # noqa: E731, a lambda is what this is about
     options = dict.fromkeys(("activation", "kernel_constraint", "bias_regularizer"), halve)
