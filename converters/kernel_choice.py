@@ -108,14 +108,26 @@ def choose(model: keras.Model, precision: Precision, exceptions: Exceptions) -> 
             single.setdefault(path, other)
     return Choice(
         _kernels(model, precision, single),
-        (*precision.passes(), *_weight_pass(model, precision, single)),
+        (*precision.passes(), *weight_pass(model, precision, single)),
     )
 
 
-def _weight_pass(
+def weight_pass(
     model: keras.Model, precision: Precision, single: Mapping[str, Precision]
 ) -> tuple[Pass, ...]:
-    """Return the pass that stores the weights of a float file, if a precision asks for it."""
+    """Return the pass that stores the weights of a float file, if a precision asks for it.
+
+    Args:
+        model: The model.
+        precision: What was asked for.
+        single: Path of a layer -> its own precision.
+
+    Returns:
+        The pass, or nothing.
+
+    Raises:
+        ValueError: The weights of a layer are to be rounded by samples, and there are none.
+    """
     default = precision.weights()
     if default is None and not (single and precision.mixes_with == "floats"):
         return ()

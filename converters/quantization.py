@@ -16,7 +16,6 @@ import numpy as np
 from tfcompress.converters.file.model import Inspection
 from tfcompress.converters.file.names import layer_in
 from tfcompress.converters.file.read import inspect
-from tfcompress.converters.jobs.run import ChildError, run
 from tfcompress.converters.passes.base import Pass
 from tfcompress.converters.precisions.base import ConverterOptions, Precision
 from tfcompress.converters.precisions.registry import check_precision
@@ -34,6 +33,7 @@ from .finishing import Finished, Lowered, finish
 from .hybrid import slow_note
 from .integer_samples import unscaled_integers
 from .judgement import SAMPLES, judge
+from .rewriting import ask
 from .runtimes import parse_release
 
 _REMEDY = (
@@ -259,11 +259,7 @@ def _lower(
         given = {"path": str(file), "names": list(samples), "batch_size": batch}
         request["samples"] = None if precision.weights() else given
     start = f"'{found.path.name}' cannot be quantized to {precision.name}"
-    try:
-        reply = run("jobs.quantize_file", request, folder, timeout)
-    except ChildError as error:
-        raise_if_full(str(error))
-        raise ConversionError(f"{start}: the process {error}.") from error
+    reply = ask("jobs.quantize_file", request, folder, timeout, start)
     if "missing" in reply:
         raise ImportError(f"{start}: {reply['missing']}")
     if "refused" in reply or "error" in reply:

@@ -1,4 +1,4 @@
-"""Running a pass over a .tflite file, in a child process."""
+"""Asking a child process for a job, such as a pass over a .tflite file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,32 @@ from tfcompress.converters.passes.base import Pass
 from tfcompress.edge.system.scratch import raise_if_full
 
 from .errors import ConversionError
+
+
+def ask(
+    job: str, request: dict[str, Any], folder: Path, timeout: float | None, failed: str
+) -> dict[str, Any]:
+    """Run a job in a child process.
+
+    Args:
+        job: Its module below `converters`.
+        request: What it is asked.
+        folder: Folder for the process's log.
+        timeout: Seconds; None for no limit.
+        failed: What did not happen if the process gives no reply, such as "'m.tflite' is not cut".
+
+    Returns:
+        The job's reply.
+
+    Raises:
+        ConversionError: There is no reply.
+        OSError: The disk is full.
+    """
+    try:
+        return run(job, request, folder, timeout)
+    except ChildError as error:
+        raise_if_full(str(error))
+        raise ConversionError(f"{failed}: the process {error}.") from error
 
 
 def run_pass(

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from tfcompress.converters.file.read import inspect
-from tfcompress.converters.jobs.run import ChildError, run
 from tfcompress.edge.arguments import (
     check_choice,
     check_integer,
@@ -21,11 +20,12 @@ from tfcompress.edge.arguments import (
 )
 from tfcompress.edge.benchmark import benchmark
 from tfcompress.edge.system.files import write_whole
-from tfcompress.edge.system.scratch import raise_if_full, scratch_folder
+from tfcompress.edge.system.scratch import scratch_folder
 from tfcompress.model.tables import as_text, new_table
 
 from .checks import check_output
 from .errors import ConversionError
+from .rewriting import ask
 
 __all__ = ["Cut", "Split", "split"]
 
@@ -203,11 +203,7 @@ def split(
 
 
 def _ask(path: Path, request: dict[str, Any], folder: Path, timeout: float | None) -> Any:
-    try:
-        reply = run("jobs.split", request, folder, timeout)
-    except ChildError as error:
-        raise_if_full(str(error))
-        raise ConversionError(f"'{path.name}' cannot be cut: the process {error}.") from error
+    reply = ask("jobs.split", request, folder, timeout, f"'{path.name}' cannot be cut")
     if "refused" in reply:
         raise ConversionError(f"'{path.name}' cannot be cut, as it {reply['refused']}.")
     return reply

@@ -14,10 +14,10 @@ from tfcompress.edge.arguments import check_integer, check_text, refuse
 from tfcompress.model.checks import check_finite
 from tfcompress.model.filters import Filters, check, select_layers
 from tfcompress.model.functionalize import with_graph
-from tfcompress.model.graph import Node, functional, given_inputs, is_graph, nodes
+from tfcompress.model.graph import Node, functional, is_graph, nodes
 from tfcompress.model.layers import walk
 from tfcompress.model.quantized import is_quantized
-from tfcompress.model.rebuild import copy_layer, from_config, rebuild, warn_of_untied
+from tfcompress.model.rebuild import copy_layer, from_config, rebuild_layers, warn_of_untied
 
 __all__ = ["PrunedVocabulary", "prune_vocabulary"]
 
@@ -146,7 +146,7 @@ def prune_vocabulary(
     new[old] = np.arange(len(old))
     dense = _heads(model, heads, size)
     warn_of_untied(model)
-    return PrunedVocabulary(_Cut(tables, dense, old).build(model, None), old, new)
+    return PrunedVocabulary(rebuild_layers(model, _Cut(tables, dense, old).copy), old, new)
 
 
 def _parts(tokens: Any) -> Iterable[Any]:
@@ -257,28 +257,15 @@ def _heads(model: keras.Model, heads: Filters, size: int) -> set[int]:
 
 
 class _Cut:
-    """Builds the copy of a model with cut tables and heads; every layer is copied once."""
+    """Copies the layers of a model, with cut tables and heads."""
 
     def __init__(self, tables: list[keras.layers.Embedding], heads: set[int], old: Array) -> None:
         self.tables = {id(table) for table in tables}
         self.heads = heads
         self.old = old
-        self.copies: dict[int, Any] = {}
 
-    def build(self, model: keras.Model, inputs: list[Any] | None) -> keras.Model:
-        return rebuild(model, self.call, model.name, inputs)
-
-    def call(self, node: Node, args: Any, kwargs: Any) -> Any:
-        operation, key = node.operation, id(node.operation)
-        if node.call.is_input:
-            return args[0]
-        if key not in self.copies:
-            self.copies[key] = self.copy(operation, args, kwargs)
-        return self.copies[key](*args, **kwargs)
-
-    def copy(self, operation: Any, args: Any, kwargs: Any) -> Any:
-        if is_graph(operation):
-            return self.build(operation, given_inputs(operation, args, kwargs))
+    def copy(self, node: Node, args: Any, kwargs: Any) -> Any:
+        operation = node.operation
         if not isinstance(operation, keras.layers.Layer):
             return operation
         count = len(self.old)

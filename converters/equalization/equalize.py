@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tfcompress.model.filters import Filters
-from tfcompress.model.graph import Node, given_inputs, is_graph
-from tfcompress.model.rebuild import copy_layer, from_config, rebuild, warn_of_untied
+from tfcompress.model.graph import Node
+from tfcompress.model.rebuild import copy_layer, from_config, rebuild_layers, warn_of_untied
 
 from .plan import EqualizationPlan, equalization_plan
 from .scaling import Norm
@@ -87,7 +87,7 @@ def equalize(
 def apply(plan: EqualizationPlan) -> keras.Model:
     """Return the equalized model of a plan."""
     warn_of_untied(plan.model)
-    return _Scaler(plan).build(plan.model, None)
+    return rebuild_layers(plan.model, _Scaler(plan).copy)
 
 
 class _Scaler:
@@ -96,7 +96,6 @@ class _Scaler:
     def __init__(self, plan: EqualizationPlan) -> None:
         self.factor = plan.factor
         self.norms = plan.scaling.norms
-        self.copies: dict[int, Any] = {}
         self.weights: dict[int, Array] = {}
         for part in plan.scaling.parts.values():
             factor = self.factor[part.ids]
@@ -105,20 +104,8 @@ class _Scaler:
                 now = self.weights.get(key, _array(part.variable))
                 self.weights[key] = now / factor if part.reads else now * factor
 
-    def build(self, model: keras.Model, inputs: list[Any] | None) -> keras.Model:
-        return rebuild(model, self.call, model.name, inputs)
-
-    def call(self, node: Node, args: Any, kwargs: Any) -> Any:
-        key = id(node.operation)
-        if node.call.is_input:
-            return args[0]
-        if key not in self.copies:
-            self.copies[key] = self.copy(node.operation, args, kwargs)
-        return self.copies[key](*args, **kwargs)
-
-    def copy(self, operation: Any, args: Any, kwargs: Any) -> Any:
-        if is_graph(operation):
-            return self.build(operation, given_inputs(operation, args, kwargs))
+    def copy(self, node: Node, args: Any, kwargs: Any) -> Any:
+        operation = node.operation
         if not isinstance(operation, keras.layers.Layer):
             return operation
         if id(operation) in self.norms:

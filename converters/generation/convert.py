@@ -13,16 +13,15 @@ import numpy as np
 from tfcompress.converters.checks import check_output
 from tfcompress.converters.converted import Converted
 from tfcompress.converters.errors import ConversionError
-from tfcompress.converters.export.layer_names import layer_tree
 from tfcompress.converters.file.model import Inspection
 from tfcompress.converters.finishing import Finished, Lowered, finish
-from tfcompress.converters.jobs.run import ChildError, run
+from tfcompress.converters.kernel_choice import weight_pass
 from tfcompress.converters.output_error import OutputError
-from tfcompress.converters.passes.base import Pass
 from tfcompress.converters.precisions.base import Precision
 from tfcompress.converters.precisions.float32 import Float32
 from tfcompress.converters.precisions.registry import check_precision
 from tfcompress.converters.preparation import PathLike
+from tfcompress.converters.rewriting import ask
 from tfcompress.converters.runtimes import parse_release
 from tfcompress.edge.arguments import check_bool, check_integer, check_seconds, refuse
 from tfcompress.edge.system.child import ChildFailure
@@ -128,7 +127,7 @@ def convert_generator(
         saved = folder / "saved_model"
         save(stepped, model.name, max_tokens, keys, saved, prefill_logits=prefill_logits)
         low = _lower(model.name, saved, list(keys), precision, timeout)
-        passes = (*precision.passes(), *_weight_pass(model, precision))
+        passes = (*precision.passes(), *weight_pass(model, precision, {}))
         [new] = finish({target: low}, [passes], None, release, timeout)
         errors = _compare(stepped, model.name, new, max_tokens, precision, timeout)
         write_whole({target: new.content})
@@ -209,11 +208,7 @@ def _lower(
         "signatures": keys,
     }
     start = f"Model '{name}' cannot be converted to {precision.name}"
-    try:
-        reply = run("jobs.generator", request, saved.parent, timeout)
-    except ChildError as error:
-        raise_if_full(str(error))
-        raise ConversionError(f"{start}: the process {error}.") from error
+    reply = ask("jobs.generator", request, saved.parent, timeout, start)
     if "error" in reply:
         raise_if_full(reply["error"])
         raise ConversionError(f"{start}: {reply['error']}")
@@ -221,14 +216,6 @@ def _lower(
     if found.load_error:
         raise ConversionError(f"{start}: the runtime does not load the file: {found.load_error}")
     return Lowered(found, (), {})
-
-
-def _weight_pass(model: keras.Model, precision: Precision) -> tuple[Pass, ...]:
-    weights = precision.weights()
-    if weights is None:
-        return ()
-    options = {"default": weights, "layers": {}, "tree": layer_tree(model)}
-    return (Pass("weight_only", options),)
 
 
 def _compare(

@@ -17,9 +17,8 @@ from ..passes.base import Refused
 from ..passes.flatbuffer import pack, unpack
 from ..passes.graph import Graph, graphs
 from ..passes.int4 import Integers
-from ..passes.rounding import largest_scales, nearest
 from ..passes.tables import look_up
-from ..passes.weight_forms import new_name
+from ..passes.weight_forms import Form, new_name, rounded
 from .ranges import is_float
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -61,7 +60,7 @@ def with_fine_tables(content: bytes, exact: Callable[[], bytes]) -> bytes:
         [(reader, _)] = graph.readers(int(node.outputs[0]))
         node.outputs = reader.outputs
         graph.remove(reader)
-        _finer(graph, node, _kernel(graph, weights) or _by_row(weights))
+        _finer(graph, node, _kernel(graph, weights) or rounded(weights, Form(8)))
     return pack(model)
 
 
@@ -87,11 +86,6 @@ def _is_rounded(weights: Array, rows: Array, steps: Array) -> bool:
         return False
     apart = np.abs(weights - rows.astype(np.float64) * steps)
     return bool((apart <= _HALF * steps).all())
-
-
-def _by_row(weights: Array) -> Integers:
-    scales = largest_scales(weights, 8)
-    return Integers(nearest(weights, scales, 8), scales)
 
 
 def _kernel(graph: Graph, weights: Array) -> Integers | None:

@@ -4,7 +4,7 @@ import pytest
 from keras import layers
 
 from tests.model.test_graph import model_with_a_shared_layer
-from tfcompress.model.rebuild import copy_layer, rebuild
+from tfcompress.model.rebuild import copy_layer, rebuild, rebuild_layers
 
 
 def test_rebuild_with_copies_computes_the_same_and_shares_no_weight():
@@ -22,6 +22,27 @@ def test_rebuild_with_copies_computes_the_same_and_shares_no_weight():
     x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
     np.testing.assert_array_equal(new(x), model(x))
     assert new.name == "copy"
+    assert not {id(v) for v in new.variables} & {id(v) for v in model.variables}
+
+
+def test_rebuild_layers_copies_each_layer_once_in_nested_models_too():
+    inner = model_with_a_shared_layer()
+    x = keras.Input((4,))
+    model = keras.Model(x, [inner(x), inner(2.0 * x)], name="outer")
+    made = []
+
+    def copy(node, args, kwargs):
+        made.append(node.operation)
+        layer = isinstance(node.operation, layers.Layer)
+        return copy_layer(node.operation, args, kwargs) if layer else node.operation
+
+    new = rebuild_layers(model, copy)
+    data = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    for found, wanted in zip(new(data), model(data), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert len(made) == len(set(made)) > 1
+    assert new.name == "outer"
+    assert new.count_params() == model.count_params()
     assert not {id(v) for v in new.variables} & {id(v) for v in model.variables}
 
 

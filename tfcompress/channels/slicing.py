@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import keras
@@ -12,8 +13,8 @@ import numpy.typing as npt
 
 from tfcompress.model.dependency.axes import index_parts
 from tfcompress.model.dependency.units import FIXED, Coupling, Ids, Member
-from tfcompress.model.graph import Node, given_inputs, is_graph
-from tfcompress.model.rebuild import copy_layer, from_config, rebuild, warn_of_untied
+from tfcompress.model.graph import Node
+from tfcompress.model.rebuild import copy_layer, from_config, rebuild_layers, warn_of_untied
 
 __all__ = ["kept_shape", "kept_units", "remove_units"]
 
@@ -39,7 +40,7 @@ def remove_units(
         A functional model, not compiled.
     """
     warn_of_untied(model)
-    return _Slicer(coupling, removed, replaced or {}).build(model, None)
+    return rebuild_layers(model, _Slicer(coupling, removed, replaced or {}).copy)
 
 
 def kept_units(roots: Ids, removed: Ids) -> Keep:
@@ -82,25 +83,11 @@ class _Slicer:
         self.replaced = replaced
         self.keep = kept_units(coupling.roots(), removed)
         self.members = coupling.by_variable()
-        self.copies: dict[int, Any] = {}
-
-    def build(self, model: keras.Model, inputs: list[Any] | None) -> keras.Model:
-        return rebuild(model, self.call, model.name, inputs)
-
-    def call(self, node: Node, args: Any, kwargs: Any) -> Any:
-        operation, key = node.operation, id(node.operation)
-        if node.call.is_input:
-            return args[0]
-        if type(operation).__name__ == "GetItem":
-            return self.get_item(node, args, kwargs)
-        if key not in self.copies:
-            self.copies[key] = self.copy(node, args, kwargs)
-        return self.copies[key](*args, **kwargs)
 
     def copy(self, node: Node, args: Any, kwargs: Any) -> Any:
         operation = node.operation
-        if is_graph(operation):
-            return self.build(operation, given_inputs(operation, args, kwargs))
+        if type(operation).__name__ == "GetItem":
+            return partial(self.get_item, node)
         sizes = self.coupling.sizes.get(id(operation), {})
         changed = {entry: ids for entry, ids in sizes.items() if not self.keep[ids].all()}
         if not isinstance(operation, keras.layers.Layer):
@@ -152,19 +139,18 @@ class _Slicer:
             array = (array * math.sqrt(self.keep[ids].mean())).astype(array.dtype)
         return array
 
-    def get_item(self, node: Node, args: Any, kwargs: Any) -> Any:
+    def get_item(self, node: Node, x: Any, key: Any) -> Any:
         slices = self.coupling.slices
-        axes = {axis: slices[key, axis] for key, axis in slices if key == id(node.call)}
-        key = args[1] if len(args) > 1 else kwargs["key"]
+        axes = {axis: slices[call, axis] for call, axis in slices if call == id(node.call)}
         if not axes:
-            return args[0][key]
-        parts = index_parts(key, len(args[0].shape))
+            return x[key]
+        parts = index_parts(key, len(x.shape))
         places = [place for place, part in enumerate(parts) if part is not None]
         for axis, ids in axes.items():
             start, stop, _ = parts[places[axis]].indices(len(ids))
             before = np.concatenate([[0], np.cumsum(self.keep[ids])])
             parts[places[axis]] = slice(int(before[start]), int(before[max(start, stop)]))
-        return args[0][tuple(parts)]
+        return x[tuple(parts)]
 
 
 def _unbuilt(config: Any) -> Any:

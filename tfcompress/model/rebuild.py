@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from . import keras_private
-from .graph import Node, all_nodes, functional, is_graph, nodes
+from .graph import Node, all_nodes, functional, given_inputs, is_graph, nodes
 from .layers import all_layers
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "from_config",
     "own_objects",
     "rebuild",
+    "rebuild_layers",
     "symbolic_call",
     "warn_of_untied",
 ]
@@ -65,6 +66,39 @@ def rebuild(
         values.update(zip(node.outputs, outputs, strict=True))
     results = keras.tree.map_structure(lambda tensor: values[id(tensor)], graph.output)
     return finish(inputs, results, name=name)
+
+
+def rebuild_layers(model: keras.Model, copy: Callable[[Node, Any, Any], Any]) -> keras.Model:
+    """Return a new functional model with copies of the layers and operations of another.
+
+    Each is made once, however often it is called, in nested models too.
+
+    Args:
+        model: A functional or sequential model.
+        copy: Function `(node, args, kwargs) -> copy` that is called with the first call of each
+            layer or operation that is no model. The copy is called in its place.
+
+    Returns:
+        The new model, with the name of the old one.
+    """
+    copies: dict[int, Any] = {}
+
+    def build(part: keras.Model, called_with: list[Any] | None = None) -> keras.Model:
+        return rebuild(part, call, part.name, called_with)
+
+    def call(node: Node, args: Any, kwargs: Any) -> Any:
+        operation, key = node.operation, id(node.operation)
+        if node.call.is_input:
+            return args[0]
+        if key not in copies:
+            copies[key] = (
+                build(operation, given_inputs(operation, args, kwargs))
+                if is_graph(operation)
+                else copy(node, args, kwargs)
+            )
+        return copies[key](*args, **kwargs)
+
+    return build(model)
 
 
 def warn_of_untied(model: keras.Model) -> None:
