@@ -41,3 +41,27 @@ def test_attention_that_could_use_a_cache_is_that_of_keras_where_it_has_none():
         np.testing.assert_array_equal(opened(x), model(x))
         kinds = {type(layer).__name__ for layer in opened.layers}
         assert kinds & {"Cached", "Doubled", "MultiHeadAttention"} == found
+
+
+class KeysWithoutBias(Cached):
+    """Attention as in Whisper: of its projections, that of the keys has no bias."""
+
+    def build(self, query_shape, value_shape, key_shape=None):
+        super().build(query_shape, value_shape, key_shape)
+        self._key_dense = layers.EinsumDense(
+            "abc,cde->abde", (None, 2, 4), name="key", dtype=self.dtype_policy
+        )
+        self._key_dense.build(value_shape)
+
+
+def test_attention_that_no_config_of_keras_makes_is_opened(tmp_path):
+    inputs = keras.Input((3, 8))
+    model = keras.Model(inputs, Decoder(KeysWithoutBias, name="decoder")(inputs))
+    opened = tfc.open_layers(model)
+    names = {layer.name for layer in opened.layers}
+    softmax = "decoder_attention_dot_product_attention_softmax"
+    assert {"decoder_attention_key", softmax} <= names
+    opened.save(tmp_path / "opened.keras")
+    x = np.random.default_rng(0).normal(size=(2, 3, 8)).astype("float32")
+    for other in (opened, keras.models.load_model(tmp_path / "opened.keras")):
+        np.testing.assert_array_equal(other(x), model(x))

@@ -129,7 +129,10 @@ class RawTensorFlow(layers.Layer):
         (Tied, "its `call` reads 'block/embedding.*/embeddings', a weight of a layer inside it"),
         (Regularized, "its `call` adds a loss"),
         (Counting, "its `call` (changes weights|reads 'block/steps')"),
-        (RawTensorFlow, "its `call` cannot be traced on symbolic tensors"),
+        (
+            RawTensorFlow,
+            "its `call` uses a function of TensorFlow, which takes no symbolic tensors",
+        ),
         (lambda name: Mlp(4, name=name, activity_regularizer="l2"), "an activity regularizer"),
     ],
     ids=["training", "tied", "loss", "state", "raw", "regularizer"],

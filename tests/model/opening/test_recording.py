@@ -96,3 +96,48 @@ def test_layers_inside_may_give_none(tmp_path):
     x = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
     for other in (opened, keras.models.load_model(tmp_path / "opened.keras")):
         np.testing.assert_array_equal(other(x), model(x))
+
+
+class Windows(layers.Layer):
+    """Adds a mask of two windows to rows, two of which belong to one sample."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(4, name="dense")
+        self.whole = layers.Identity(dtype=self.dtype_policy, name="whole")
+
+    def call(self, x, mask):
+        rows, windows = ops.shape(x)[0], ops.shape(mask)[0]
+        x = ops.reshape(self.dense(x), (rows // windows, windows, 4)) + mask
+        return self.whole(ops.reshape(x, (-1, 4)))
+
+
+class Image(layers.Layer):
+    """Gives scores that nobody asked for, and repeats a weight for each sample."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.windows = Windows(name="windows")
+        self.offset = self.add_weight((1, 4), "ones", name="offset")
+
+    def call(self, x):
+        batch = ops.shape(x)[0]
+        rows = self.windows(ops.reshape(x, (-1, 4)), ops.convert_to_tensor([[0.0] * 4, [9.0] * 4]))
+        rows = ops.reshape(rows, (batch, 8)) + ops.tile(
+            ops.repeat(self.offset, batch, axis=0), (1, 2)
+        )
+        return rows, ops.zeros((0, 4))
+
+
+def test_windows_of_samples_and_outputs_that_depend_on_nothing_are_opened(tmp_path):
+    inputs = keras.Input((8,))
+    found, scores = Image(name="image")(inputs)
+    model = keras.Model(inputs, {"found": found, "scores": scores})
+    assert tfc.composite_layers(model) == {"image": "", "image/windows": ""}
+    opened = tfc.open_layers(model)
+    opened.save(tmp_path / "opened.keras")
+    for samples in (1, 2, 5):
+        x = np.random.default_rng(0).normal(size=(samples, 8)).astype("float32")
+        for other in (opened, keras.models.load_model(tmp_path / "opened.keras")):
+            np.testing.assert_array_equal(other(x)["found"], model(x)["found"])
+            assert other(x)["scores"].shape == (0, 4)

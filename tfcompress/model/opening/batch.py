@@ -49,7 +49,7 @@ class ForEachSample(keras.layers.Layer):  # type: ignore[misc]
 
 
 def of_any_batch(two: Recording, three: Recording) -> Recording:
-    """Return what two recordings of one layer, at batches of 2 and 3, say of any batch.
+    """Return what two recordings of one layer, at different batch sizes, say of any batch.
 
     Whatever number differs between them is the size of the batch: a place in the shape of a
     reshape, or the first axis of a constant with equal rows.
@@ -64,7 +64,12 @@ def of_any_batch(two: Recording, three: Recording) -> Recording:
     Raises:
         NotOpened: Something depends on the batch size in another way.
     """
-    if len(two.calls) != len(three.calls):
+    ends = [
+        [x for x in keras.tree.flatten(found.outputs) if not isinstance(x, keras.KerasTensor)]
+        for found in (two, three)
+    ]
+    alike = len(ends[0]) == len(ends[1]) and all(same(a, b, {}) for a, b in zip(*ends, strict=True))
+    if len(two.calls) != len(three.calls) or not alike:
         raise NotOpened(_DEPENDS)
     anchor = next(x for x, y in zip(two.inputs, three.inputs, strict=True) if x.shape != y.shape)
     calls = [_merged(a, b, anchor) for a, b in zip(two.calls, three.calls, strict=True)]
@@ -87,7 +92,8 @@ def _merged(one: Call, other: Call, anchor: Any) -> Call:
         if name == "Reshape":
             operation = type(operation)((-1, *rows))
             return replace(one, operation=operation, args=args, kwargs=kwargs)
-        if name == "BroadcastTo" or (name == "Tile" and tuple(x.shape) == (1, *rows)):
+        copies = name in ("Repeat", "Tile") and tuple(x.shape) == (1, *rows)
+        if name == "BroadcastTo" or copies:
             return replace(one, operation=ForEachSample(rows), args=(x, anchor), kwargs={})
     raise NotOpened(_DEPENDS)
 

@@ -49,7 +49,8 @@ class Recording:
             `keras.tree.flatten`, each followed by its mask if it has one.
         weights: For each weight or constant that the layer itself has: a symbolic tensor.
         calls: The calls, in an order in which they can be computed.
-        outputs: The symbolic outputs, in the structure that the layer gives.
+        outputs: The outputs, in the structure that the layer gives: symbolic tensors, and constants
+            that depend on no input.
     """
 
     inputs: list[Any]

@@ -9,11 +9,13 @@ from typing import Any
 import keras
 
 from tfcompress.model import keras_private
+from tfcompress.model.layers import rule_class
+from tfcompress.model.rebuild import can_be_remade
 
 from .calls import Call, NotOpened, Recording, is_idle_cast, same_recording
 from .recording import record
 
-__all__ = ["as_keras_layer", "taken_by"]
+__all__ = ["as_keras_layer", "savable", "taken_by"]
 
 
 def as_keras_layer(layer: Any, args: Any, kwargs: Any) -> keras.layers.Layer | None:
@@ -38,6 +40,8 @@ def as_keras_layer(layer: Any, args: Any, kwargs: Any) -> keras.layers.Layer | N
     if any(kwargs[name] is not None for name in kwargs.keys() - rest.keys()):
         return None
     twin: keras.layers.Layer = keras_private.renamed(layer, layer.name, base)
+    if not can_be_remade(twin):  # Whisper's keys have no bias, and its queries have one.
+        return None
     mask = kwargs.get("attention_mask")
     bools = {} if mask is None else {"attention_mask": keras.KerasTensor(mask.shape, "bool")}
     try:
@@ -46,6 +50,16 @@ def as_keras_layer(layer: Any, args: Any, kwargs: Any) -> keras.layers.Layer | N
     except NotOpened:
         return None
     return twin if same_recording(_without_casts(own), _without_casts(other)) else None
+
+
+def savable(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """Return a layer, or an `Identity` that Keras can save in its place.
+
+    Keras' own has no config if its dtype was given as a policy.
+    """
+    if rule_class(layer) is not keras.layers.Identity or can_be_remade(layer):
+        return layer
+    return keras.layers.Identity(dtype=layer.dtype_policy.name)
 
 
 def _without_casts(recording: Recording) -> Recording:

@@ -15,8 +15,10 @@ from tfcompress.model.graph import Node, all_nodes, functional, given_inputs, is
 from tfcompress.model.layers import Lineage, Origin, children, rule_class
 from tfcompress.model.rebuild import can_be_remade, rebuild
 
+from .activation import own_activation
+from .attention import written_out
 from .calls import NotOpened, Recording, is_idle_cast
-from .keras_base import as_keras_layer, taken_by
+from .keras_base import as_keras_layer, savable, taken_by
 from .parameter import Parameter
 from .recording import record
 
@@ -65,39 +67,6 @@ def _is_own(operation: Any) -> bool:
     kind = rule_class(operation)
     ours = keras.saving.get_registered_name(kind).startswith("tfcompress>")
     return not ours and kind.__module__.partition(".")[0] != "keras"
-
-
-def own_activation(layer: Layer) -> Any:
-    """Return the activation of a layer if it is a function that Keras does not know, else None.
-
-    No method sees through a function, but all know the operations that it calls.
-
-    >>> own_activation(keras.layers.Dense(2, activation="gelu")) is None
-    True
-
-    Args:
-        layer: A built layer.
-
-    Returns:
-        The function, if it can be recorded and keeps the shape of what it is given, else None.
-    """
-    function = getattr(layer, "activation", None)
-    known = getattr(keras.activations, getattr(function, "__name__", ""), None)
-    if function is None or function is known or rule_class(layer) not in _WITH_ACTIVATION:
-        return None
-    x = keras.KerasTensor((None, 4), layer.compute_dtype)
-    try:
-        outputs = record(function, (x,), {}).outputs
-    except NotOpened:
-        return None
-    same = isinstance(outputs, keras.KerasTensor) and outputs.shape == x.shape
-    return function if same and outputs.dtype == x.dtype else None
-
-
-_WITH_ACTIVATION = (
-    *(keras.layers.Activation, keras.layers.Dense, keras.layers.EinsumDense),
-    *(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D),
-)
 
 
 @dataclass
@@ -170,6 +139,10 @@ class Opener:
         if not isinstance(operation, Layer):
             if end is None and is_idle_cast(operation, args):
                 return args[0]
+            attend = written_out(operation)
+            if attend is not None:
+                recording = record(attend, args, kwargs)
+                return self.replay(recording, args, kwargs, around, name, end)
             outputs = keras_private.renamed(operation, name)(*args, **kwargs)
             keras_private.set_dense(keras.tree.flatten(outputs))
             return outputs
@@ -197,7 +170,7 @@ class Opener:
         function = own_activation(operation)
         if id(operation) not in self.twins:
             own = name if function is None or end is None else self.unique(f"{name}_linear")
-            twin = self.adopt(operation, operation, own, lineage)
+            twin = self.adopt(operation, savable(operation), own, lineage)
             if function is not None:
                 vars(twin)["activation"] = keras.activations.linear
             if isinstance(twin, keras.layers.EinsumDense):
@@ -278,22 +251,37 @@ class Opener:
             mask = keras_private.mask_of(tensor)
             if mask is not None:
                 keras_private.set_mask(values[id(tensor)], values[id(mask)])
+        values |= {
+            id(x): self.constant(x, lineage, prefix)(given[0])
+            for x in flat
+            if not isinstance(x, keras.KerasTensor)
+        }
         return keras.tree.map_structure(lambda tensor: values[id(tensor)], recording.outputs)
 
     def parameter(self, variable: Any, lineage: Lineage, prefix: str) -> Parameter:
         """Return the layer that gives a weight of a layer that is opened."""
         if id(variable) not in self.twins:
-            floats = keras.backend.is_float_dtype(variable.dtype)
-            dtype = lineage[-1].dtype_policy if floats else variable.dtype
-            weight = variable
-            if not isinstance(weight, keras.Variable):
-                weight = keras.Variable(weight, trainable=False, name="constant")
-            name = self.unique(f"{prefix}_{weight.name}")
-            layer = Parameter(weight.shape, weight, name=name, dtype=dtype)
-            setattr(layer, Origin.NAME, Origin(lineage))
-            self.twins[id(variable)] = layer
+            self.twins[id(variable)] = (
+                self.weight(variable, lineage, prefix)
+                if isinstance(variable, keras.Variable)
+                else self.constant(variable, lineage, prefix)
+            )
         found: Parameter = self.twins[id(variable)]
         return found
+
+    def constant(self, value: Any, lineage: Lineage, prefix: str) -> Parameter:
+        """Return a layer that gives a constant."""
+        weight = keras.Variable(value, trainable=False, name="constant")
+        return self.weight(weight, lineage, prefix)
+
+    def weight(self, variable: keras.Variable, lineage: Lineage, prefix: str) -> Parameter:
+        """Return a new layer that gives a variable."""
+        floats = keras.backend.is_float_dtype(variable.dtype)
+        dtype = lineage[-1].dtype_policy if floats else variable.dtype
+        name = self.unique(f"{prefix}_{variable.name}")
+        layer = Parameter(variable.shape, variable, name=name, dtype=dtype)
+        setattr(layer, Origin.NAME, Origin(lineage))
+        return layer
 
     def free_name(self, prefix: str, operation: Any) -> str:
         """Return a name that tells where the operation was; the same one for each new model."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from enum import IntEnum
 from typing import Any
 
 import keras
+from keras import ops
 
 from tfcompress.model import keras_private
 from tfcompress.model.layers import all_layers, children, rule_class
@@ -35,12 +37,10 @@ def record(layer: Any, args: Any, kwargs: Any) -> Recording:
         return _recorded(layer, args, kwargs, None)
     if getattr(layer, "activity_regularizer", None) is not None:
         raise NotOpened("it has an activity regularizer")
-    tensors = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
-    free = any(tensor.shape[:1] == (None,) for tensor in tensors)
+    sizes = _batch_sizes(args, kwargs)
     why: NotOpened | None = None
     for symbols in _Symbols:
-        # Sizes that are Python numbers can be used in more ways than None.
-        for batches in ((None,), (2, 3)) if free else ((None,),):
+        for batches in sizes:
             try:
                 found = [_settled(layer, args, kwargs, batch, symbols) for batch in batches]
                 return found[0] if len(found) == 1 else of_any_batch(*found)
@@ -48,6 +48,19 @@ def record(layer: Any, args: Any, kwargs: Any) -> Recording:
                 why = error if symbols is _Symbols.WEIGHTS else why
     assert why is not None
     raise why
+
+
+def _batch_sizes(args: Any, kwargs: Any) -> list[tuple[int | None, ...]]:
+    """Return the batch sizes to record a call at, one or two for each attempt.
+
+    Sizes that are Python numbers can be used in more ways than None. Where images are cut into
+    windows, and a mask has a row for each, the batch is a multiple of their number.
+    """
+    shapes = [x.shape for x in keras.tree.flatten((args, kwargs)) if hasattr(x, "shape")]
+    if not any(shape[:1] == (None,) for shape in shapes):
+        return [(None,)]
+    rows = math.lcm(*(shape[0] for shape in shapes if len(shape) and shape[0]))
+    return [(None,), (2, 3), *([(2 * rows, 3 * rows)] if rows > 1 else [])]
 
 
 class _Symbols(IntEnum):
@@ -93,7 +106,8 @@ def _recorded(
                 outputs = layer(*given[0], **given[1])
             else:
                 outputs = keras_private.call_inside(_with_symbols(owner, symbols, weights), *given)
-        tensors = keras.tree.flatten(outputs)
+        flat = keras.tree.flatten(outputs)
+        tensors = [x for x in flat if isinstance(x, keras.KerasTensor)]
         masks = [keras_private.mask_of(tensor) for tensor in tensors]
         ends = [*tensors, *(mask for mask in masks if mask is not None)]
         starts = [*inputs, *(symbol for _, symbol in weights)]
@@ -105,7 +119,9 @@ def _recorded(
         # Keras puts the names of the calls around a message, which it makes bold.
         bold = re.search(r"\x1b\[1m(.*?)\x1b\[0m", str(error), re.DOTALL)
         why = (bold.group(1) if bold else str(error)).strip().partition("\n")[0]
-        if not isinstance(error, NotOpened):
+        if "as input to a TensorFlow function" in why:
+            why = "its `call` uses a function of TensorFlow, which takes no symbolic tensors"
+        elif not isinstance(error, NotOpened):
             kind = type(error).__name__
             why = f"its `call` cannot be traced on symbolic tensors ({kind}: {why})"
         raise NotOpened(why) from error
@@ -114,7 +130,7 @@ def _recorded(
             del vars(part)["compute_output_spec"]
         for part, count in before:
             keras_private.forget_calls(part, count)
-    if not all(isinstance(tensor, keras.KerasTensor) for tensor in tensors):
+    if not tensors or not all(isinstance(x, keras.KerasTensor) or ops.is_tensor(x) for x in flat):
         raise NotOpened("an output does not depend on the inputs")
     _check(scope, calls)
     return Recording(inputs, weights, calls, outputs)
@@ -160,7 +176,7 @@ def _with_symbols(layer: Any, symbols: _Symbols, weights: list[tuple[Any, Any]])
         if symbols >= _Symbols.LAYERS and _made_of_layers(value):
             inner = _with_symbols(value, symbols, weights)
             return lambda *args, **kwargs: keras_private.call_inside(inner, args, kwargs)
-        constant = symbols >= _Symbols.CONSTANTS and keras.ops.is_tensor(value)
+        constant = symbols >= _Symbols.CONSTANTS and ops.is_tensor(value)
         if not isinstance(value, keras.Variable) and not constant:
             return value
         floats = keras.backend.is_float_dtype(value.dtype)
