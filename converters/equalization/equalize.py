@@ -12,6 +12,7 @@ from tfcompress.model.filters import Filters
 from tfcompress.model.graph import Node
 from tfcompress.model.rebuild import copy_layer, from_config, rebuild_layers, warn_of_untied
 
+from .inserted import is_inserted
 from .plan import EqualizationPlan, equalization_plan
 from .scaling import Norm
 
@@ -28,6 +29,7 @@ def equalize(
     alpha: float = 0.5,
     rounds: int = 1,
     max_samples: int = 64,
+    insert_scales: bool = False,
 ) -> keras.Model:
     """Return a model that computes the same function, and quantizes better.
 
@@ -63,6 +65,8 @@ def equalize(
         rounds: How often the formula is applied, from 1 to 20. Defaults to 1.
         max_samples: Number of samples to use at most: evenly spaced ones of an array, the first
             ones of a generator or dataset. Defaults to 64.
+        insert_scales: Whether a layer that scales channels is put between a normalization and the
+            projections that read it, where a sum reads it as well. Defaults to False.
 
     Returns:
         A new functional model with the same layers, not compiled. A `BatchNormalization` without a
@@ -79,7 +83,13 @@ def equalize(
     """
     return apply(
         equalization_plan(
-            model, samples, filters=filters, alpha=alpha, rounds=rounds, max_samples=max_samples
+            model,
+            samples,
+            filters=filters,
+            alpha=alpha,
+            rounds=rounds,
+            max_samples=max_samples,
+            insert_scales=insert_scales,
         )
     )
 
@@ -111,6 +121,8 @@ class _Scaler:
         if id(operation) in self.norms:
             return self.normalization(self.norms[id(operation)], args, kwargs)
         if not any(id(variable) in self.weights for variable in operation.variables):
+            if is_inserted(operation):
+                return lambda x: x  # It would scale by ones.
             return copy_layer(operation, args, kwargs)
         return from_config(operation, operation.get_config(), args, kwargs, self.value)
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from rich.console import Group
 from rich.table import Table
 
-from tfcompress.edge.arguments import check_integer, check_number
+from tfcompress.edge.arguments import check_bool, check_integer, check_number
 from tfcompress.model.checks import check_finite
 from tfcompress.model.filters import Filters, check
 from tfcompress.model.functionalize import with_graph
@@ -22,6 +22,7 @@ from tfcompress.model.tables import as_text, new_table
 
 from .factors import factors, measure, together
 from .formula import unevenness
+from .inserted import with_scales
 from .rules import follow_scales
 from .scaling import Scaling
 
@@ -138,6 +139,7 @@ def equalization_plan(
     alpha: float = 0.5,
     rounds: int = 1,
     max_samples: int = 64,
+    insert_scales: bool = False,
 ) -> EqualizationPlan:
     """Find the channels that `equalize` would scale, and say why it keeps the others.
 
@@ -160,6 +162,8 @@ def equalization_plan(
         rounds: How often the formula is applied, from 1 to 20. Defaults to 1.
         max_samples: Number of samples to use at most: evenly spaced ones of an array, the first
             ones of a generator or dataset. Defaults to 64.
+        insert_scales: Whether a layer that scales channels is put between a normalization and the
+            projections that read it, where a sum reads it as well. Defaults to False.
 
     Returns:
         A plan, which prints as a table.
@@ -177,6 +181,7 @@ def equalization_plan(
     alpha = float(check_number("alpha", alpha, 0, 1))
     check_integer("rounds", rounds, 1, 20)
     check_integer("max_samples", max_samples, 1)
+    check_bool("insert_scales", insert_scales)
     model = with_graph(model)
     if is_quantized(model):
         raise ValueError(
@@ -184,6 +189,8 @@ def equalization_plan(
             "Equalize it before `quantize_aware`, or what `strip` gives back."
         )
     check_finite(model)
+    if insert_scales:
+        model = with_scales(model)
     call = signature(model)
     arrays = load_samples(samples, call.inputs, max_samples=max_samples)
     scaling = follow_scales(model, filters)

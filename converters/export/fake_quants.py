@@ -6,26 +6,27 @@ behind stays in float.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
 _FAKE_QUANT = "FakeQuantWithMinMaxArgs"
 _PLACING = {"ExpandDims", "Identity", "Reshape", "Squeeze"}
+_REWRITTEN = {*_PLACING, "Neg", "Square"}
 _LOWEST = {"Relu": 0.0, "Relu6": 0.0}
 _HIGHEST = {"Relu6": 6.0}
 
 
-def fuse_with_ranges(nodes: Iterable[Any], kept: Collection[str]) -> int:
+def fuse_with_ranges(nodes: Any, kept: Collection[str]) -> int:
     """Drop bounds that a FakeQuant sets by itself, and compute squares as products.
 
     `ReLU(max_value=1)` is a ReLU and a minimum. Where its range ends at 1, the ReLU is enough:
     TFLite computes it within the op before it. The converter does not do so in TRANSPOSE_CONV,
-    behind which a ReLU is dropped, too. TFLite has an int8 kernel of MUL and none of SQUARE.
+    behind which a ReLU is dropped, too. Int8 has a kernel of MUL, and none of SQUARE and NEG.
 
     Args:
-        nodes: The `NodeDef`s of a graph or function, which are changed.
+        nodes: The `NodeDef`s of a function, which are changed.
         kept: Names of nodes whose values are outputs.
 
     Returns:
@@ -41,11 +42,16 @@ def fuse_with_ranges(nodes: Iterable[Any], kept: Collection[str]) -> int:
         reader = fake_quant
         while (node := by_name.get(_name(reader.input[0]))) is not None:
             source = _unbounded(node, by_name, fake_quant)
-            if readers[node.name] > 1 or (source is None and node.op not in {*_PLACING, "Square"}):
+            if readers[node.name] > 1 or (source is None and node.op not in _REWRITTEN):
                 break
             if source is not None:
                 reader.input[0] = source
                 changed += 1
+            elif node.op == "Neg":
+                _multiply(nodes, node)
+                reader.input[0] = reader.input[0].replace(":y:", ":z:")
+                changed += 1
+                break
             elif node.op == "Square":
                 node.op = "Mul"
                 node.input.insert(1, node.input[0])
@@ -55,6 +61,18 @@ def fuse_with_ranges(nodes: Iterable[Any], kept: Collection[str]) -> int:
             else:
                 reader = node
     return changed
+
+
+def _multiply(nodes: Any, negation: Any) -> None:
+    """Make a negation a product with -1."""
+    from tensorflow import make_tensor_proto
+
+    dtype = negation.attr["T"].type
+    factor = nodes.add(op="Const", name=f"{negation.name}_factor")
+    factor.attr["dtype"].type = dtype
+    factor.attr["value"].tensor.CopyFrom(make_tensor_proto(-1.0, dtype))
+    negation.op = "Mul"
+    negation.input.insert(1, f"{factor.name}:output:0")
 
 
 def _unbounded(node: Any, by_name: dict[str, Any], fake_quant: Any) -> str | None:

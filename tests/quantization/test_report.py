@@ -109,3 +109,30 @@ def test_what_gives_no_floats_has_no_range():
     qat.fit(np.eye(4), [np.zeros((4, 3))], verbose=0)
     _, found = qat(np.eye(4, dtype="float32"))
     assert "int" in str(found.dtype)
+
+
+def test_scores_before_a_mask_are_rounded_in_the_softmax():
+    scores = keras.Input((4, 4), name="scores")
+    mask = keras.Input((4, 4), dtype="bool", name="mask")
+    weights = layers.Softmax(name="softmax")(scores * 0.5, mask)
+    model = keras.Model([scores, mask], layers.Dense(2, name="head")(weights))
+    [product] = [
+        layer
+        for layer in tfcompress.qat_report(tfcompress.quantize_aware(model)).layers
+        if layer.type == "Multiply"
+    ]
+    assert (product.output, product.floating) == ("int8, in a range inside 'softmax'", "")
+
+
+class OwnNorm(layers.Layer):
+    def call(self, x):
+        return x * keras.ops.rsqrt(keras.ops.mean(x**2, axis=-1, keepdims=True) + 1e-6)
+
+
+def test_a_normalization_of_its_own_class_is_float_for_its_squares():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Dense(2)(OwnNorm(name="norm")(inputs)))
+    floating = tfcompress.qat_report(tfcompress.quantize_aware(model)).floating
+    assert [(layer.path, layer.floating) for layer in floating] == [
+        ("norm", "its sums of squares need float")
+    ]

@@ -133,6 +133,9 @@ def family(name):
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:
         variable.assign_add(rng.normal(size=variable.shape) * 0.1)
+    for variable in model.non_trainable_variables:
+        if variable.name == "moving_mean":
+            variable.assign(rng.normal(size=variable.shape) * 0.1)
     return model, {key: _samples(key, x, rng) for key, x in inputs.items()}
 
 

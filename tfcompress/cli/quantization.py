@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -42,6 +43,12 @@ def _observers() -> Iterable[str]:
     show_default=True,
     help="How much of the unevenness moves into the weights that read the channels.",
 )
+@click.option(
+    "--insert-scales",
+    is_flag=True,
+    help="Put scales around the residual sums of transformers, whose channels cannot be evened out "
+    "otherwise.",
+)
 @on_filters
 @as_json
 @loading
@@ -50,6 +57,7 @@ def equalize(
     output: Path,
     data: Path,
     alpha: float,
+    insert_scales: bool,
     filters: str | None,
     as_json: bool,
     unsafe: bool,
@@ -61,11 +69,12 @@ def equalize(
     import tfcompress as tfc
 
     loaded = load(model, unsafe)
-    plan = tfc.equalization_plan(loaded, data, filters=filters, alpha=alpha)
+    how: dict[str, Any] = {"filters": filters, "alpha": alpha, "insert_scales": insert_scales}
+    plan = tfc.equalization_plan(loaded, data, **how)
     show(plan, as_json)
     if not plan.equalized:
         raise CheckFailed(f"Nothing can be equalized, so {output} was not written.")
-    save(tfc.equalize(loaded, data, filters=filters, alpha=alpha), output)
+    save(tfc.equalize(loaded, data, **how), output)
     if not as_json:
         say_written(output)
 
@@ -94,6 +103,11 @@ def equalize(
     help="What gives the ranges of activations: moving_average, learned, minmax, or an observer "
     "that a module given with --import registers.",
 )
+@click.option(
+    "--float-sums",
+    is_flag=True,
+    help="Keep the sums that normalizations read in float, as pretrained transformers need it.",
+)
 @on_filters
 @as_json
 @loading
@@ -102,6 +116,7 @@ def quantize_aware(
     output: Path,
     data: Path,
     ranges: str,
+    float_sums: bool,
     filters: str | None,
     as_json: bool,
     unsafe: bool,
@@ -113,7 +128,7 @@ def quantize_aware(
     import tfcompress as tfc
 
     scheme = tfc.QuantizationScheme(ranges=ranges)
-    qat = tfc.quantize_aware(load(model, unsafe), filters, scheme=scheme)
+    qat = tfc.quantize_aware(load(model, unsafe), filters, scheme=scheme, float_sums=float_sums)
     tfc.calibrate(qat, data)
     save(qat, output)
     show(tfc.qat_report(qat), as_json)

@@ -17,7 +17,7 @@ from tfcompress.model.kernels import kernels_of
 from tfcompress.model.rebuild import copy_layer, rebuild
 
 from .fake_quant import FakeQuant
-from .layer_table import Rule, needs_wrapper, rule_of, why_float
+from .layer_table import needs_wrapper, why_float
 from .naming import free_name, name_outputs
 from .ops.linear import is_linear
 from .place import place
@@ -86,6 +86,8 @@ class Graph:
         self.ranges: dict[str, FakeQuant] = {}
         # Range and tensor of the original graph -> what that is where it enters the range.
         self.entered: dict[tuple[str, int], Any] = {}
+        # Tensor of the original graph -> what it is before it is rounded.
+        self.floats: dict[int, Any] = {}
         # By the range, or by the tensor where another graph or a composite rounds it.
         self.steps: dict[int | str, Any] = {}
         self.makers: dict[int | str, Callable[[], Any]] = {}
@@ -103,6 +105,7 @@ class Graph:
             if name is None:
                 continue
             layer, value = self._layer(name), outputs[index]
+            self.floats[key] = value
             options: dict[str, Any] = {"observe": False} if key in self.placement.shared else {}
             joint = self.placement.joint.get(name)
             if joint is not None:
@@ -112,11 +115,13 @@ class Graph:
         return outputs
 
     def _enter(self, node: Node, args: Any, kwargs: Any) -> Any:
-        """Round inputs to the one range that an operation has for all, where they have others."""
-        if rule_of(node.operation) is not Rule.JOINED:
+        """Round inputs to the one range that an operation has for all, or not at all for floats."""
+        if node.call.is_input:
             return args, kwargs
 
         def enter(old: Any, new: Any) -> Any:
+            if (id(node.call), id(old)) in self.placement.unrounded:
+                return self.floats.get(id(old), new)
             name = self.placement.entrances.get((id(node.call), id(old)))
             if name is None:
                 return new

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import keras
 from keras import layers
 
 from tfcompress.model import keras_private
-from tfcompress.model.graph import Node, functional, is_graph, nodes
+from tfcompress.model.graph import Node, is_graph, nodes
+from tfcompress.model.keras_private import LayerScale
 from tfcompress.model.layers import rule_class
 
+from .float_flow import float_flow
 from .layer_table import Rule, fixed_output, has_rule, is_relu, rule_of
 from .ops import affine, linear
 from .placement import Placement, chain_of, heads, is_wrapped
@@ -40,7 +42,8 @@ def place(
     for node in graph:
         node.calls = calls[id(node.operation)]
     for node in graph:
-        if not placement.absorbs(node) and is_wrapped(node):
+        scales = isinstance(node.operation, LayerScale) and id(node.operation) in in_float
+        if not placement.absorbs(node) and not scales and is_wrapped(node):
             chain = chain_of(node)
             placement.wrapped[id(node.operation)] = chain
             placement.absorbed.update(key for link in chain for key in link.outputs)
@@ -74,7 +77,8 @@ class _Assignment:
         # What to round, in order: the tensor, its range before joining.
         self.rounded: list[tuple[int, str]] = []
         self.heads = heads(graph, placement.wrapped)
-        self.float_nodes = self._float_nodes() | _exact_nodes(graph)
+        self.flow = float_flow(graph, self.heads, in_float, nested)
+        self.placement.unrounded.update(self.flow.unrounded)
 
     def run(self) -> None:
         """Fill in the placement."""
@@ -105,6 +109,8 @@ class _Assignment:
         if node.call.is_input:
             if self.nested:
                 origins[key] = key
+        elif id(node) in self.flow.kept:
+            return
         elif isinstance(head, keras.Model):
             origins[key] = key
         elif rule is Rule.ROUNDED:
@@ -122,7 +128,7 @@ class _Assignment:
                 self._own_integers(node, index, tensor)
             return None
         discretized = node.call.is_input and all(map(_discretizes, node.consumers))
-        if discretized or id(node) in self.float_nodes:
+        if discretized or id(node) in self.flow.silent:
             return None
         if node.call.is_input:
             return None if self.nested else self._own(node, index)
@@ -131,6 +137,11 @@ class _Assignment:
         before = [self.range_of[other] for other in self._floats(node)]
         if rule is Rule.SAME:
             return before[0] if before else None
+        if id(node) in self.flow.kept:
+            name = self._own(node, index)
+            if not any((id(node.call), other) in self.flow.unrounded for other in node.inputs):
+                self.placement.detached.add(name)
+            return name
         if rule is Rule.JOINED and len(before) > 1 and all(name in self.owned for name in before):
             return self._join(node, [str(name) for name in before])
         # A constant beside the only tensor is rounded to its range.
@@ -213,49 +224,10 @@ class _Assignment:
         """Return the operation whose wrapper computes the node."""
         return self.heads.get(id(node.call), node.operation)
 
-    def _float_nodes(self) -> set[int]:
-        """Return the ids of nodes whose outputs go from float to float: rounding them only costs.
-
-        They come from inputs of the model or from layers in float, and go to layers in float, past
-        operations that move values about.
-        """
-        sources: set[int] = set()
-        for node in self.graph:
-            if (
-                node.call.is_input
-                or id(self._head(node)) in self.in_float
-                or (_moves(node) and sources.issuperset(node.inputs))
-            ):
-                sources.update(node.outputs)
-        found: set[int] = set()
-        for node in reversed(self.graph):
-            ends = (
-                not (node.call.is_input or self.nested)
-                if reader is None
-                else self._is_float(reader, node) or id(reader) in found
-                for reader in node.consumers
-            )
-            if sources.issuperset(node.outputs) and all(ends):
-                found.add(id(node))
-        return found
-
-    def _is_float(self, reader: Node, node: Node) -> bool:
-        """Return whether the layer, or those of a nested model, that read a node are in float."""
-        if not is_graph(reader.operation):
-            return id(reader.operation) in self.in_float
-        inner, given = nodes(reader.operation), functional(reader.operation).inputs
-        read = {id(x) for key, x in zip(reader.inputs, given, strict=True) if key in node.outputs}
-        return all(
-            after is not None and self._is_float(after, entry)
-            for entry in inner
-            if read.intersection(entry.outputs)
-            for after in entry.consumers
-        )
-
     def _waits(self, node: Node) -> bool:
         """Return whether the next node belongs to the same op: there is no tensor in between."""
         follower = node.only_consumer()
-        if follower is None:
+        if follower is None or id(node) in self.flow.kept:
             return False
         if self._is_masked_softmax(follower):
             return True
@@ -279,11 +251,6 @@ class _Assignment:
         )
 
 
-def _moves(node: Node) -> bool:
-    """Return whether the node moves the values of its inputs about."""
-    return bool(node.inputs) and rule_of(node.operation) in (Rule.SAME, Rule.JOINED)
-
-
 def _read_elsewhere(node: Node) -> bool:
     """Return whether anything but an operation that joins ranges reads the output, moved or not."""
     for reader in node.consumers:
@@ -303,33 +270,6 @@ _BYTES = {"uint8": (0.0, 255.0), "int8": (-128.0, 127.0)}
 def _range_name(node: Node, index: int) -> str:
     number = keras_private.call_index(node.operation, node.call) if node.calls > 1 else 0
     return "_".join([node.name, *(str(n) for n in (number, index) if n)])
-
-
-def _exact_nodes(graph: Sequence[Node]) -> set[int]:
-    """Return the ids of nodes whose outputs become integers: 2.0 must not be rounded to 1.99."""
-    found: set[int] = set()
-    for node in reversed(graph):
-        kept = type(node.operation).__name__ in _ELEMENTWISE or rule_of(node.operation) is Rule.SAME
-        if kept and node.consumers and all(r and _jumps(r, found) for r in node.consumers):
-            found.add(id(node))
-    return found
-
-
-def _jumps(reader: Node, exact: Collection[int]) -> bool:
-    """Return whether a value that is a little lower may become the next integer below."""
-    if type(reader.operation).__name__ == "Cast":
-        return "int" in reader.tensors[0].dtype
-    return (
-        id(reader) in exact
-        or type(reader.operation).__name__ in _JUMPING
-        or rule_class(reader.operation) in _OF_CATEGORIES
-    )
-
-
-_JUMPING = {"Ceil", "Floor", "FloorDivide", "Mod", "OneHot", "Round", "Trunc"}
-_ELEMENTWISE = {*_JUMPING, "Absolute", "Add", "Clip", "Divide", "Maximum", "Minimum", "Multiply",
-                "Negative", "Relu", "Relu6", "Subtract", "TrueDivide"}  # fmt: skip
-_OF_CATEGORIES = {layers.CategoryEncoding, layers.Discretization, layers.Embedding}
 
 
 def _discretizes(reader: Node | None) -> bool:

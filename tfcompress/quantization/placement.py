@@ -34,6 +34,8 @@ class Placement:
         calls: Range -> how many tensors shape it.
         entrances: Call of an operation with one range for all inputs, and a tensor that it reads ->
             the range that the tensor is rounded to there, as it has another for its other readers.
+        unrounded: Call of an operation in float, and a tensor that it reads as it was before it was
+            rounded for others.
         joint: Range of such a tensor -> that range. Where both are about as fine, it is taken for
             both, and the file needs no op between them.
         fixed: Range -> its bounds, where TFLite or the dtype prescribes them.
@@ -55,6 +57,7 @@ class Placement:
     shared: set[int] = field(default_factory=set)
     calls: dict[str, int] = field(default_factory=dict)
     entrances: dict[tuple[int, int], str] = field(default_factory=dict)
+    unrounded: set[tuple[int, int]] = field(default_factory=set)
     joint: dict[str, str] = field(default_factory=dict)
     fixed: dict[str, tuple[float, float]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)

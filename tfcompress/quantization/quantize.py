@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -10,13 +12,15 @@ from tfcompress.edge.arguments import check_bool, refuse
 from tfcompress.model.checks import check_finite
 from tfcompress.model.filters import Filters, check, select_layers
 from tfcompress.model.functionalize import with_graph
-from tfcompress.model.graph import all_nodes, ends
+from tfcompress.model.graph import all_nodes, ends, is_graph, nodes
 from tfcompress.model.kernels import kernels_of
 from tfcompress.model.layers import walk
 from tfcompress.model.quantized import is_quantized
 from tfcompress.model.rebuild import warn_of_untied
 
+from .embeddings import plain_embeddings
 from .graph_copy import Graph, Shared
+from .residual_sums import residual_sums
 from .scheme import QuantizationScheme
 from .uneven import uneven_first_layers
 
@@ -30,6 +34,7 @@ def quantize_aware(
     scheme: QuantizationScheme = QuantizationScheme(),  # noqa: B008 - frozen
     float_first: bool = False,
     float_last: bool = False,
+    float_sums: bool = False,
 ) -> keras.Model:
     """Return a copy of a model that computes as its int8 .tflite file will, and trains so.
 
@@ -50,10 +55,14 @@ def quantize_aware(
         filters: Layers to quantize: a regular expression for their paths, a list of layers or
             names, or a function of a layer. Defaults to all, but for a first layer that normalizes
             features of very different sizes: one int8 range would lose the small ones.
-        exclude: Layers to keep in float all the same, in the same forms. Defaults to none.
+        exclude: Layers, and operations by their names in `qat_report`, to keep in float all the
+            same, in the same forms. One that only moves values follows its input. Defaults to none.
         scheme: Bits, symmetry and ranges. Defaults to `QuantizationScheme()`.
         float_first: Whether the first layers with kernels stay in float. Defaults to False.
         float_last: Whether the last layers with kernels stay in float. Defaults to False.
+        float_sums: Whether the sums that normalizations read stay in float, which are the residual
+            stream of a transformer. In pretrained ones some channels are a hundred times as large
+            as others, and one int8 range loses the others. Defaults to False.
 
     Returns:
         A functional model, not compiled, with copies of all weights. A class of the model's own,
@@ -75,10 +84,12 @@ def quantize_aware(
         refuse("scheme", "a QuantizationScheme(...)", scheme, TypeError)
     check_bool("float_first", float_first)
     check_bool("float_last", float_last)
+    check_bool("float_sums", float_sums)
     check(filters)
     check(exclude, "exclude")
     model = with_graph(model)
     _check(model)
+    model = plain_embeddings(model)
     layers = [
         (path, lineage)
         for path, lineage in walk(model)
@@ -89,13 +100,27 @@ def quantize_aware(
         every = {id(lineage[-1]) for _, lineage in layers}
         in_float = every - select_layers(model, filters, layers)
     if exclude is not None:
-        in_float |= select_layers(model, exclude, layers, argument="exclude")
+        # A function of a layer need not take operations.
+        operations = [] if callable(exclude) else _operations(model)
+        in_float |= select_layers(model, exclude, [*layers, *operations], argument="exclude")
+    if float_sums:
+        in_float |= residual_sums(model)
     in_float |= ends(model, float_first, float_last)
     if filters is None:
         in_float |= uneven_first_layers(model, in_float)
     warn_of_untied(model)
     counts = Counter(id(node.operation) for node in all_nodes(model))
     return Graph(Shared(scheme, in_float, counts), model).build()
+
+
+def _operations(model: keras.Model, around: tuple[Any, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Yield path and lineage of each operation of `keras.ops`."""
+    for node in nodes(model):
+        lineage = (*around, node.operation)
+        if is_graph(node.operation):
+            yield from _operations(node.operation, lineage)
+        elif not isinstance(node.operation, keras.layers.Layer):
+            yield "/".join(part.name for part in lineage), lineage
 
 
 def _check(model: keras.Model) -> None:

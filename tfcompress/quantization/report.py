@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from tfcompress.model.tables import as_text, new_table
 
 from .composites.cells import CELLS
 from .fake_quant import FakeQuant
+from .float_flow import exact_nodes
 from .layer_table import Rule, activation_reason, float_reason, is_relu, rule_of
 from .naming import original_name
 from .numerics import nudged
@@ -124,6 +126,7 @@ def _layers(model: keras.Model, prefix: str) -> list[QatLayer]:
     seen: set[int] = set()
     graph = nodes(model)
     makers = {key: node.operation for node in graph for key in node.outputs}
+    exact, unrounded = exact_nodes(graph), set[int]()
     for node in graph:
         operation = node.operation
         if isinstance(operation, FakeQuant) or is_step_input(operation) or id(operation) in seen:
@@ -132,11 +135,20 @@ def _layers(model: keras.Model, prefix: str) -> list[QatLayer]:
         if is_graph(operation):
             found += _layers(operation, f"{prefix}{operation.name}/")
         else:
-            found.append(_describe(node, prefix, makers))
+            found.append(_describe(node, prefix, makers, exact, unrounded))
+            moves = rule_of(operation) is Rule.SAME
+            if found[-1].floating or (moves and unrounded.intersection(node.inputs)):
+                unrounded.update(node.outputs)
     return found
 
 
-def _describe(node: Node, prefix: str, makers: dict[int, Any]) -> QatLayer:
+def _describe(
+    node: Node,
+    prefix: str,
+    makers: dict[int, Any],
+    exact: Collection[int],
+    unrounded: set[int],
+) -> QatLayer:
     operation: Any = node.operation
     wrapper = operation if isinstance(operation, QuantizeWrapper) else None
     parts = [wrapper.layer, *wrapper.then] if wrapper else [operation]
@@ -152,8 +164,13 @@ def _describe(node: Node, prefix: str, makers: dict[int, Any]) -> QatLayer:
         if wrapper.activation is not None and not wrapper.in_float:
             reason = reason or activation_reason(wrapper.activation)
     output, bounds = _output(node, parts[0], follower, makers)
-    if output == "float" and wrapper is None and not node.call.is_input:
-        reason = reason or "an integer is made of its output, or nothing rounds it"
+    if wrapper is None and not node.call.is_input and not reason:
+        detached = follower is not None and follower.operation.detached
+        reads_floats = rule_of(operation) is not Rule.SAME and unrounded.intersection(node.inputs)
+        if output == "float" and id(node) in exact:
+            reason = "an integer is made of its output"
+        elif output == "float" or detached or reads_floats:
+            reason = "kept in float on request"
     if wrapper is not None and not reason and (steps := _unrolled_steps(node, parts[0])):
         output += f"; unrolled: the file holds all {steps} steps one by one"
     return QatLayer(
@@ -192,6 +209,9 @@ def _output(
         after = node.only_consumer()
         if after is not None and is_relu(_unwrapped(after.operation)):
             return f"none: one op with '{_unwrapped(after.operation).name}'", None
+        reader = None if after is None else after.operation
+        if isinstance(reader, QuantizeWrapper) and rule_class(reader.layer) is keras.layers.Softmax:
+            return f"int8, in a range inside '{reader.layer.name}'", None
         same = rule_of(operation) in (Rule.SAME, Rule.JOINED, Rule.ROUNDED, Rule.NONE)
         return (rule_of(operation).value if same else "float"), None
     layer: FakeQuant = follower.operation

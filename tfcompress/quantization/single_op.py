@@ -33,6 +33,8 @@ class Traced:
 
     def why_float(self) -> str | None:
         """Return why the call is computed in float in the file, or None if it is not."""
+        if {"Mean", "Rsqrt"}.issubset(self.ops):
+            return "its sums of squares need float"
         unknown = [op for op in self.ops if op not in _INT8]
         if unknown:
             return f"the converter has no int8 form of {unknown[0]}"
@@ -155,6 +157,7 @@ _INT8 = {
     "Min",
     "Minimum",
     "Mul",
+    "Neg",  # `export` makes it a product.
     "RealDiv",
     "Reciprocal",
     "Relu",

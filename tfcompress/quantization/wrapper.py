@@ -232,12 +232,13 @@ class QuantizeWrapper(LayerQuantizer, keras.layers.Layer):  # type: ignore[misc]
             y = self._plain(layer, y, training=training)
         return y
 
-    def _plain(self, layer: Layer, x: Any, *args: Any, training: bool | None, **kwargs: Any) -> Any:
+    def _plain(self, layer: Layer, *args: Any, training: bool | None, **kwargs: Any) -> Any:
         """Compute a layer without rounding; batch normalization by its fast op."""
         if isinstance(layer, keras.layers.BatchNormalization):
             by_batch = bool(training) and not self.frozen_statistics
-            return batch_norm(layer, x, by_batch, *args, **kwargs)
-        return layer(x, *args, **kwargs)
+            x, *rest = args
+            return batch_norm(layer, x, by_batch, *rest, **kwargs)
+        return layer(*args, **kwargs)
 
     def _as_one_op(self, q: Executor, x: Any) -> Any:
         """Compute kernel, normalization, bias and fused activation together, as in the file."""

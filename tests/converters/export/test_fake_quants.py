@@ -1,4 +1,4 @@
-"""After quantization-aware training, bounds and squares are computed in int8, as trained."""
+"""After quantization-aware training, bounds, squares and negations are int8, as trained."""
 
 import keras
 import numpy as np
@@ -25,6 +25,7 @@ def trained():
         "end": layers.ReLU(max_value=0.4)(layers.Conv2D(3, 1)(x)),
         "transposed": layers.Conv2D(3, 1)(transposed),
         "square": layers.Conv2D(3, 1)(square + y),
+        "negative": layers.Conv2D(3, 1)(-layers.Conv2D(4, 1)(x)),
         "power": layers.Conv2D(3, 1)(layers.Conv2D(4, 1)(x) ** 2),
         "row": layers.Conv1DTranspose(2, 3, strides=2, activation="relu")(x[:, 0]),
     }
@@ -37,11 +38,11 @@ def test_the_file_computes_what_was_trained(trained, tmp_path):
     file = converters.convert(trained, tmp_path / "m.tflite", converters.Int8(), batch_size=32)
     assert file.float_macs == file.float_casts == ()
     used = converters.inspect(file).ops
-    assert not {"SQUARE", "POW", "MINIMUM", "MAXIMUM"} & set(used)
+    assert not {"SQUARE", "POW", "NEG", "MINIMUM", "MAXIMUM"} & set(used)
     for delegate in ("xnnpack", "reference"):
         # A value in the middle between two steps may round the other way, one op after another.
         found = converters.verify(trained, file, X, delegate=delegate).outputs
-        assert len(found) == 6
+        assert len(found) == 7
         for output in found:
             seen = (output.name, delegate, output.max_lsb, output.mean_lsb)
             assert output.max_lsb <= 2.01 and output.mean_lsb < 0.1, seen
