@@ -22,6 +22,7 @@ from .distill.distiller import self_distiller as self_distiller
 from .low_rank.factorize import factorize as factorize
 from .low_rank.plan import LowRankPlan as LowRankPlan
 from .low_rank.plan import low_rank_plan as low_rank_plan
+from .model.keras_hub import as_keras_hub as as_keras_hub
 from .model.opening.open_layers import composite_layers as composite_layers
 from .model.opening.open_layers import open_layers as open_layers
 from .models.separable import separable_net as separable_net

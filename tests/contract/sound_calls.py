@@ -17,6 +17,7 @@ from keras import layers
 
 import tfcompress as tfc
 from tests.golden.test_golden import HERE as GOLDEN
+from tests.zoo.keras_hub import family
 from tests.zoo.language_models import by_hand
 from tfcompress import converters, edge, schedules
 from tfcompress.edge.system.tflite import PROBE
@@ -167,6 +168,13 @@ class Answering:
 
 
 @functools.cache
+def hub() -> dict[str, Any]:
+    """Return a model of KerasHub, and one that calls it with a fixed length."""
+    bert, _ = family("BERT")
+    [backbone] = [layer for layer in bert.layers if isinstance(layer, keras.Model)]
+    return {"model": bert, "like": backbone}
+
+
 def table(folder: Path) -> dict[str, list[Call]]:
     """Return the sound calls by the name of the public function."""
     net, other = model(), model()
@@ -240,6 +248,7 @@ def table(folder: Path) -> dict[str, list[Call]]:
             )
         ],
         "SmoothL0": [Call(tfc.SmoothL0, {}, {"l0": "zero, huge", "epsilon": "huge"})],
+        "as_keras_hub": [Call(tfc.as_keras_hub, hub(), work=True)],
         "calibrate": [
             Call(tfc.calibrate, {"model": qat, "data": X}, words={"data": "samples"}, work=True)
         ],
