@@ -88,7 +88,8 @@ def _is_read_in_two_ways(node: Node) -> bool:
     """Return whether projections and others read a normalization."""
     if _kind(node) not in _NORMALIZATIONS:
         return False
-    return len({reader and _kind(reader) in _PROJECTIONS for reader in node.consumers}) == 2
+    kinds = [None if reader is None else _kind(reader) for reader in node.consumers]
+    return len({kind in _PROJECTIONS for kind in kinds}) == 2
 
 
 def _is_written_to_sum(node: Node) -> bool:

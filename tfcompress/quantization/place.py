@@ -139,7 +139,9 @@ class _Assignment:
             return before[0] if before else None
         if id(node) in self.flow.kept:
             name = self._own(node, index)
-            if not any((id(node.call), other) in self.flow.unrounded for other in node.inputs):
+            wrapped = id(node.operation) in self.placement.wrapped  # which keeps it in float itself
+            reads = {(id(node.call), other) for other in node.inputs}
+            if not wrapped and not reads & self.flow.unrounded:
                 self.placement.detached.add(name)
             return name
         if rule is Rule.JOINED and len(before) > 1 and all(name in self.owned for name in before):
