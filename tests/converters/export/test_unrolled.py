@@ -66,7 +66,7 @@ def loops_of(model):
     ids=["lstm", "gru", "backwards", "both_ways"],
 )
 def test_loops_compute_in_integers(make, tmp_path):
-    keras.utils.set_random_seed(0)  # Keras draws the seeds of a layer's weights when the layer is made
+    keras.utils.set_random_seed(0)  # Keras seeds the weights of a layer when it is made
     model = net(make(), layers.Dense(3, name="y"))
     with pytest.warns(UserWarning, match=r"no int8 form of a loop.*\(6 steps\).*DynamicInt8"):
         file = converters.convert(
