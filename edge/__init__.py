@@ -14,7 +14,7 @@ from .reports.report import Report
 from .results import BenchmarkResult
 from .runner import Runner
 from .system.child import Child, Process
-from .targets.base import Session, Target, register_target
+from .targets.base import Estimate, Estimator, Session, Target, register_target
 from .targets.local import Local
 from .tensors import TensorInfo
 
@@ -24,6 +24,8 @@ __all__ = [
     "Child",
     "DelegateMismatch",
     "DelegateUnavailable",
+    "Estimate",
+    "Estimator",
     "Generator",
     "Local",
     "ModelFileError",

@@ -34,9 +34,9 @@ def test_names():
     ]  # fmt: skip
     assert edge.__all__ == [
         "Availability", "BenchmarkResult", "Child", "DelegateMismatch", "DelegateUnavailable",
-        "Generator", "Local", "ModelFileError", "ModelRefused", "Placement", "Process", "Report",
-        "Runner", "Session", "Target", "TensorInfo", "benchmark", "delegates", "perplexity",
-        "placement", "register_target",
+        "Estimate", "Estimator", "Generator", "Local", "ModelFileError", "ModelRefused",
+        "Placement", "Process", "Report", "Runner", "Session", "Target", "TensorInfo",
+        "benchmark", "delegates", "perplexity", "placement", "register_target",
     ]  # fmt: skip
     for module in (tfcompress, converters, edge):
         assert all(hasattr(module, name) for name in module.__all__)

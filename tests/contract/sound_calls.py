@@ -30,12 +30,13 @@ MADE_BY_US = {
     *("converters.RuleViolation", "converters.SparseCheck", "converters.SparseWeight"),
     *("converters.Cut", "converters.Sparsified", "converters.Split", "converters.Verification"),
     "edge.Availability",
-    *("edge.BenchmarkResult", "edge.Placement", "edge.Session", "edge.TensorInfo"),
+    *("edge.BenchmarkResult", "edge.Estimate", "edge.Placement", "edge.Session", "edge.TensorInfo"),
     *("edge.TensorInfo.from_details", "edge.TensorInfo.from_dict", "edge.Child"),
 }
 # Called by ours, with checked arguments: a protocol to implement, a function to choose by name.
 CALLED_BY_US = {
     *("edge.Target", "edge.Target.session", "edge.Local.session", "edge.Process.wait"),
+    *("edge.Estimator", "edge.Estimator.estimate"),
     *("converters.DynamicInt8.for_runtime", "converters.Precision.for_runtime"),
     *("importance.bn_scale", "importance.l1_norm", "importance.l2_norm"),
     *("schedules.Schedule", "schedules.Schedule.from_config"),
