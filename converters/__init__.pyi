@@ -1,3 +1,4 @@
+from .c_array import to_c_array as to_c_array
 from .conversion import convert as convert
 from .conversion import convert_all as convert_all
 from .converted import Converted as Converted

@@ -16,6 +16,7 @@ from .runner import Runner
 from .system.child import Child, Process
 from .targets.base import Estimate, Estimator, Session, Target, register_target
 from .targets.local import Local
+from .targets.microcontroller import Microcontroller
 from .tensors import TensorInfo
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Estimator",
     "Generator",
     "Local",
+    "Microcontroller",
     "ModelFileError",
     "ModelRefused",
     "Placement",

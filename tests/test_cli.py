@@ -53,8 +53,8 @@ def test_help_of_every_command_shows_an_example():
         text = run(name, "--help").output
         assert f"Example: tfcompress {name}" in text
     assert list(main.commands) == [
-        "demo", "convert", "sparsify", "split", "inspect", "check-sparse", "verify", "bench",
-        "summary", "channels", "prune-channels", "low-rank", "equalize", "quantize",
+        "demo", "convert", "sparsify", "split", "c-array", "inspect", "check-sparse", "verify",
+        "bench", "summary", "channels", "prune-channels", "low-rank", "equalize", "quantize",
         "quantize-aware", "qat-report", "generate",
     ]  # fmt: skip
 
@@ -192,6 +192,13 @@ def test_sparsify(folder, tmp_path):
     shown = run("sparsify", folder / "float.tflite", out).output
     assert "no sparse encoding is smaller" in shown
     assert f"{out.stat().st_size:,} bytes; gzip" in shown
+
+
+def test_c_array(folder, tmp_path):
+    done = run("c-array", folder / "float.tflite", tmp_path / "model.cc")
+    assert done.exit_code == 0, done.output
+    assert f"Wrote {tmp_path / 'model.h'}" in done.output
+    assert "resolver.AddFullyConnected()" in (tmp_path / "model.h").read_text()
 
 
 def test_sparsify_of_a_dynamic_range_file_fails(folder, tmp_path):

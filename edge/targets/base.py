@@ -87,12 +87,14 @@ class Estimate:
         by: Name and version of the program that the figures come from, and what they hold for.
         ms: Milliseconds of one run on the device; None if the program does not tell.
         metrics: Other figures by name, such as "arena bytes".
+        ops: Names of the ops that the runtime of the device must have, sorted.
     """
 
     placement: Placement
     by: str
     ms: float | None = None
     metrics: Mapping[str, float | int | str] = field(default_factory=dict)
+    ops: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -17,13 +17,13 @@ from ..engines.base import DELEGATES
 from ..engines.cpu import CpuEngine
 from ..errors import DelegateMismatch, DelegateUnavailable, ModelFileError, ModelRefused
 from ..generation.generator import Generator
-from ..inputs import as_real
+from ..inputs import as_real, random_inputs
 from ..runner import Runner
 from ..system import tflite
 from ..system.machine import machine, memory, reset_peak_memory
 from ..system.runtime import runtime
 from ..system.serve import serve
-from ..tensors import Array, TensorInfo
+from ..tensors import Array
 
 # Errors that the file, the delegate, the inputs or the installation are to blame for.
 REFUSALS = (
@@ -101,7 +101,7 @@ class Commands:
         fresh = reset_peak_memory()
         base, _, _ = memory()
         runner = Runner(path, delegate, threads, signature=signature)
-        arrays = random_inputs(runner, seed) if inputs is None else _given(runner, **inputs)
+        arrays = random_inputs(runner.inputs, seed) if inputs is None else _given(runner, **inputs)
         runner.named(arrays, raw=True)
         for _ in range(warmup):
             runner.engine.invoke()
@@ -181,28 +181,6 @@ class Commands:
         if self._runner is None:
             raise RuntimeError("no file is loaded")
         return self._runner
-
-
-def random_inputs(runner: Runner, seed: int) -> dict[str, Array]:
-    """Return inputs of the file's own types by name; free sizes become 1.
-
-    Real numbers are standard normal; quantized integers are uniform over their type; other integers
-    are 0 or 1, which are valid indices almost everywhere.
-    """
-    rng = np.random.default_rng(seed)
-    return {info.name: _random(rng, info) for info in runner.inputs}
-
-
-def _random(rng: np.random.Generator, info: TensorInfo) -> Array:
-    shape = tuple(1 if size is None else size for size in info.shape)
-    if info.quantized:
-        limits = np.iinfo(info.dtype)
-        return rng.integers(limits.min, limits.max, shape, dtype=info.dtype, endpoint=True)
-    if info.dtype.kind == "f":
-        return rng.standard_normal(shape).astype(info.dtype)
-    if info.dtype.kind in "iub":
-        return rng.integers(0, 2, shape).astype(info.dtype)
-    raise TypeError(f"Input {info}: give inputs=, there are no random values of this type")
 
 
 def _given(runner: Runner, path: str, names: list[str] | None) -> dict[str, Array]:

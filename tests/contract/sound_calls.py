@@ -603,6 +603,13 @@ def table(folder: Path) -> dict[str, list[Call]]:
         "converters.sparsify": [
             Call(converters.sparsify, {"path": file, "out": out}, {"out": "text"}, work=True)
         ],
+        "converters.to_c_array": [
+            Call(
+                converters.to_c_array,
+                {"path": PROBE, "out": folder / "model.cc"},
+                {"out": "text"},
+            )
+        ],
         "converters.split": [
             Call(
                 converters.split,
@@ -632,6 +639,10 @@ def table(folder: Path) -> dict[str, list[Call]]:
         ],
         "edge.Generator.logits": [Call(generator.logits, {"tokens": [1, 2]}, {"tokens": "list"})],
         "edge.perplexity": [Call(edge.perplexity, {"path": LM, "tokens": [1, 2]})],
+        "edge.Microcontroller": [Call(edge.Microcontroller, {}, {"name": "text"})],
+        "edge.Microcontroller.estimate": [
+            Call(edge.Microcontroller().estimate, {"path": PROBE}, work=True)
+        ],
         "edge.Local": [Call(edge.Local, {}, {"name": "text"})],
         "edge.Process": [Call(edge.Process, child, {"command": ""}, work=True)],
         "edge.Report": [

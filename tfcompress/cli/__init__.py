@@ -7,7 +7,7 @@ import click
 
 from .conversion import convert, quantize
 from .errors import Commands
-from .files import bench, demo, sparsify, split, verify
+from .files import bench, c_array, demo, sparsify, split, verify
 from .generation import generate
 from .inspection import check_sparse, inspect
 from .models import channels, low_rank, prune_channels, summary
@@ -30,8 +30,8 @@ def main() -> None:
 
 
 for command in (
-    demo, convert, sparsify, split, inspect, check_sparse, verify, bench, summary, channels,
-    prune_channels, low_rank, equalize, quantize, quantize_aware, report_qat,
+    demo, convert, sparsify, split, c_array, inspect, check_sparse, verify, bench, summary,
+    channels, prune_channels, low_rank, equalize, quantize, quantize_aware, report_qat,
     generate,
 ):  # fmt: skip
     main.add_command(command)

@@ -19,13 +19,14 @@ from .options import (
     on_delegate,
     on_target,
     on_threads,
+    say_written,
     show,
 )
 
 if TYPE_CHECKING:
     from tfcompress import edge
 
-__all__ = ["bench", "demo", "sparsify", "split", "verify"]
+__all__ = ["bench", "c_array", "demo", "sparsify", "split", "verify"]
 
 BOUNDS = {
     "lsb": "Largest error, in steps of a quantized output.",
@@ -128,6 +129,21 @@ def split(
     except converters.ConversionError as error:
         raise CheckFailed(str(error)) from error
     show(found, as_json)
+
+
+@click.command("c-array", epilog="Example: tfcompress c-array int8.tflite model.cc")
+@click.argument("path", type=FILE)
+@click.argument("out", type=OUTPUT)
+def c_array(path: Path, out: Path) -> None:
+    """Write the .tflite file PATH as C++ source OUT and its header, for TensorFlow Lite Micro."""
+    from tfcompress import converters
+
+    try:
+        written = converters.to_c_array(path, out)
+    except converters.ConversionError as error:
+        raise CheckFailed(str(error)) from error
+    for file in written:
+        say_written(file)
 
 
 @click.command(epilog="Example: tfcompress verify model.keras model.tflite --samples x.npz --lsb 4")
