@@ -17,6 +17,7 @@ from .system.child import Child, Process
 from .targets.base import Estimate, Estimator, Session, Target, register_target
 from .targets.local import Local
 from .targets.microcontroller import Microcontroller
+from .targets.ssh import Ssh
 from .tensors import TensorInfo
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Report",
     "Runner",
     "Session",
+    "Ssh",
     "Target",
     "TensorInfo",
     "benchmark",

@@ -36,8 +36,9 @@ def test_names():
     assert edge.__all__ == [
         "Availability", "BenchmarkResult", "Child", "DelegateMismatch", "DelegateUnavailable",
         "Estimate", "Estimator", "Generator", "Local", "Microcontroller", "ModelFileError",
-        "ModelRefused", "Placement", "Process", "Report", "Runner", "Session", "Target",
-        "TensorInfo", "benchmark", "delegates", "perplexity", "placement", "register_target",
+        "ModelRefused", "Placement", "Process", "Report", "Runner", "Session", "Ssh",
+        "Target", "TensorInfo", "benchmark", "delegates", "perplexity", "placement",
+        "register_target",
     ]  # fmt: skip
     for module in (tfcompress, converters, edge):
         assert all(hasattr(module, name) for name in module.__all__)

@@ -1,8 +1,8 @@
 """The process on a target: loads and measures one file, where it may crash.
 
 Reads requests from stdin and writes answers to stdout, in the protocol of `system.child`. Commands:
-`probe`, `placement`, `outputs`, `logits`, `load`, `round`, `finish`, `open`, `run`, `tensors`,
-`modules`.
+`probe`, `placement`, `outputs`, `logits`, `load`, `round`, `finish`, `open`, `run`, `run_sent`,
+`tensors`, `modules`.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import load_arrays, save_arrays
+from ..arrays import from_text, load_arrays, save_arrays, to_text
 from ..engines.base import DELEGATES
 from ..engines.cpu import CpuEngine
 from ..errors import DelegateMismatch, DelegateUnavailable, ModelFileError, ModelRefused
@@ -161,6 +161,11 @@ class Commands:
         arrays = dict(zip(names, load_arrays(inputs), strict=True))
         save_arrays(outputs, list(self._loaded().named(arrays, raw=True).values()))
         return {}
+
+    def run_sent(self, inputs: str, names: list[str]) -> dict[str, Any]:
+        """Run the opened file once on arrays of its own types, which the request holds."""
+        arrays = dict(zip(names, from_text(inputs), strict=True))
+        return {"outputs": to_text(list(self._loaded().named(arrays, raw=True).values()))}
 
     def tensors(
         self, path: str, inputs: str, names: list[str], places: list[int], out: str

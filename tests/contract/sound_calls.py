@@ -35,7 +35,13 @@ MADE_BY_US = {
 }
 # Called by ours, with checked arguments: a protocol to implement, a function to choose by name.
 CALLED_BY_US = {
-    *("edge.Target", "edge.Target.session", "edge.Local.session", "edge.Process.wait"),
+    *(
+        "edge.Target",
+        "edge.Target.session",
+        "edge.Local.session",
+        "edge.Ssh.session",
+        "edge.Process.wait",
+    ),
     *("edge.Estimator", "edge.Estimator.estimate"),
     *("converters.DynamicInt8.for_runtime", "converters.Precision.for_runtime"),
     *("importance.bn_scale", "importance.l1_norm", "importance.l2_norm"),
@@ -639,6 +645,18 @@ def table(folder: Path) -> dict[str, list[Call]]:
         ],
         "edge.Generator.logits": [Call(generator.logits, {"tokens": [1, 2]}, {"tokens": "list"})],
         "edge.perplexity": [Call(edge.perplexity, {"path": LM, "tokens": [1, 2]})],
+        "edge.Ssh": [
+            Call(
+                edge.Ssh,
+                {"host": "pi"},
+                {
+                    "host": "text",
+                    "python": "text",
+                    "name": "text, empty text",
+                    "options": "empty list",
+                },
+            )
+        ],
         "edge.Microcontroller": [Call(edge.Microcontroller, {}, {"name": "text"})],
         "edge.Microcontroller.estimate": [
             Call(edge.Microcontroller().estimate, {"path": PROBE}, work=True)
