@@ -15,6 +15,7 @@ from .results import BenchmarkResult
 from .runner import Runner
 from .system.child import Child, Process
 from .targets.base import Estimate, Estimator, Session, Target, register_target
+from .targets.ethos_u import EthosU
 from .targets.local import Local
 from .targets.microcontroller import Microcontroller
 from .targets.ssh import Ssh
@@ -28,6 +29,7 @@ __all__ = [
     "DelegateUnavailable",
     "Estimate",
     "Estimator",
+    "EthosU",
     "Generator",
     "Local",
     "Microcontroller",

@@ -54,8 +54,8 @@ def test_help_of_every_command_shows_an_example():
         assert f"Example: tfcompress {name}" in text
     assert list(main.commands) == [
         "demo", "convert", "sparsify", "split", "c-array", "inspect", "check-sparse", "verify",
-        "bench", "summary", "channels", "prune-channels", "low-rank", "equalize", "quantize",
-        "quantize-aware", "qat-report", "generate",
+        "bench", "targets", "summary", "channels", "prune-channels", "low-rank", "equalize",
+        "quantize", "quantize-aware", "qat-report", "generate",
     ]  # fmt: skip
 
 
@@ -180,6 +180,27 @@ def test_convert_refuses_a_file_that_the_runtime_would_refuse(folder):
     assert 'runtime="1.4" was asked for' in done.output
     assert run(*command, "newest").exit_code == 2
     assert not (folder / "never.tflite").exists()
+
+
+def test_bench_on_several_targets_makes_one_report(folder, tmp_path):
+    report = tmp_path / "report.json"
+    done = run(
+        "bench", folder / "float.tflite", "--on", "local", "--on", "mcu", "--on",
+        "ssh:nobody@127.0.0.1", "--runs", "2", "--seconds", "0", "--report", report,
+    )  # fmt: skip
+    assert done.exit_code == 1 and "ssh:nobody@127.0.0.1" in done.output
+    results = edge.Report.load(report).results
+    assert [result.target for result in results] == ["local", "mcu", "ssh:nobody@127.0.0.1"]
+    assert [bool(result.estimated_by) for result in results] == [False, True, False]
+    assert results[0].ok and results[2].status == "error"
+
+
+def test_targets_says_what_can_be_used(monkeypatch):
+    done = run("targets", "--on", "ssh:nobody@127.0.0.1", "--json")
+    found = {target["name"]: target for target in json.loads(done.output)}
+    assert set(found) == {"local", "mcu", "ethos-u", "ssh:nobody@127.0.0.1"}
+    assert found["local"]["available"] and not found["ssh:nobody@127.0.0.1"]["available"]
+    assert "\nlocal: XNNPACK" in f"\n{run('targets').output}"
 
 
 def test_sparsify(folder, tmp_path):

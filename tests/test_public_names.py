@@ -35,8 +35,8 @@ def test_names():
     ]  # fmt: skip
     assert edge.__all__ == [
         "Availability", "BenchmarkResult", "Child", "DelegateMismatch", "DelegateUnavailable",
-        "Estimate", "Estimator", "Generator", "Local", "Microcontroller", "ModelFileError",
-        "ModelRefused", "Placement", "Process", "Report", "Runner", "Session", "Ssh",
+        "Estimate", "Estimator", "EthosU", "Generator", "Local", "Microcontroller",
+        "ModelFileError", "ModelRefused", "Placement", "Process", "Report", "Runner", "Session", "Ssh",
         "Target", "TensorInfo", "benchmark", "delegates", "perplexity", "placement",
         "register_target",
     ]  # fmt: skip

@@ -44,7 +44,7 @@ def columns(results: Sequence[BenchmarkResult]) -> list[Column]:
         Column("KiB", lambda result: _kib(result.bytes)),
         Column("gzip KiB", lambda result: _kib(result.gzip_bytes)),
     ]
-    chosen += [_metric(name) for name in metrics]
+    chosen += [_metric(name, _is_short(name, results)) for name in metrics]
     if any(result.median_ms is not None for result in results):
         chosen += [
             _latency("median ms", lambda result: result.median_ms),
@@ -142,19 +142,24 @@ def _brief_speedup(result: BenchmarkResult) -> str:
 
 def _ran_on(result: BenchmarkResult) -> str:
     if not result.ok:
-        return one_line(f"{result.status}: {result.reason}")
+        place = "" if result.target == "local" else f" on {result.target}"
+        return one_line(f"{result.status}{place}: {result.reason}")
     where = str(result.placement) if result.placement else "unknown"
     if result.estimated_by:
         where += " (estimated)"
     return one_line(where if result.target == "local" else f"{where} on {result.target}")
 
 
-def _metric(name: str) -> Column:
+def _is_short(name: str, results: Sequence[BenchmarkResult]) -> bool:
+    return all(len(str(result.metrics.get(name, ""))) <= 24 for result in results)
+
+
+def _metric(name: str, numeric: bool) -> Column:
     def cell(result: BenchmarkResult) -> str:
         value = result.metrics.get(name)
         return NOTHING if value is None else _value(name, value)
 
-    return Column(one_line(name), cell)
+    return Column(one_line(name), cell, numeric)
 
 
 def _value(name: str, value: Metric) -> str:

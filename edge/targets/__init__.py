@@ -1,5 +1,5 @@
 """The machines that files are run on, and the worker that runs them there."""
 
-from . import local, microcontroller  # each registers itself
+from . import ethos_u, local, microcontroller  # each registers itself
 
-__all__ = ["local", "microcontroller"]
+__all__ = ["ethos_u", "local", "microcontroller"]

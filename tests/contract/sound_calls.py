@@ -657,6 +657,10 @@ def table(folder: Path) -> dict[str, list[Call]]:
                 },
             )
         ],
+        "edge.EthosU": [Call(edge.EthosU, {}, {"name": "text, empty text"})],
+        "edge.EthosU.estimate": [
+            Call(edge.EthosU().estimate, {"path": PROBE}, only=("path", "timeout"))
+        ],
         "edge.Microcontroller": [Call(edge.Microcontroller, {}, {"name": "text"})],
         "edge.Microcontroller.estimate": [
             Call(edge.Microcontroller().estimate, {"path": PROBE}, work=True)

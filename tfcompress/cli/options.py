@@ -114,12 +114,32 @@ on_delegate = click.option(
     help="What runs the ops.",
 )
 on_threads = click.option("--threads", type=click.IntRange(1), help="CPU threads; default: one.")
+
+
+class TargetName(Registered):
+    """A registered target, or the name of a machine or an accelerator: `ssh:pi@raspberrypi`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name, or fail and list the names."""
+        from tfcompress.edge.targets.names import target_named
+
+        try:
+            target_named(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
 on_target = click.option(
+    "--on",
     "--target",
-    type=Registered(_targets, listed=True),
-    default="local",
+    "targets",
+    type=TargetName(_targets, listed=True),
+    multiple=True,
+    default=("local",),
     show_default=True,
-    help="Machine to run on; a module given with --import may register others.",
+    help="Where to run: also ssh:USER@HOST, or an accelerator such as ethos-u55-256. May be given "
+    "several times; a module given with --import may register others.",
 )
 
 on_runtime = click.option(
