@@ -36,8 +36,8 @@ def test_names():
     assert edge.__all__ == [
         "Availability", "BenchmarkResult", "Child", "DelegateMismatch", "DelegateUnavailable",
         "Estimate", "Estimator", "EthosU", "Generator", "Local", "Microcontroller",
-        "ModelFileError", "ModelRefused", "Placement", "Process", "Report", "Runner", "Session", "Ssh",
-        "Target", "TensorInfo", "benchmark", "delegates", "perplexity", "placement",
+        "ModelFileError", "ModelRefused", "Placement", "Process", "Report", "Runner", "Session",
+        "Ssh", "Target", "TensorInfo", "benchmark", "delegates", "perplexity", "placement",
         "register_target",
     ]  # fmt: skip
     for module in (tfcompress, converters, edge):

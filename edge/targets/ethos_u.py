@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..arguments import check_choice, check_seconds, check_text
+from ..arguments import check_choice, check_seconds, refuse
 from ..engines.base import Placement
 from ..errors import ModelRefused
 from ..system import tflite
@@ -62,8 +62,8 @@ class EthosU:
 
     def __post_init__(self) -> None:
         check_choice("accelerator", self.accelerator, ACCELERATORS)
-        if self.name != "":
-            check_text("name", self.name)
+        if not isinstance(self.name, str):
+            refuse("name", "a text", self.name, TypeError)
         object.__setattr__(self, "name", self.name or self.accelerator)
 
     def estimate(self, path: Path, timeout: float = 120.0) -> Estimate:

@@ -42,7 +42,7 @@ CALLED_BY_US = {
         "edge.Ssh.session",
         "edge.Process.wait",
     ),
-    *("edge.Estimator", "edge.Estimator.estimate"),
+    *("edge.Estimator", "edge.Estimator.estimate", "edge.EthosU.estimate"),
     *("converters.DynamicInt8.for_runtime", "converters.Precision.for_runtime"),
     *("importance.bn_scale", "importance.l1_norm", "importance.l2_norm"),
     *("schedules.Schedule", "schedules.Schedule.from_config"),
@@ -658,9 +658,6 @@ def table(folder: Path) -> dict[str, list[Call]]:
             )
         ],
         "edge.EthosU": [Call(edge.EthosU, {}, {"name": "text, empty text"})],
-        "edge.EthosU.estimate": [
-            Call(edge.EthosU().estimate, {"path": PROBE}, only=("path", "timeout"))
-        ],
         "edge.Microcontroller": [Call(edge.Microcontroller, {}, {"name": "text"})],
         "edge.Microcontroller.estimate": [
             Call(edge.Microcontroller().estimate, {"path": PROBE}, work=True)
