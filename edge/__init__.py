@@ -7,6 +7,7 @@ Raspberry Pi, and can be copied there.
 from .benchmark import benchmark
 from .engines.base import Availability, Placement
 from .errors import DelegateMismatch, DelegateUnavailable, ModelFileError, ModelRefused
+from .evaluation import evaluate
 from .generation.generator import Generator
 from .generation.perplexity import perplexity
 from .placement import delegates, placement
@@ -45,6 +46,7 @@ __all__ = [
     "TensorInfo",
     "benchmark",
     "delegates",
+    "evaluate",
     "perplexity",
     "placement",
     "register_target",

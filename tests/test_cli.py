@@ -54,8 +54,8 @@ def test_help_of_every_command_shows_an_example():
         assert f"Example: tfcompress {name}" in text
     assert list(main.commands) == [
         "demo", "convert", "sparsify", "split", "c-array", "inspect", "check-sparse", "verify",
-        "bench", "targets", "summary", "channels", "prune-channels", "low-rank", "equalize",
-        "quantize", "quantize-aware", "qat-report", "generate",
+        "compare", "evaluate", "bench", "targets", "summary", "channels", "prune-channels",
+        "low-rank", "equalize", "quantize", "quantize-aware", "qat-report", "generate",
     ]  # fmt: skip
 
 

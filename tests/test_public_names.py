@@ -28,7 +28,7 @@ def test_names():
         "Pass", "Precision", "RuleViolation", "Sparse", "SparseCheck", "SparseWeight", "Sparsified",
         "Split",
         "Verification", "VerificationError", "WeightOnly", "bundle",
-        "cached_attention", "check_sparse_kernels", "convert", "convert_all",
+        "cached_attention", "check_sparse_kernels", "compare", "convert", "convert_all",
         "convert_generator", "inspect",
         "quantize", "register_precision", "sparsify", "split", "to_c_array", "verify",
         "verify_generator",
@@ -37,8 +37,8 @@ def test_names():
         "Availability", "BenchmarkResult", "Child", "DelegateMismatch", "DelegateUnavailable",
         "Estimate", "Estimator", "EthosU", "Generator", "Local", "Microcontroller",
         "ModelFileError", "ModelRefused", "Placement", "Process", "Report", "Runner", "Session",
-        "Ssh", "Target", "TensorInfo", "benchmark", "delegates", "perplexity", "placement",
-        "register_target",
+        "Ssh", "Target", "TensorInfo", "benchmark", "delegates", "evaluate", "perplexity",
+        "placement", "register_target",
     ]  # fmt: skip
     for module in (tfcompress, converters, edge):
         assert all(hasattr(module, name) for name in module.__all__)

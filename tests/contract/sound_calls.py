@@ -609,6 +609,14 @@ def table(folder: Path) -> dict[str, list[Call]]:
         "converters.sparsify": [
             Call(converters.sparsify, {"path": file, "out": out}, {"out": "text"}, work=True)
         ],
+        "converters.compare": [
+            Call(
+                converters.compare,
+                {"path": PROBE, "other": PROBE, "samples": np.ones((2, 4), np.float32)},
+                only=("path", "other", "delegate", "threads"),
+                work=True,
+            )
+        ],
         "converters.to_c_array": [
             Call(
                 converters.to_c_array,
@@ -655,6 +663,15 @@ def table(folder: Path) -> dict[str, list[Call]]:
                     "name": "text, empty text",
                     "options": "empty list",
                 },
+            )
+        ],
+        "edge.evaluate": [
+            Call(
+                edge.evaluate,
+                {"path": PROBE, "x": rows, "y": [0] * len(rows)},
+                {"metric": "function of six", "output": "text"},
+                only=("path", "metric", "delegate", "threads", "output", "target"),
+                work=True,
             )
         ],
         "edge.EthosU": [Call(edge.EthosU, {}, {"name": "text, empty text"})],

@@ -11,6 +11,7 @@ from .errors import Commands
 from .files import bench, c_array, demo, sparsify, split, verify
 from .generation import generate
 from .inspection import check_sparse, inspect
+from .judging import compare, evaluate
 from .models import channels, low_rank, prune_channels, summary
 from .options import leave_current_folder
 from .quantization import equalize, quantize_aware, report_qat
@@ -31,8 +32,8 @@ def main() -> None:
 
 
 for command in (
-    demo, convert, sparsify, split, c_array, inspect, check_sparse, verify, bench,
-    targets, summary,
+    demo, convert, sparsify, split, c_array, inspect, check_sparse, verify, compare,
+    evaluate, bench, targets, summary,
     channels, prune_channels, low_rank, equalize, quantize, quantize_aware, report_qat,
     generate,
 ):  # fmt: skip

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tfcompress import edge
 
-__all__ = ["bench", "c_array", "demo", "sparsify", "split", "verify"]
+__all__ = ["bench", "bounded", "c_array", "demo", "sparsify", "split", "verify"]
 
 BOUNDS = {
     "lsb": "Largest error, in steps of a quantized output.",

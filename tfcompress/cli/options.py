@@ -25,6 +25,7 @@ __all__ = [
     "OUTPUT",
     "Command",
     "Registered",
+    "TargetName",
     "as_json",
     "check_output",
     "importing",
@@ -37,6 +38,7 @@ __all__ = [
     "on_target",
     "on_threads",
     "print_json",
+    "registered_targets",
     "save",
     "say_written",
     "show",
@@ -100,7 +102,8 @@ def _delegates() -> Iterable[str]:
     return DELEGATES.names()
 
 
-def _targets() -> Iterable[str]:
+def registered_targets() -> Iterable[str]:
+    """Return the names of the registered targets."""
     from tfcompress.edge.targets.base import TARGETS
 
     return TARGETS.names()
@@ -134,7 +137,7 @@ on_target = click.option(
     "--on",
     "--target",
     "targets",
-    type=TargetName(_targets, listed=True),
+    type=TargetName(registered_targets, listed=True),
     multiple=True,
     default=("local",),
     show_default=True,
