@@ -11,6 +11,7 @@ from .evaluation import evaluate
 from .generation.generator import Generator
 from .generation.perplexity import perplexity
 from .placement import delegates, placement
+from .profiling import OpTime, Profile, profile
 from .reports.report import Report
 from .results import BenchmarkResult
 from .runner import Runner
@@ -36,8 +37,10 @@ __all__ = [
     "Microcontroller",
     "ModelFileError",
     "ModelRefused",
+    "OpTime",
     "Placement",
     "Process",
+    "Profile",
     "Report",
     "Runner",
     "Session",
@@ -49,5 +52,6 @@ __all__ = [
     "evaluate",
     "perplexity",
     "placement",
+    "profile",
     "register_target",
 ]

@@ -54,8 +54,9 @@ def test_help_of_every_command_shows_an_example():
         assert f"Example: tfcompress {name}" in text
     assert list(main.commands) == [
         "demo", "convert", "sparsify", "split", "c-array", "inspect", "check-sparse", "verify",
-        "compare", "evaluate", "bench", "targets", "summary", "channels", "prune-channels",
-        "low-rank", "equalize", "quantize", "quantize-aware", "qat-report", "generate",
+        "compare", "evaluate", "bench", "profile", "targets", "summary", "channels",
+        "prune-channels", "low-rank", "equalize", "quantize", "quantize-aware", "qat-report",
+        "generate",
     ]  # fmt: skip
 
 
@@ -201,6 +202,14 @@ def test_targets_says_what_can_be_used(monkeypatch):
     assert set(found) == {"local", "mcu", "ethos-u", "ssh:nobody@127.0.0.1"}
     assert found["local"]["available"] and not found["ssh:nobody@127.0.0.1"]["available"]
     assert "\nlocal: XNNPACK" in f"\n{run('targets').output}"
+
+
+def test_profile(folder):
+    shown = run("profile", folder / "float.tflite", "--runs", "3").output
+    assert "Fully Connected (NC, F32) GEMM" in shown and "mean of 3 runs" in shown
+    found = json.loads(run("profile", folder / "float.tflite", "--runs", "3", "--json").output)
+    assert found["runs"] == 3 and found["ops"][0]["kernels"] == "XNNPACK"
+    assert "mcu estimates" in run("profile", folder / "float.tflite", "--on", "mcu").output
 
 
 def test_sparsify(folder, tmp_path):

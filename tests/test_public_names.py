@@ -36,9 +36,9 @@ def test_names():
     assert edge.__all__ == [
         "Availability", "BenchmarkResult", "Child", "DelegateMismatch", "DelegateUnavailable",
         "Estimate", "Estimator", "EthosU", "Generator", "Local", "Microcontroller",
-        "ModelFileError", "ModelRefused", "Placement", "Process", "Report", "Runner", "Session",
-        "Ssh", "Target", "TensorInfo", "benchmark", "delegates", "evaluate", "perplexity",
-        "placement", "register_target",
+        "ModelFileError", "ModelRefused", "OpTime", "Placement", "Process", "Profile", "Report",
+        "Runner", "Session", "Ssh", "Target", "TensorInfo", "benchmark", "delegates",
+        "evaluate", "perplexity", "placement", "profile", "register_target",
     ]  # fmt: skip
     for module in (tfcompress, converters, edge):
         assert all(hasattr(module, name) for name in module.__all__)

@@ -1,8 +1,8 @@
 """The process on a target: loads and measures one file, where it may crash.
 
 Reads requests from stdin and writes answers to stdout, in the protocol of `system.child`. Commands:
-`probe`, `placement`, `outputs`, `logits`, `load`, `round`, `finish`, `open`, `run`, `run_sent`,
-`tensors`, `modules`.
+`probe`, `placement`, `outputs`, `logits`, `load`, `round`, `finish`, `profile`, `open`, `run`,
+`run_sent`, `tensors`, `modules`.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ import numpy as np
 from ..arrays import from_text, load_arrays, save_arrays, to_text
 from ..engines.base import DELEGATES
 from ..engines.cpu import CpuEngine
+from ..engines.profiler import Profiler
 from ..errors import DelegateMismatch, DelegateUnavailable, ModelFileError, ModelRefused
 from ..generation.generator import Generator
 from ..inputs import as_real, random_inputs
@@ -138,6 +139,19 @@ class Commands:
         """Tell where the ops of the loaded file ran."""
         runner = self._loaded()
         return dataclasses.asdict(DELEGATES.get(runner.delegate).place(runner.engine))
+
+    def profile(self, path: str, runs: int, warmup: int) -> dict[str, Any]:
+        """Tell the ops that a file runs, and the mean microseconds of each."""
+        file = tflite.check(path)
+        inputs = random_inputs(CpuEngine(file).inputs, 0)
+        found = list(Profiler(file, inputs).runs(runs, warmup))
+        if not found[0] or any(len(ops) != len(found[0]) for ops in found):
+            raise ModelRefused(f"{path}: the profiler does not tell the same ops in each run")
+        return {
+            "names": [name for name, _, _ in found[0]],
+            "kernels": [kernels for _, kernels, _ in found[0]],
+            "us": np.mean([[us for _, _, us in ops] for ops in found], axis=0).tolist(),
+        }
 
     def open(
         self,

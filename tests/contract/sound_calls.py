@@ -30,7 +30,15 @@ MADE_BY_US = {
     *("converters.RuleViolation", "converters.SparseCheck", "converters.SparseWeight"),
     *("converters.Cut", "converters.Sparsified", "converters.Split", "converters.Verification"),
     "edge.Availability",
-    *("edge.BenchmarkResult", "edge.Estimate", "edge.Placement", "edge.Session", "edge.TensorInfo"),
+    *(
+        "edge.OpTime",
+        "edge.Profile",
+        "edge.BenchmarkResult",
+        "edge.Estimate",
+        "edge.Placement",
+        "edge.Session",
+        "edge.TensorInfo",
+    ),
     *("edge.TensorInfo.from_details", "edge.TensorInfo.from_dict", "edge.Child"),
 }
 # Called by ours, with checked arguments: a protocol to implement, a function to choose by name.
@@ -674,6 +682,7 @@ def table(folder: Path) -> dict[str, list[Call]]:
                 work=True,
             )
         ],
+        "edge.profile": [Call(edge.profile, {"path": PROBE}, {"warmup": "zero"}, work=True)],
         "edge.EthosU": [Call(edge.EthosU, {}, {"name": "text, empty text"})],
         "edge.Microcontroller": [Call(edge.Microcontroller, {}, {"name": "text"})],
         "edge.Microcontroller.estimate": [

@@ -6,7 +6,7 @@ Exit codes: 0 fine, 1 the check failed, 2 bad usage or bad input.
 import click
 
 from .conversion import convert, quantize
-from .devices import targets
+from .devices import profile, targets
 from .errors import Commands
 from .files import bench, c_array, demo, sparsify, split, verify
 from .generation import generate
@@ -33,7 +33,7 @@ def main() -> None:
 
 for command in (
     demo, convert, sparsify, split, c_array, inspect, check_sparse, verify, compare,
-    evaluate, bench, targets, summary,
+    evaluate, bench, profile, targets, summary,
     channels, prune_channels, low_rank, equalize, quantize, quantize_aware, report_qat,
     generate,
 ):  # fmt: skip

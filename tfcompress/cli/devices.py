@@ -1,23 +1,47 @@
-"""The command that lists where files can be run."""
+"""Commands on devices: where files can be run, and the time of each op there."""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import click
 
-from .options import as_json, importing, print_json
+from .options import (
+    FILE,
+    as_json,
+    importing,
+    machine_named,
+    on_one_target,
+    on_python,
+    print_json,
+    show,
+)
 
-__all__ = ["targets"]
+__all__ = ["profile", "targets"]
+
+
+@click.command(epilog="Example: tfcompress profile model.tflite")
+@click.argument("path", type=FILE)
+@click.option(
+    "--runs", type=click.IntRange(1), default=100, show_default=True, help="Runs to measure."
+)
+@on_one_target
+@on_python
+@importing
+@as_json
+def profile(path: Path, runs: int, target: str, python: str, as_json: bool) -> None:
+    """Show the microseconds that each op of the .tflite file PATH takes on the CPU."""
+    from tfcompress import edge
+
+    show(edge.profile(path, runs=runs, target=machine_named(target, python)), as_json)
 
 
 @click.command(epilog="Example: tfcompress targets")
 @click.option(
     "--on", "machines", multiple=True, metavar="ssh:USER@HOST", help="Also ask this machine."
 )
-@click.option(
-    "--python", default="python3", show_default=True, help="Python of machines that ssh: names."
-)
+@on_python
 @importing
 @as_json
 def targets(machines: tuple[str, ...], python: str, as_json: bool) -> None:

@@ -18,6 +18,7 @@ from .options import (
     load,
     loading,
     on_delegate,
+    on_python,
     on_target,
     on_threads,
     say_written,
@@ -211,9 +212,7 @@ def verify(
 @click.option("--signature", help="Signature to run, such as decode; default: the first.")
 @click.option("--report", type=OUTPUT, help="Also write a .html, .md or .json report.")
 @on_target
-@click.option(
-    "--python", default="python3", show_default=True, help="Python of machines that ssh: names."
-)
+@on_python
 @importing
 @as_json
 def bench(

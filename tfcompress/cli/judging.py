@@ -14,13 +14,14 @@ from .errors import BadInput, CheckFailed
 from .files import bounded
 from .options import (
     FILE,
-    TargetName,
     as_json,
     importing,
+    machine_named,
     on_delegate,
+    on_one_target,
+    on_python,
     on_threads,
     print_json,
-    registered_targets,
     show,
 )
 
@@ -74,18 +75,8 @@ def compare(
 @click.option("--output", help="Name of the output to judge; default: the only one.")
 @on_delegate
 @on_threads
-@click.option(
-    "--on",
-    "--target",
-    "target",
-    type=TargetName(registered_targets, listed=True),
-    default="local",
-    show_default=True,
-    help="Where to run, also ssh:USER@HOST.",
-)
-@click.option(
-    "--python", default="python3", show_default=True, help="Python of a machine that ssh: names."
-)
+@on_one_target
+@on_python
 @importing
 @as_json
 def evaluate(
@@ -106,20 +97,22 @@ def evaluate(
     one array.
     """
     from tfcompress import edge
-    from tfcompress.edge.targets.base import check_target
-    from tfcompress.edge.targets.names import target_named
 
     inputs, right = _arrays(x), _arrays(y)
     if isinstance(right, Mapping):
         if len(right) != 1:
             raise BadInput(f"{y} must hold one array. It holds: {sorted(right)}")
         [right] = right.values()
-    machine = target_named(target, python)
-    check_target(machine)
     found = edge.evaluate(
-        path, inputs, right, _function(metric) if ":" in metric else metric, delegate=delegate,
-        threads=threads, output=output, target=machine,  # type: ignore[arg-type]
-    )  # fmt: skip
+        path,
+        inputs,
+        right,
+        _function(metric) if ":" in metric else metric,
+        delegate=delegate,
+        threads=threads,
+        output=output,
+        target=machine_named(target, python),
+    )
     if as_json:
         print_json({"path": str(path), "metric": metric, "value": found})
     else:

@@ -20,6 +20,8 @@ from .errors import BadInput
 if TYPE_CHECKING:
     import keras
 
+    from tfcompress.edge import Target
+
 __all__ = [
     "FILE",
     "OUTPUT",
@@ -32,13 +34,15 @@ __all__ = [
     "leave_current_folder",
     "load",
     "loading",
+    "machine_named",
     "on_delegate",
     "on_filters",
+    "on_one_target",
+    "on_python",
     "on_runtime",
     "on_target",
     "on_threads",
     "print_json",
-    "registered_targets",
     "save",
     "say_written",
     "show",
@@ -133,6 +137,17 @@ class TargetName(Registered):
         return str(value)
 
 
+def machine_named(name: str, python: str) -> Target:
+    """Return a target that runs files, or fail if it only estimates."""
+    from tfcompress.edge.targets.base import Target
+    from tfcompress.edge.targets.names import target_named
+
+    found = target_named(name, python)
+    if not isinstance(found, Target):
+        raise click.BadParameter(f"{name} estimates, and runs no files.", param_hint="--on")
+    return found
+
+
 on_target = click.option(
     "--on",
     "--target",
@@ -143,6 +158,19 @@ on_target = click.option(
     show_default=True,
     help="Where to run: also ssh:USER@HOST, or an accelerator such as ethos-u55-256. May be given "
     "several times; a module given with --import may register others.",
+)
+
+on_one_target = click.option(
+    "--on",
+    "--target",
+    "target",
+    type=TargetName(registered_targets, listed=True),
+    default="local",
+    show_default=True,
+    help="Machine to run on, also ssh:USER@HOST.",
+)
+on_python = click.option(
+    "--python", default="python3", show_default=True, help="Python of machines that ssh: names."
 )
 
 on_runtime = click.option(
