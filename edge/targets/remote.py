@@ -27,6 +27,7 @@ import tempfile
 import threading
 import time
 import traceback
+import uuid
 from pathlib import Path
 
 PREFIX = "tfcompress-remote-"
@@ -39,8 +40,9 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
     remove_leftovers()
-    folder = tempfile.mkdtemp(prefix=PREFIX)
+    folder = os.fspath(Path(tempfile.gettempdir(), f"{PREFIX}{uuid.uuid4().hex}"))
     try:
+        Path(folder).mkdir(0o700)
         lock = os.open(folder, os.O_RDONLY)
         fcntl.flock(lock, fcntl.LOCK_EX)
         fault = receive(folder) or missing()
@@ -75,11 +77,8 @@ def missing() -> str:
     here = f"{sys.executable} is Python {release} on {platform.machine()}"
     if sys.version_info[:2] < OLDEST:
         return f"{here}; it must be {OLDEST[0]}.{OLDEST[1]} or newer. Give another one with python="
-    lacks = []
-    try:
-        importlib.import_module("numpy")
-    except Exception as error:
-        lacks.append(f"numpy ({type(error).__name__}: {str(error).strip().splitlines()[-1]})")
+    fault = import_fault("numpy")
+    lacks = [f"numpy ({fault})"] if fault else []
     if not any(importlib.util.find_spec(module) for module in RUNTIMES):
         lacks.append("a LiteRT runtime")
     if not lacks:
@@ -94,6 +93,27 @@ def missing() -> str:
             'then give python="tfcompress/bin/python"'
         )
     return f"{here}, without {' and '.join(lacks)}. Run there: {install}"
+
+
+def import_fault(module: str) -> str:
+    """Return why a module cannot be imported, or nothing: in a copy, which may die of it."""
+    ours, theirs = os.pipe()
+    copy = os.fork()
+    if copy == 0:
+        try:
+            importlib.import_module(module)
+        except BaseException as error:
+            last = (str(error).strip().splitlines() or [""])[-1]
+            os.write(theirs, f"{type(error).__name__}: {last}"[:500].encode())
+        finally:
+            os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as stream:
+        said = stream.read().decode("utf-8", "replace")
+    status = os.waitpid(copy, 0)[1]
+    if os.WIFSIGNALED(status):
+        said = f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return said
 
 
 def work(folder: str) -> int:

@@ -101,6 +101,8 @@ def test_what_the_machine_lacks_is_a_row_with_its_reason(server, tmp_path):
     (other / "numpy.py").write_text("raise ImportError('wrong ELF class: ELFCLASS64')")
     wrong = python(tmp_path, f'PYTHONPATH={other} exec {sys.executable} "$@"')
     assert "numpy (ImportError: wrong ELF class: ELFCLASS64)" in reason(ssh(server, wrong))
+    (other / "numpy.py").write_text("import os; os.kill(os.getpid(), 4)")
+    assert "numpy (killed by SIGILL)" in reason(ssh(server, wrong))
     (other / "numpy.py").unlink()
     (other / "ai_edge_litert").mkdir()
     (other / "ai_edge_litert/interpreter.py").write_text("import os; os.kill(os.getpid(), 4)")
@@ -182,7 +184,8 @@ def kill_one(server, kind):
         ).stdout.split()
     ]  # fmt: skip
     there = [pid for pid, line in server.pids() if "zlib.decompress" in line]
-    victims = here if kind == 0 else there[-1:] if kind == 1 else there[:1]
+    # The first is the program that cleans up, which SIGKILL would keep from it.
+    victims = here if kind == 0 else there[1:][-1:] if kind == 1 else there[:1]
     for pid in victims:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM if kind == 2 else signal.SIGKILL)
