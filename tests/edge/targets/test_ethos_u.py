@@ -15,7 +15,7 @@ from tfcompress import converters, edge
 MODEL = [keras.layers.Conv2D(8, 3), keras.layers.Conv2D(32, 3, activation="relu")]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def vela():
     need(
         importlib.util.find_spec("ethosu"),

@@ -22,7 +22,7 @@ runtime.Interpreter.from_file(sys.argv[1], arena_size=int(sys.argv[2]))
 """
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def tflite_micro():
     need(
         importlib.util.find_spec("tflite_micro"),
