@@ -1,5 +1,6 @@
 """The command line: what it prints, and with which code it ends."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 
 import tfcompress
 from tests.golden.test_golden import HERE as GOLDEN
+from tests.support.helpers import need
 from tests.zoo.language_models import CHARACTERS, character_tokenizer
 from tests.zoo.sparse_nets import converted
 from tfcompress import budgets, converters, edge
@@ -184,6 +186,7 @@ def test_convert_refuses_a_file_that_the_runtime_would_refuse(folder):
 
 
 def test_bench_on_several_targets_makes_one_report(folder, tmp_path):
+    need(importlib.util.find_spec("tflite_micro"), "no tflite-micro: pip install 'tfcompress[mcu]'")
     report = tmp_path / "report.json"
     done = run(
         "bench", folder / "float.tflite", "--on", "local", "--on", "mcu", "--on",

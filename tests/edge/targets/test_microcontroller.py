@@ -11,6 +11,7 @@ import pytest
 from tests.support.helpers import need
 from tfcompress import converters, edge
 from tfcompress.edge.system.child import ChildFailure
+from tfcompress.edge.system.tflite import PROBE
 from tfcompress.edge.targets import micro_worker
 from tfcompress.edge.targets.answers import parse
 from tfcompress.edge.targets.microcontroller import Run
@@ -48,6 +49,12 @@ def test_estimate_finds_the_smallest_arena_and_compares_outputs(files, name, par
     assert {"CONV_2D", "FULLY_CONNECTED", "RESHAPE"} <= set(found.ops)
     assert found.placement.ops_total == found.placement.ops_delegated
     assert found.by.startswith("TensorFlow Lite Micro 0.") and found.ms is None
+
+
+def test_estimate_of_the_smallest_file():
+    found = edge.Microcontroller().estimate(PROBE)
+    assert (found.metrics["parity"], found.ops) == ("0.0e+00", ("ADD",))
+    assert loads(PROBE, found.metrics["arena bytes"])
 
 
 @pytest.fixture(scope="module")
