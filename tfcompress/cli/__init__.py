@@ -6,10 +6,12 @@ Exit codes: 0 fine, 1 the check failed, 2 bad usage or bad input.
 import click
 
 from .conversion import convert, quantize
+from .devices import profile, targets
 from .errors import Commands
-from .files import bench, demo, sparsify, split, verify
+from .files import bench, c_array, demo, sparsify, split, verify
 from .generation import generate
 from .inspection import check_sparse, inspect
+from .judging import compare, evaluate
 from .models import channels, low_rank, prune_channels, summary
 from .options import leave_current_folder
 from .quantization import equalize, quantize_aware, report_qat
@@ -30,8 +32,9 @@ def main() -> None:
 
 
 for command in (
-    demo, convert, sparsify, split, inspect, check_sparse, verify, bench, summary, channels,
-    prune_channels, low_rank, equalize, quantize, quantize_aware, report_qat,
+    demo, convert, sparsify, split, c_array, inspect, check_sparse, verify, compare,
+    evaluate, bench, profile, targets, summary,
+    channels, prune_channels, low_rank, equalize, quantize, quantize_aware, report_qat,
     generate,
 ):  # fmt: skip
     main.add_command(command)
