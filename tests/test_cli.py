@@ -53,8 +53,8 @@ def test_help_of_every_command_shows_an_example():
         text = run(name, "--help").output
         assert f"Example: tfcompress {name}" in text
     assert list(main.commands) == [
-        "demo", "convert", "sparsify", "split", "inspect", "check-sparse", "verify", "bench",
-        "summary", "channels", "prune-channels", "low-rank", "equalize", "quantize",
+        "demo", "compress", "convert", "sparsify", "split", "inspect", "check-sparse", "verify",
+        "bench", "summary", "channels", "prune-channels", "low-rank", "equalize", "quantize",
         "quantize-aware", "qat-report", "generate",
     ]  # fmt: skip
 

@@ -20,10 +20,13 @@ from tests.golden.test_golden import HERE as GOLDEN
 from tests.zoo.language_models import by_hand
 from tfcompress import converters, edge, schedules
 from tfcompress.edge.system.tflite import PROBE
+from tfcompress.planner.result import Best
+from tfcompress.planner.target import Figures
 
 # Results, which functions of ours make, and bases that define no argument.
 MADE_BY_US = {
-    *("ChannelGroup", "ChannelGroups", "Clustering", "EqualizationPlan", "LowRankPlan"),
+    *("ChannelGroup", "ChannelGroups", "Clustering", "Compression", "EqualizationPlan"),
+    "LowRankPlan",
     *("PrunedVocabulary", "QatReport", "Summary"),
     *("converters.Converted", "converters.GraphOp", "converters.Inspection"),
     *("converters.Inspection.from_description", "converters.OutputError"),
@@ -166,6 +169,15 @@ class Answering:
     def close(self) -> None: ...
 
 
+TARGET = tfc.Target(accuracy_drop=0.5)
+
+
+def compressed() -> Any:
+    figures = Figures(PROBE.stat().st_size, 0.5, 1.0, 1.0)
+    best = Best(PROBE, "nothing", figures, 0.0)
+    return tfc.Compression(TARGET, figures, best, (), 0.0, bench=None)  # type: ignore[arg-type]
+
+
 @functools.cache
 def table(folder: Path) -> dict[str, list[Call]]:
     """Return the sound calls by the name of the public function."""
@@ -255,6 +267,23 @@ def table(folder: Path) -> dict[str, list[Call]]:
             Call(tfc.equalization_plan, {"model": net, "samples": X}, {"alpha": "zero"})
         ],
         "equalize": [Call(tfc.equalize, {"model": net, "samples": X}, {"alpha": "zero"})],
+        "Compression.save": [Call(compressed().save, {"path": out}, work=True)],
+        "Target": [
+            Call(
+                tfc.Target,
+                {"bytes": 9, "accuracy_drop": 0.1, "minimize": "bytes"},
+                {"accuracy_drop": "zero, huge"},
+            )
+        ],
+        "compress": [
+            Call(
+                tfc.compress,
+                {"model": net, "train": (X, Y), "validation": (X, Y), "target": TARGET}
+                | {"metric": "mean_squared_error", "storage": folder / "planned"},
+                {"storage": "text"},
+                work=True,
+            )
+        ],
         "composite_layers": [Call(tfc.composite_layers, {"model": net}, {"model": "empty model"})],
         "low_rank_plan": [
             Call(

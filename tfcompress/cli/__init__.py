@@ -1,10 +1,11 @@
-"""The command line: `tfcompress demo | convert | inspect | verify | bench | summary | ...`.
+"""The command line: `tfcompress demo | compress | convert | inspect | verify | bench | ...`.
 
 Exit codes: 0 fine, 1 the check failed, 2 bad usage or bad input.
 """
 
 import click
 
+from .compression import compress
 from .conversion import convert, quantize
 from .errors import Commands
 from .files import bench, demo, sparsify, split, verify
@@ -30,8 +31,8 @@ def main() -> None:
 
 
 for command in (
-    demo, convert, sparsify, split, inspect, check_sparse, verify, bench, summary, channels,
-    prune_channels, low_rank, equalize, quantize, quantize_aware, report_qat,
+    demo, compress, convert, sparsify, split, inspect, check_sparse, verify, bench, summary,
+    channels, prune_channels, low_rank, equalize, quantize, quantize_aware, report_qat,
     generate,
 ):  # fmt: skip
     main.add_command(command)

@@ -1,0 +1,188 @@
+"""`compress`: say how small, how fast and how good a model must be; the methods are found."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from tfcompress import edge
+from tfcompress.edge.arguments import (
+    LONGEST,
+    check_choice,
+    check_function,
+    check_number,
+    check_path,
+    check_threads,
+    refuse,
+)
+from tfcompress.edge.engines.base import DELEGATES
+from tfcompress.edge.targets.base import check_target
+from tfcompress.model.checks import check_built, check_finite
+from tfcompress.model.signature import signature
+
+from .baseline import measure_baseline
+from .candidates import free
+from .data import Examples, check_data, examples
+from .measure import Device, outputs_of
+from .metrics import check_metric
+from .recipe import Outcome
+from .result import Best, Compression
+from .target import Target
+from .workbench import Workbench, try_recipe
+
+__all__ = ["compress"]
+
+_CALIBRATION = 200
+
+
+def compress(
+    model: keras.Model,
+    train: Any,
+    validation: Any,
+    target: Target,
+    *,
+    metric: str | Callable[[Any, Any], float] = "accuracy",
+    higher_is_better: bool | None = None,
+    test: Any = None,
+    device: edge.Target = edge.Local(),  # noqa: B008 - frozen
+    delegate: str = "xnnpack",
+    threads: int | None = None,
+    minutes: float = 30.0,
+    storage: str | os.PathLike[str] | None = None,
+    progress: Callable[[Compression], object] | None = None,
+) -> Compression:
+    """Make a model as small and as fast as a target says, at the accuracy that it says.
+
+    The original is measured first, as a float32 file. Then come the ways that need no training:
+    float16, dynamic int8, int8, weights in 4 bits. If they meet the target, that is all.
+
+    Every figure is measured on the .tflite file: bytes as it ships, the metric on its outputs over
+    the validation data, and latency on the device, in turns with the original. There is always a
+    result: if the target is missed, it is the closest file, and `why` says what is missing.
+
+    >>> from tfcompress.planner.target import Target
+    >>> compress("model.keras", None, None, Target(accuracy_drop=0.01))
+    Traceback (most recent call last):
+    ...
+    TypeError: Expected a keras.Model. Received: 'model.keras' of type str. If it is a file, ...
+
+    Args:
+        model: A built and trained model, which stays as it is.
+        train: What the model was trained on: `(x, y)`, arrays or dicts of arrays with the samples
+            first, or a `tf.data.Dataset` or `keras.utils.PyDataset` of such batches. Some of it
+            calibrates int8.
+        validation: What files are judged by, in the same forms. None of it is trained on.
+        target: What is wanted.
+        metric: "accuracy", "mean_squared_error" or "mean_absolute_error"; or a function of the
+            outputs of the file (an array, or a dict by name if there are several) and the targets,
+            which gives a number. Defaults to "accuracy".
+        higher_is_better: For a function, whether a high value is good. Defaults to None, True.
+        test: Data that have no part in any choice, in the forms of `train`. The metric of the best
+            file and of the original is computed on them at the end. Defaults to None.
+        device: The machine that latencies are measured on. Defaults to `edge.Local()`, this one.
+        delegate: What runs the ops: "xnnpack", "reference" or "gpu". Defaults to "xnnpack".
+        threads: Number of CPU threads. Defaults to None, the runtime's default, one.
+        minutes: Time after which nothing new is tried. Defaults to 30.
+        storage: Folder for what is found. Defaults to None, a temporary one that is removed with
+            the result.
+        progress: Called with the result so far after each trial; `print` will do. Defaults to None.
+
+    Returns:
+        The best file, whether it meets the target, all that was tried, and why.
+
+    Raises:
+        TypeError: `model` is no Keras model, or an argument has a wrong type.
+        ValueError: An argument has a wrong value; the data do not fit the model, or hold NaN; the
+            float32 file does not compute what Keras does; or the model is no better than chance.
+        ModelRefused: The device cannot run the float32 file.
+        ConversionError: The model cannot be converted at all.
+    """
+    start = time.monotonic()
+    check_finite(check_built(model))
+    if not model.weights:
+        raise ValueError(f"The model {model.name!r} has no weights: there is nothing to compress.")
+    if not isinstance(target, Target):
+        refuse("target", "a Target, such as Target(bytes=100_000)", target, TypeError)
+    for name, data in (("train", train), ("validation", validation)):
+        check_data(name, data)
+    if test is not None:
+        check_data("test", test)
+    measured = check_metric(metric, higher_is_better)
+    check_target(device)
+    check_choice("delegate", delegate, DELEGATES.names())
+    check_threads(threads)
+    end = start + 60 * check_number("minutes", minutes, above=0, most=LONGEST / 60)
+    if progress is not None:
+        check_function("progress", progress, "result")
+    if storage is not None and check_path("storage", storage).is_file():
+        refuse("storage", "a folder", storage)
+    kept = None if storage is not None else tempfile.TemporaryDirectory("-tfcompress-compress")
+    folder = check_path("storage", storage) if kept is None else Path(kept.name)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    inputs = signature(model).inputs
+    judged = examples("validation", validation, inputs)
+    unseen = None if test is None else examples("test", test, inputs)
+    place = Device(device, delegate, threads)
+    baseline = measure_baseline(model, judged, measured, place, folder / "original.tflite")
+    bench = Workbench(
+        model,
+        examples("train", train, inputs, _CALIBRATION).x,
+        judged,
+        measured,
+        place,
+        target,
+        baseline,
+        folder,
+    )
+    outcomes: list[Outcome] = []
+
+    def so_far() -> Compression:
+        return Compression(
+            target,
+            baseline.figures,
+            best_of(bench, outcomes),
+            tuple(outcomes),
+            time.monotonic() - start,
+            bench=bench,
+            _kept=kept,
+        )
+
+    try:
+        while time.monotonic() < end and (recipes := free(outcomes, target)):
+            outcomes.append(try_recipe(bench, recipes[0]))
+            if progress is not None:
+                progress(so_far())
+    except KeyboardInterrupt:
+        pass  # what was found so far is the answer
+    found = so_far()
+    return found if unseen is None else with_test(found, unseen)
+
+
+def with_test(found: Compression, unseen: Examples) -> Compression:
+    """Return a result with the metric of the best file and of the original on unseen data."""
+    bench = found.bench
+
+    def score(path: Path) -> float:
+        return bench.metric(outputs_of(path, unseen.x, "xnnpack"), unseen.y)
+
+    best = dataclasses.replace(found.best, test=score(found.best.file))
+    return dataclasses.replace(found, best=best, original_test=score(bench.baseline.file))
+
+
+def best_of(bench: Workbench, outcomes: list[Outcome]) -> Best:
+    """Return the file that meets the target best; the original if nothing is closer."""
+    original = Best(bench.baseline.file, "nothing", bench.baseline.figures, 0.0)
+    found = [
+        Best(bench.folder / o.file, o.recipe.label(), o.figures, o.loss, outcome=o)
+        for o in outcomes
+        if o.figures is not None
+    ]
+    return min([original, *found], key=lambda best: bench.target.rank(best.figures, best.loss))

@@ -1,0 +1,206 @@
+"""`Compression`: what `compress` found, and whether it is what was wanted."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from tfcompress.edge.arguments import check_path
+from tfcompress.edge.system.files import check_folder, write_whole
+from tfcompress.model.tables import as_text, new_table
+
+from .code import script
+from .recipe import Outcome
+from .target import Figures, Target
+from .verdict import reason, sentence
+from .workbench import Workbench
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["Best", "Compression"]
+
+
+@dataclass(frozen=True)
+class Best(os.PathLike[str]):
+    """The best file that was found; usable wherever a path is.
+
+    Attributes:
+        file: The file.
+        done: What was done to the original, in a few words.
+        figures: What was measured of it.
+        loss: How much worse its metric is than the original's over the validation data.
+        test: The metric over the test data, which had no part in the choice; None without any.
+        outcome: What was tried; None for the original itself.
+    """
+
+    file: Path
+    done: str
+    figures: Figures
+    loss: float
+    test: float | None = None
+    outcome: Outcome | None = None
+
+    def __fspath__(self) -> str:
+        return str(self.file)
+
+
+@dataclass(frozen=True)
+class Compression:
+    """What `compress` found. It holds the best, also where the target was missed.
+
+    >>> import tfcompress as tfc
+    >>> import numpy as np
+    >>> keras.utils.set_random_seed(0)
+    >>> x = np.random.default_rng(0).normal(size=(200, 16)).astype("float32")
+    >>> y = (x.sum(1) > 0).astype("int64")
+    >>> model = keras.Sequential([keras.Input((16,)), keras.layers.Dense(256, "relu"),
+    ...     keras.layers.Dense(2)])
+    >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    >>> model.compile("adam", loss, jit_compile=False)
+    >>> history = model.fit(x, y, epochs=5, verbose=0)
+    >>> result = tfc.compress(model, (x, y), (x, y), tfc.Target(bytes=9_000, accuracy_drop=0.02))
+    >>> result.met, result.best.figures.bytes <= 9_000
+    (True, True)
+
+    Attributes:
+        target: What was wanted.
+        original: What was measured of the original as a float32 file.
+        best: The best file: one that meets the target, or else the closest one.
+        outcomes: All that was tried, in order.
+        seconds: Time that it took.
+        original_test: The metric of the original over the test data; None without any.
+    """
+
+    target: Target
+    original: Figures
+    best: Best
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+    original_test: float | None = None
+    bench: Workbench = field(repr=False, kw_only=True)
+    _kept: Any = field(default=None, repr=False)
+
+    @functools.cached_property
+    def met(self) -> bool:
+        """Return whether the best file meets the target."""
+        return self.target.met_by(self.best.figures, self.best.loss)
+
+    @functools.cached_property
+    def why(self) -> str:
+        """Return how good the best file is and, if the target was missed, by how much and why."""
+        said = sentence(self.original, self.best.figures, self.best.loss, self.bench)
+        if self.met:
+            return f"The target is met. {said}"
+        return f"{reason(self.target, self.outcomes, self.bench)} The best so far: {said}"
+
+    @property
+    def pareto(self) -> tuple[Outcome, ...]:
+        """Return the outcomes than which no other is better in all respects, the smallest first."""
+        with_time = self.target.latency is not None or self.target.minimize == "latency"
+
+        def costs(outcome: Outcome) -> tuple[float, ...]:
+            figures = outcome.figures
+            if figures is None:
+                return ()
+            return (figures.bytes, outcome.loss, *([figures.latency] if with_time else []))
+
+        known = [o for o in self.outcomes if o.figures is not None]
+        front = [
+            o
+            for o in known
+            if not any(
+                costs(other) != costs(o)
+                and all(a <= b for a, b in zip(costs(other), costs(o), strict=True))
+                for other in known
+            )
+        ]
+        return tuple(sorted(front, key=costs))
+
+    @property
+    def model(self) -> keras.Model:
+        """Return the Keras model that the best file was made from."""
+        return self.bench.model
+
+    @property
+    def table(self) -> Table:
+        """Return a table of all that was tried, for a rich console; `print(result)` shows it."""
+        metric = self.bench.metric
+        figures = ["Bytes", "Smaller", metric.name.capitalize(), "Lost", "ms", "Faster"]
+        table = new_table(["What", *figures, ""], numbers=figures, title=self.why)
+
+        def row(name: str, found: Figures, loss: float, note: str) -> None:
+            table.add_row(
+                name,
+                f"{found.bytes:,}",
+                f"{self.original.bytes / found.bytes:.1f}x",
+                metric.text(found.metric),
+                metric.text(loss) if loss else "",
+                f"{found.milliseconds:.3g}",
+                f"{1 / found.latency:.2f}x",
+                note,
+            )
+
+        row("original, float32", self.original, 0.0, "")
+        for outcome in self.outcomes:
+            name = outcome.recipe.label()
+            if outcome.figures is None:
+                table.add_row(name, *[""] * len(figures), outcome.why)
+            else:
+                best = self.best.outcome is not None and outcome.file == self.best.outcome.file
+                row(name, outcome.figures, outcome.loss, "best" if best else "")
+        return table
+
+    def __rich__(self) -> Table:
+        return self.table
+
+    def __str__(self) -> str:
+        return as_text(self.table, width=120)
+
+    def code(self) -> str:
+        """Return a Python script that makes the best file again, without the planner."""
+        return script(self.best.outcome, self.bench)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Copy the best file.
+
+        Args:
+            path: Where to write it; its folder exists.
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: The path does not end in .tflite, or there is no such folder.
+        """
+        target = check_path("path", path)
+        if target.suffix != ".tflite":
+            raise ValueError(f"`path` must end in .tflite. Received: path={str(target)!r}")
+        check_folder(target)
+        write_whole({target: self.best.file.read_bytes()})
+        return target
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for `json.dumps`."""
+        return {
+            "met": self.met,
+            "why": self.why,
+            "target": asdict(self.target),
+            "original": asdict(self.original) | {"test": self.original_test},
+            "best": asdict(self.best.figures)
+            | {
+                "file": str(self.best.file),
+                "done": self.best.done,
+                "loss": self.best.loss,
+                "test": self.best.test,
+            },
+            "seconds": self.seconds,
+            "tried": [
+                {**outcome.to_dict(), "label": outcome.recipe.label()} for outcome in self.outcomes
+            ],
+        }
