@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
-from .recipe import Outcome
+import math
+
+from .baseline import batch_of
+from .recipe import Outcome, Recipe
+from .training import Training, initial_rate, steps_of
 from .workbench import Workbench
 
 __all__ = ["script"]
+
+_DATA = """
+data = np.load("data.npz")  # the training data: inputs by name, and targets as y
+"""
+_TRAIN = """
+
+def train(student, epochs, *callbacks):
+    learner = {learner}
+    rate = keras.optimizers.schedules.CosineDecay({rate}, epochs * {steps}, {last})
+    optimizer = model.optimizer.get_config() | {{"learning_rate": rate}}
+    learner.compile(
+        type(model.optimizer).from_config(optimizer), model.loss, jit_compile=False
+    )
+    x = {{name: data[name] for name in {names}}}
+    learner.fit(
+        {x}, data["y"], batch_size={batch}, epochs=epochs, callbacks=list(callbacks)
+    )
+
+
+small = model"""
 
 
 def script(outcome: Outcome | None, bench: Workbench) -> str:
@@ -18,28 +42,67 @@ def script(outcome: Outcome | None, bench: Workbench) -> str:
     Returns:
         The script. It loads the model and its data from files that it names.
     """
-    from .baseline import batch_of
-
-    lines = ["import keras", "import numpy as np", "", "from tfcompress import converters", ""]
+    lines = ["import keras", "import numpy as np", "", "import tfcompress as tfc"]
+    lines += ["from tfcompress import converters", ""]
     lines += ['model = keras.models.load_model("model.keras")']
-    precision, sparse = "converters.Float32()", ""
+    precision, sparse, made = "converters.Float32()", "", "model"
     if outcome is not None:
-        file = outcome.recipe.file
-        precision = file.code()
-        stored = file.sparse()
+        recipe = outcome.recipe
+        aware = any(change.finish_code() for change in recipe.changes)
+        precision = recipe.file.code().replace("calibration=samples", "") if aware else (
+            recipe.file.code()
+        )  # fmt: skip
+        stored = recipe.file.sparse()
         sparse = f"sparse=converters.{stored!r}, " if stored else ""
-        if file.needs_samples:
+        if recipe.file.needs_samples or recipe.changes:
             names = sorted(bench.samples)
             [count] = {len(array) for array in bench.samples.values()}
             lines += [
-                'data = np.load("data.npz")',
+                *_DATA.strip().splitlines(),
                 f"rows = np.linspace(0, len(data[{names[0]!r}]) - 1, {count}).round().astype(int)",
                 f"samples = {{name: data[name][rows] for name in {names!r}}}",
             ]
+        if recipe.changes:
+            lines += _changed(recipe, bench.training)
+            made = "small"
     lines += [
         "converters.convert(",
-        f'    model, "best.tflite", {precision}, {sparse}batch_size={batch_of(bench.model)}',
+        f'    {made}, "best.tflite", {precision}, {sparse}batch_size={batch_of(bench.model)}',
         ")",
         "",
     ]
     return "\n".join(lines)
+
+
+def _changed(recipe: Recipe, training: Training) -> list[str]:
+    """Return the lines that change and train the model, as `Training.changed` does."""
+    names = sorted(training.samples)
+    steps = steps_of(training.data, training.batch_size) or 1
+    text = _TRAIN.format(
+        learner="tfc.Distiller(model, student)" if training.distils else "student",
+        rate=initial_rate(training.model.optimizer) if training.fine_tune is None else 1e-3,
+        steps=steps,
+        last=training.last_rate,
+        names=names,
+        x="x" if len(names) > 1 else f"x[{names[0]!r}]",
+        batch=training.batch_size,
+    )
+    if training.fine_tune is not None:
+        text = "\n\nfrom my_module import fine_tune as train  # your own\n\nsmall = model"
+    lines = text.splitlines()
+    lines += [line for change in recipe.changes if (line := change.code())]
+    done = 0
+    for epochs in (e for e in training.rungs if e <= recipe.epochs):
+        lines.append(_call(recipe, epochs - done, steps, first=not done))
+        done = epochs
+    finishing = [line for change in recipe.changes if (line := change.finish_code())]
+    if finishing:
+        lines += [*finishing, _call(recipe, math.ceil(recipe.epochs / 3), steps, first=False)]
+    return lines
+
+
+def _call(recipe: Recipe, epochs: int, steps: int, first: bool) -> str:
+    callbacks = [
+        code for change in recipe.changes for code in change.callbacks_code(epochs * steps, first)
+    ]
+    return f"train({', '.join(['small', str(epochs), *callbacks])})"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
-from .steps.base import FileStep, step_of
+from .steps.base import ChangeStep, FileStep, step_of
 from .target import Figures
 
 __all__ = ["Outcome", "Recipe"]
@@ -19,35 +19,52 @@ class Recipe:
 
     Attributes:
         file: How the .tflite file is made, at the end.
+        changes: What is done to the model before, in order.
+        epochs: Epochs of training after that; 0 shows bytes and latency, which training leaves.
     """
 
     file: FileStep
+    changes: tuple[ChangeStep, ...] = ()
+    epochs: int = 0
 
     def label(self) -> str:
         """Return what is done, in a few words."""
-        return self.file.label()
+        parts = [change.label() for change in self.changes]
+        trained = [f"{self.epochs} epochs" if self.epochs else "untrained"] if self.changes else []
+        return ", ".join([*parts, self.file.label(), *trained])
 
     @property
     def trained(self) -> bool:
         """Return whether the model is changed and trained, and not only stored otherwise."""
-        return False
+        return bool(self.changes)
+
+    def at(self, epochs: int) -> Recipe:
+        """Return the recipe with another number of epochs."""
+        return replace(self, epochs=epochs)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, from which `from_dict` makes an equal recipe."""
-        return {"file": self.file.to_dict()}
+        return {
+            "file": self.file.to_dict(),
+            "changes": [change.to_dict() for change in self.changes],
+            "epochs": self.epochs,
+        }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Recipe:
         """Return the recipe that `to_dict` described."""
-        return cls(cast(FileStep, step_of(data["file"])))
+        changes = tuple(cast(ChangeStep, step_of(change)) for change in data["changes"])
+        return cls(cast(FileStep, step_of(data["file"])), changes, data["epochs"])
 
     def key(self, *context: str) -> str:
-        """Return a name for what a recipe gives, which is the same in each process.
+        """Return a name for the model that a recipe gives, which is the same in each process.
+
+        How its file is made does not count.
 
         Args:
-            *context: What else the result depends on: digests of the model and of the data.
+            *context: What else the model depends on: a digest of the original and of the data.
         """
-        text = json.dumps([self.to_dict(), *context], sort_keys=True)
+        text = json.dumps([self.to_dict() | {"file": None}, *context], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 

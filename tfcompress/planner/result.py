@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,9 +66,10 @@ class Compression:
     >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     >>> model.compile("adam", loss, jit_compile=False)
     >>> history = model.fit(x, y, epochs=5, verbose=0)
-    >>> result = tfc.compress(model, (x, y), (x, y), tfc.Target(bytes=9_000, accuracy_drop=0.02))
-    >>> result.met, result.best.figures.bytes <= 9_000
-    (True, True)
+    >>> target = tfc.Target(bytes=9_000, accuracy_drop=0.02)
+    >>> result = tfc.compress(model, (x, y), (x, y), target, minutes=0.001)  # time for nothing
+    >>> result.met, result.best.done
+    (False, 'nothing')
 
     Attributes:
         target: What was wanted.
@@ -74,6 +77,7 @@ class Compression:
         best: The best file: one that meets the target, or else the closest one.
         outcomes: All that was tried, in order.
         seconds: Time that it took.
+        ended: Why nothing more was tried.
         original_test: The metric of the original over the test data; None without any.
     """
 
@@ -82,9 +86,11 @@ class Compression:
     best: Best
     outcomes: tuple[Outcome, ...]
     seconds: float
+    ended: str
     original_test: float | None = None
     bench: Workbench = field(repr=False, kw_only=True)
     _kept: Any = field(default=None, repr=False)
+    _again: Callable[..., Compression] | None = field(default=None, repr=False)
 
     @functools.cached_property
     def met(self) -> bool:
@@ -97,7 +103,8 @@ class Compression:
         said = sentence(self.original, self.best.figures, self.best.loss, self.bench)
         if self.met:
             return f"The target is met. {said}"
-        return f"{reason(self.target, self.outcomes, self.bench)} The best so far: {said}"
+        missed = reason(self.target, self.outcomes, self.bench, self.ended)
+        return f"{missed} The best so far: {said}"
 
     @property
     def pareto(self) -> tuple[Outcome, ...]:
@@ -125,7 +132,10 @@ class Compression:
     @property
     def model(self) -> keras.Model:
         """Return the Keras model that the best file was made from."""
-        return self.bench.model
+        outcome = self.best.outcome
+        if outcome is None or not outcome.recipe.changes:
+            return self.bench.model
+        return self.bench.training.changed(outcome.recipe)
 
     @property
     def table(self) -> Table:
@@ -152,9 +162,22 @@ class Compression:
             if outcome.figures is None:
                 table.add_row(name, *[""] * len(figures), outcome.why)
             else:
-                best = self.best.outcome is not None and outcome.file == self.best.outcome.file
-                row(name, outcome.figures, outcome.loss, "best" if best else "")
+                row(name, outcome.figures, outcome.loss, self._note(outcome))
         return table
+
+    def _note(self, outcome: Outcome) -> str:
+        figures, target = outcome.figures, self.target
+        if figures is None:
+            return outcome.why
+        if self.best.outcome is not None and outcome.recipe == self.best.outcome.recipe:
+            return "best"
+        if target.bytes is not None and figures.bytes > target.bytes:
+            return "too large"
+        if target.latency is not None and figures.latency > target.latency:
+            return "too slow"
+        if outcome.recipe.changes and not outcome.recipe.epochs:
+            return "fits"
+        return "" if target.allows(outcome.loss) else "loses too much"
 
     def __rich__(self) -> Table:
         return self.table
@@ -184,6 +207,22 @@ class Compression:
         check_folder(target)
         write_whole({target: self.best.file.read_bytes()})
         return target
+
+    def resume(self, minutes: float = 30.0) -> Compression:
+        """Go on where the work ended, for some more minutes.
+
+        Args:
+            minutes: Time after which nothing new is tried. Defaults to 30.
+
+        Returns:
+            A new result, which begins with all that this one has.
+
+        Raises:
+            ValueError: The result was not made by `compress`.
+        """
+        if self._again is None:
+            raise ValueError("Only a result of `compress` can be resumed.")
+        return dataclasses.replace(self._again(minutes=minutes), _kept=self._kept)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for `json.dumps`."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .recipe import Outcome
+from .search import NO_TRAINING
 from .target import Figures, Target
 from .workbench import Workbench
 
-__all__ = ["reason", "sentence"]
+__all__ = ["NO_TRAINING", "TIME_UP", "reason", "sentence"]
+
+TIME_UP = "the time was up"
 
 
 def sentence(original: Figures, best: Figures, loss: float, bench: Workbench) -> str:
@@ -36,13 +39,14 @@ def sentence(original: Figures, best: Figures, loss: float, bench: Workbench) ->
     )
 
 
-def reason(target: Target, outcomes: Sequence[Outcome], bench: Workbench) -> str:
+def reason(target: Target, outcomes: Sequence[Outcome], bench: Workbench, ended: str) -> str:
     """Return which bounds were missed, by how much, and what to do.
 
     Args:
         target: What was wanted.
         outcomes: All that was tried.
         bench: What was measured how.
+        ended: Why nothing more was tried.
 
     Returns:
         A sentence or more.
@@ -69,12 +73,19 @@ def reason(target: Target, outcomes: Sequence[Outcome], bench: Workbench) -> str
     fitting = [loss for figures, loss in known if target.fits(figures.bytes, figures.latency)]
     if fitting and target.accuracy_drop is not None:
         said.append(f"what fits has {bench.metric.lost(min(fitting))}")
-    return f"{'; '.join(said)}. {_advice(target, bool(fitting))}"
+    return f"{'; '.join(said)}. {_advice(target, ended)}"
 
 
-def _advice(target: Target, fits: bool) -> str:
-    bounds = ["`bytes`" if target.bytes else "", "`latency`" if target.latency else ""]
-    bound = " or ".join(filter(None, bounds))
-    if target.accuracy_drop is None:
-        return f"Give more `minutes`, or raise {bound}."
-    return f"Give more `minutes`, or raise `accuracy_drop` or {bound}."
+def _advice(target: Target, ended: str) -> str:
+    bounds = [f"`{name}`" for name in ("bytes", "latency") if getattr(target, name) is not None]
+    if target.accuracy_drop is not None:
+        bounds.insert(0, "`accuracy_drop`")
+    less = f"raise {' or '.join(bounds)}"
+    if ended == TIME_UP:
+        return f"The time was up: give more `minutes`, or {less}."
+    if ended == NO_TRAINING:
+        return (
+            "Nothing was trained, as the model is not compiled: compile it, or give `fine_tune`; "
+            f"or {less}."
+        )
+    return f"It ended because {ended}: {less}."

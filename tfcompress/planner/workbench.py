@@ -13,6 +13,7 @@ import keras
 from tfcompress.converters.conversion import convert
 from tfcompress.edge.system.files import write_whole
 from tfcompress.edge.system.scratch import scratch_folder
+from tfcompress.model.quantized import is_quantized
 from tfcompress.model.samples import Array
 
 from .baseline import Baseline, batch_of
@@ -21,6 +22,7 @@ from .measure import Device, file_figures
 from .metrics import Metric
 from .recipe import Outcome, Recipe
 from .target import Target, loss_of
+from .training import TimeUp, Training
 
 __all__ = ["Workbench", "try_recipe"]
 
@@ -38,6 +40,7 @@ class Workbench:
         target: What is wanted.
         baseline: The original as a float32 file.
         folder: Where files are kept.
+        training: How changed models are trained on.
     """
 
     model: keras.Model
@@ -48,6 +51,7 @@ class Workbench:
     target: Target
     baseline: Baseline
     folder: Path
+    training: Training
 
     def loss(self, metric: float) -> float:
         """Return how much worse a metric is than the original's."""
@@ -65,12 +69,17 @@ def try_recipe(bench: Workbench, recipe: Recipe) -> Outcome:
 
     Returns:
         The figures, or why there are none.
+
+    Raises:
+        TimeUp: It was not trained to the end.
     """
     start = time.monotonic()
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         try:
             outcome = _tried(bench, recipe)
+        except TimeUp:
+            raise
         except Exception as error:  # whatever a method, a converter or a device raises
             lines = str(error).strip().splitlines() or [type(error).__name__]
             outcome = Outcome(recipe, why=lines[0])
@@ -87,12 +96,13 @@ def try_recipe(bench: Workbench, recipe: Recipe) -> Outcome:
 
 
 def _tried(bench: Workbench, recipe: Recipe) -> Outcome:
+    model = bench.training.changed(recipe) if recipe.changes else bench.model
     with scratch_folder() as scratch:
         draft = scratch / "candidate.tflite"
         convert(
-            bench.model,
+            model,
             draft,
-            recipe.file.precision(bench.samples),
+            recipe.file.precision(None if is_quantized(model) else bench.samples),
             batch_size=batch_of(bench.model),
             sparse=recipe.file.sparse(),
         )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
+
+import keras
 
 from tfcompress.converters.precisions.base import Precision
 from tfcompress.converters.sparse import Sparse
 from tfcompress.edge.registry import Registry
 
-__all__ = ["STEPS", "FileStep", "Step", "register_step", "step_of"]
+__all__ = ["STEPS", "ChangeStep", "FileStep", "Step", "register_step", "step_of"]
 
 
 class Step(abc.ABC):
@@ -51,7 +54,7 @@ class FileStep(Step):
         """Return the precision to convert with.
 
         Args:
-            samples: Calibration samples by input name.
+            samples: Calibration samples by input name; None for a quantization-aware model.
         """
 
     @abc.abstractmethod
@@ -61,6 +64,62 @@ class FileStep(Step):
     def sparse(self) -> Sparse | bool:
         """Return how zeros are stored: by default sparse, without the names of tensors."""
         return Sparse(names=False) if self.stores_zeros else False
+
+
+class ChangeStep(Step):
+    """What is done to the model, so that it must be trained on. Each method of these does nothing.
+
+    Attributes:
+        order: Changes are made in this order.
+    """
+
+    order: ClassVar[int]
+
+    def rewrite(self, model: keras.Model) -> keras.Model:
+        """Return the model to train."""
+        return model
+
+    def preview(self, model: keras.Model) -> None:
+        """Do in place, without training, what `callbacks` do in training: bytes and time show it.
+
+        Args:
+            model: A model that `rewrite` returned.
+        """
+
+    def callbacks(self, steps: int, first: bool) -> Sequence[keras.callbacks.Callback]:
+        """Return callbacks for one `fit`.
+
+        Args:
+            steps: Number of steps of the optimizer in it.
+            first: Whether it is the first one; those that follow go on with its model.
+        """
+        return ()
+
+    def finish(self, model: keras.Model, samples: Any) -> keras.Model:
+        """Return the model to train once more, after training.
+
+        Args:
+            model: The trained model.
+            samples: Calibration samples by input name.
+        """
+        return model
+
+    def code(self) -> str:
+        """Return Python that changes `small` as `rewrite` does; empty if it does nothing."""
+        return ""
+
+    def callbacks_code(self, steps: int, first: bool) -> Sequence[str]:
+        """Return Python of each of the `callbacks`.
+
+        Args:
+            steps: Number of steps of the optimizer.
+            first: Whether it is the first `fit`.
+        """
+        return ()
+
+    def finish_code(self) -> str:
+        """Return Python that changes `small` as `finish` does; empty if it does nothing."""
+        return ""
 
 
 STEPS: Registry[type[Step]] = Registry("step")
