@@ -14,11 +14,11 @@ def test_names():
         "KeepClusters", "KeepZeros", "LowRankPlan", "Prune", "PrunedVocabulary", "QatReport",
         "QuantizationScheme",
         "QuantizeWrapper", "SmoothL0", "Summary", "Target", "budgets", "calibrate",
-        "channel_groups", "cluster_weights", "composite_layers", "compress", "converters", "distill",
-        "edge", "equalization_plan", "equalize", "factorize", "importance", "low_rank_plan", "masks",
-        "open_layers", "prune_channels", "prune_channels_gradually", "prune_vocabulary",
-        "prune_weights", "qat_report", "quantize_aware", "regularize", "schedules",
-        "self_distiller", "separable_net", "strip", "summary",
+        "channel_groups", "cluster_weights", "composite_layers", "compress", "converters",
+        "distill", "edge", "equalization_plan", "equalize", "factorize", "importance",
+        "low_rank_plan", "masks", "open_layers", "prune_channels", "prune_channels_gradually",
+        "prune_vocabulary", "prune_weights", "qat_report", "quantize_aware", "regularize",
+        "schedules", "self_distiller", "separable_net", "strip", "summary",
     ]  # fmt: skip
     assert converters.__all__ == [
         "ConversionError", "Converted", "ConverterOptions", "Cut", "DynamicInt8", "Float16",

@@ -267,6 +267,7 @@ def table(folder: Path) -> dict[str, list[Call]]:
             Call(tfc.equalization_plan, {"model": net, "samples": X}, {"alpha": "zero"})
         ],
         "equalize": [Call(tfc.equalize, {"model": net, "samples": X}, {"alpha": "zero"})],
+        "Compression.resume": [Call(compressed().resume, {"minutes": 1.0}, work=True)],
         "Compression.save": [Call(compressed().save, {"path": out}, work=True)],
         "Target": [
             Call(
@@ -280,7 +281,7 @@ def table(folder: Path) -> dict[str, list[Call]]:
                 tfc.compress,
                 {"model": net, "train": (X, Y), "validation": (X, Y), "target": TARGET}
                 | {"metric": "mean_squared_error", "storage": folder / "planned"},
-                {"storage": "text"},
+                {"storage": "text", "trials": "None", "seed": "zero"},
                 work=True,
             )
         ],

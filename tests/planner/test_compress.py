@@ -144,5 +144,5 @@ def test_a_device_that_is_not_there_is_an_error_before_anything_is_tried(net, di
         def session(self, files):
             raise OSError("no route to host")
 
-    with pytest.raises(edge.ModelRefused, match="'gone'.*no route to host"):
+    with pytest.raises(edge.ModelRefused, match=r"'gone'.*no route to host"):
         tfc.compress(net, *digits[:2], tfc.Target(bytes=10), device=Gone())

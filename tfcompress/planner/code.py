@@ -16,7 +16,8 @@ data = np.load("data.npz")  # the training data: inputs by name, and targets as 
 """
 _TRAIN = """
 
-def train(student, epochs, *callbacks):
+def train(student, epochs, seed, *callbacks):
+    keras.utils.set_random_seed(seed)
     learner = {learner}
     rate = keras.optimizers.schedules.CosineDecay({rate}, epochs * {steps}, {last})
     optimizer = model.optimizer.get_config() | {{"learning_rate": rate}}
@@ -29,7 +30,8 @@ def train(student, epochs, *callbacks):
     )
 
 
-small = model"""
+small = keras.models.clone_model(model)
+small.set_weights(model.get_weights())"""
 
 
 def script(outcome: Outcome | None, bench: Workbench) -> str:
@@ -80,7 +82,7 @@ def _changed(recipe: Recipe, training: Training) -> list[str]:
     steps = steps_of(training.data, training.batch_size) or 1
     text = _TRAIN.format(
         learner="tfc.Distiller(model, student)" if training.distils else "student",
-        rate=initial_rate(training.model.optimizer) if training.fine_tune is None else 1e-3,
+        rate=f"{initial_rate(training.model.optimizer):.7g}" if training.fine_tune is None else "",
         steps=steps,
         last=training.last_rate,
         names=names,
@@ -92,17 +94,22 @@ def _changed(recipe: Recipe, training: Training) -> list[str]:
     lines = text.splitlines()
     lines += [line for change in recipe.changes if (line := change.code())]
     done = 0
+
+    def call(seen: Recipe, epochs: int) -> str:
+        callbacks = [
+            code
+            for change in recipe.changes
+            for code in change.callbacks_code(epochs * steps, not done)
+        ]
+        arguments = ["small", str(epochs)]
+        if training.fine_tune is None:
+            arguments += [str(training.seed_of(seen)), *callbacks]
+        return f"train({', '.join(arguments)})"
+
     for epochs in (e for e in training.rungs if e <= recipe.epochs):
-        lines.append(_call(recipe, epochs - done, steps, first=not done))
+        lines.append(call(recipe.plain().at(epochs), epochs - done))
         done = epochs
     finishing = [line for change in recipe.changes if (line := change.finish_code())]
     if finishing:
-        lines += [*finishing, _call(recipe, math.ceil(recipe.epochs / 3), steps, first=False)]
+        lines += [*finishing, call(recipe, math.ceil(recipe.epochs / 3))]
     return lines
-
-
-def _call(recipe: Recipe, epochs: int, steps: int, first: bool) -> str:
-    callbacks = [
-        code for change in recipe.changes for code in change.callbacks_code(epochs * steps, first)
-    ]
-    return f"train({', '.join(['small', str(epochs), *callbacks])})"

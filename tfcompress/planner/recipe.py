@@ -42,6 +42,10 @@ class Recipe:
         """Return the recipe with another number of epochs."""
         return replace(self, epochs=epochs)
 
+    def plain(self) -> Recipe:
+        """Return the recipe without changes that finish a trained model."""
+        return replace(self, changes=tuple(c for c in self.changes if not c.finishes))
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, from which `from_dict` makes an equal recipe."""
         return {

@@ -23,7 +23,6 @@ from tfcompress.model.layers import all_layers
 from tfcompress.model.samples import Array
 
 from .recipe import Recipe
-from .steps.base import ChangeStep
 
 __all__ = ["TimeUp", "Training", "digest", "initial_rate", "rungs_of", "steps_of"]
 
@@ -100,26 +99,22 @@ class Training:
                 change.preview(model)
             return model
         rungs = [epochs for epochs in self.rungs if epochs <= recipe.epochs]
-        plain = Recipe(recipe.file, tuple(c for c in recipe.changes if not _finishes(c)))
-        model: keras.Model | None = None
-        done = 0
-        for epochs in reversed(rungs):
-            model = self._load(plain.at(epochs))
-            if model is not None:
-                done = epochs
-                break
-        if model is None:
-            model = self._rewritten(plain)
+        plain = recipe.plain()
+        done = next((e for e in reversed(rungs) if self._path(plain.at(e)).exists()), 0)
+        model = self._load(plain.at(done)) if done else self._rewritten(plain)
         for epochs in rungs:
             if epochs > done:
                 self._train(model, plain.at(epochs), epochs - done, first=not done)
                 done = epochs
         return model if plain.changes == recipe.changes else self._finished(model, recipe)
 
+    def seed_of(self, recipe: Recipe) -> int:
+        """Return the seed of the last `fit` of a recipe."""
+        return (self.seed + int(recipe.key(self.context)[:7], 16)) % 2**31
+
     def _finished(self, model: keras.Model, recipe: Recipe) -> keras.Model:
-        kept = self._load(recipe)
-        if kept is not None:
-            return kept
+        if self._path(recipe).exists():
+            return self._load(recipe)
         for change in recipe.changes:
             model = change.finish(model, self.samples)
         self._train(model, recipe, math.ceil(recipe.epochs / _TIMES), first=False)
@@ -136,7 +131,7 @@ class Training:
 
     def _train(self, model: keras.Model, recipe: Recipe, epochs: int, first: bool) -> None:
         # A worker that takes over, or a run that is resumed, shuffles alike.
-        keras.utils.set_random_seed((self.seed + int(recipe.key(self.context)[:7], 16)) % 2**31)
+        keras.utils.set_random_seed(self.seed_of(recipe))
         if self.fine_tune is not None:
             self.fine_tune(model, epochs)
         else:
@@ -155,9 +150,8 @@ class Training:
         optimizer = _optimizer(self.model.optimizer, steps)
         loss = self.model.loss
         trained = Distiller(self.model, model) if self.distils else model
-        settings: dict[str, Any] = {
-            "jit_compile": False
-        }  # on a CPU, XLA takes longer to compile than to train
+        # On a CPU, XLA takes longer to compile than such a model to train.
+        settings: dict[str, Any] = {"jit_compile": False}
         if trained is model:
             weights = (self.model.get_compile_config() or {}).get("loss_weights")
             settings["loss_weights"] = weights
@@ -169,9 +163,8 @@ class Training:
     def _path(self, recipe: Recipe) -> Path:
         return self.folder / f"{recipe.key(self.context)}.keras"
 
-    def _load(self, recipe: Recipe) -> keras.Model | None:
-        path = self._path(recipe)
-        return keras.models.load_model(path, compile=False) if path.exists() else None
+    def _load(self, recipe: Recipe) -> keras.Model:
+        return keras.models.load_model(self._path(recipe), compile=False)
 
 
 class _StopAt(keras.callbacks.Callback):  # type: ignore[misc]
@@ -186,10 +179,6 @@ class _StopAt(keras.callbacks.Callback):  # type: ignore[misc]
         """Stop if it is time."""
         if time.monotonic() > self.end:
             self.model.stop_training = self.stopped = True
-
-
-def _finishes(change: ChangeStep) -> bool:
-    return type(change).finish is not ChangeStep.finish
 
 
 def _classifies(loss: Any) -> bool:
@@ -222,7 +211,7 @@ def steps_of(data: Any, batch_size: int) -> int | None:
 
 
 def rungs_of(data: Any, batch_size: int) -> tuple[int, ...]:
-    """Return numbers of epochs to train for: at least 400 steps, then three times as many, and so on.
+    """Return numbers of epochs to train for: 400 steps or more, three times as many, and so on.
 
     >>> rungs_of((np.zeros((1280, 4)), np.zeros(1280)), 32)
     (10, 30, 90, 270)

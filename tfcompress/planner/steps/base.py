@@ -71,9 +71,11 @@ class ChangeStep(Step):
 
     Attributes:
         order: Changes are made in this order.
+        finishes: Whether it changes the model after training, by `finish`.
     """
 
     order: ClassVar[int]
+    finishes: ClassVar[bool] = False
 
     def rewrite(self, model: keras.Model) -> keras.Model:
         """Return the model to train."""

@@ -20,6 +20,7 @@ class QuantizationAware(ChangeStep):
 
     name: ClassVar[str] = "quantization_aware"
     order: ClassVar[int] = 3
+    finishes: ClassVar[bool] = True
 
     def label(self) -> str:
         """Return its name."""
