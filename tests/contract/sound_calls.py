@@ -175,7 +175,7 @@ TARGET = tfc.Target(accuracy_drop=0.5)
 def compressed() -> Any:
     figures = Figures(PROBE.stat().st_size, 0.5, 1.0, 1.0)
     best = Best(PROBE, "nothing", figures, 0.0)
-    return tfc.Compression(TARGET, figures, best, (), 0.0, bench=None)  # type: ignore[arg-type]
+    return tfc.Compression(TARGET, figures, best, (), 0.0, "", bench=None)  # type: ignore[arg-type]
 
 
 @functools.cache
@@ -282,6 +282,7 @@ def table(folder: Path) -> dict[str, list[Call]]:
                 {"model": net, "train": (X, Y), "validation": (X, Y), "target": TARGET}
                 | {"metric": "mean_squared_error", "storage": folder / "planned"},
                 {"storage": "text", "trials": "None", "seed": "zero"},
+                {"device": "target"},
                 work=True,
             )
         ],

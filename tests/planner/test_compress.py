@@ -7,7 +7,26 @@ from keras import layers
 
 import tfcompress as tfc
 from tfcompress import edge
-from tfcompress.planner import workbench
+from tfcompress.planner import candidates, search, workbench
+from tfcompress.planner.recipe import Recipe
+from tfcompress.planner.steps.int8 import Int8File
+
+
+@pytest.fixture
+def only(monkeypatch):
+    """A function that leaves one way to make a file, so that a test takes less long."""
+
+    def leave(name):
+        steps = [step for step in candidates.file_steps() if step.name in (name, "int8")]
+        monkeypatch.setattr(
+            search, "free", lambda outcomes, target: [
+                recipe
+                for recipe in map(Recipe, (step for step in steps if step.name == name))
+                if recipe not in [outcome.recipe for outcome in outcomes]
+            ]
+        )  # fmt: skip
+
+    return leave
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +74,57 @@ def test_code_makes_the_same_file_again(result, net, digits, tmp_path, monkeypat
     assert (tmp_path / "best.tflite").read_bytes() == result.best.file.read_bytes()
 
 
+@pytest.fixture(scope="module")
+def trained(net, digits, tmp_path_factory):
+    """What comes of a target that takes training, and the folder."""
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            search, "free", lambda outcomes, target: [] if outcomes else [Recipe(Int8File())]
+        )
+        target = tfc.Target(bytes=9_000, accuracy_drop=0.03)
+        yield tfc.compress(net, *digits[:2], target, storage=folder, trials=12), folder
+
+
+@pytest.mark.slow("trains and converts changed models")
+def test_compress_trains_what_fits_until_the_target_is_met(trained):
+    found, _ = trained
+    assert found.met, found.why
+    assert found.best.outcome.recipe.epochs > 0
+    assert found.best.file.stat().st_size == found.best.figures.bytes <= 9_000
+    assert found.model.count_params() < found.bench.model.count_params()
+
+
+@pytest.mark.slow("trains and converts changed models")
+def test_code_repeats_a_trained_model_to_the_bit(trained, net, digits, tmp_path, monkeypatch):
+    found, _ = trained
+    monkeypatch.chdir(tmp_path)
+    net.save("model.keras")
+    np.savez("data.npz", image=digits[0][0], y=digits[0][1])
+    exec(compile(found.code(), "script", "exec"), {})
+    assert (tmp_path / "best.tflite").read_bytes() == found.best.file.read_bytes()
+
+
+@pytest.mark.slow("trains and converts changed models")
+def test_compress_with_the_storage_of_an_earlier_call_goes_on(trained, net, digits, monkeypatch):
+    found, folder = trained
+    monkeypatch.setattr(workbench, "_tried", None)  # trying anything again would be an error
+    again = tfc.compress(net, *digits[:2], found.target, storage=folder)
+    assert again.best.file == found.best.file
+    assert again.outcomes == found.outcomes
+    assert found.resume().best.file == found.best.file
+
+
+def test_compress_without_training_says_why_it_ended(net, digits, only, tmp_path):
+    only("int8")
+    net.save(tmp_path / "net.keras")
+    plain = keras.models.load_model(tmp_path / "net.keras", compile=False)
+    found = tfc.compress(plain, *digits[:2], tfc.Target(bytes=9_000, accuracy_drop=0.03))
+    assert not found.met
+    assert "the model is not compiled: compile it" in found.why
+    assert found.best.done == "int8"
+
+
 def test_save_copies_the_file(result, tmp_path):
     result.save(tmp_path / "mine.tflite")
     assert (tmp_path / "mine.tflite").read_bytes() == result.best.file.read_bytes()
@@ -76,7 +146,7 @@ def test_compress_says_what_is_missing_and_gives_the_closest(net, digits, monkey
         net, *digits[:2], target, storage=tmp_path / "run", progress=lambda r: seen.append(r.met)
     )
     assert not found.met
-    assert found.best.done == "float16"
+    assert found.best.done == "float16", str(found)
     assert f"1,000 bytes wanted; the smallest at this accuracy is {found.best.figures.bytes:,}" in (
         found.why
     )
@@ -96,7 +166,8 @@ def test_compress_gives_what_it_has_when_it_is_interrupted(net, digits, monkeypa
     assert not found.met
 
 
-def test_compress_of_a_regression_with_two_inputs_by_name(monkeypatch):
+def test_compress_of_a_regression_with_two_inputs_by_name(only):
+    only("dynamic_int8")
     rng = np.random.default_rng(0)
     x = {"a": rng.normal(size=(200, 8)), "b": rng.normal(size=(200, 4))}
     x = {name: array.astype("float32") for name, array in x.items()}
@@ -109,12 +180,11 @@ def test_compress_of_a_regression_with_two_inputs_by_name(monkeypatch):
 
     found = tfc.compress(
         model, (x, y), (x, y), tfc.Target(bytes=7_000, accuracy_drop=0.5),
-        metric="mean_squared_error",
+        metric="mean_squared_error", trials=1,
     )  # fmt: skip
 
-    assert found.met, found.why
     assert not found.bench.metric.higher_is_better
-    assert any(o.recipe.file.name == "dynamic_int8" and o.figures for o in found.outcomes)
+    assert found.best.done == "dynamic int8", str(found)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tfcompress.planner.steps.int8 import Int8File
 from tfcompress.planner.steps.low_rank import LowRank
 from tfcompress.planner.steps.qat import QuantizationAware
 from tfcompress.planner.steps.zeros import Zeros
-from tfcompress.planner.target import Figures, Target
+from tfcompress.planner.target import Figures, Target, fits, met_by
 
 ORIGINAL = Figures(100_000, 0.99, 1.0, 1.0)
 RUNGS = (1, 3, 9, 27)
@@ -64,7 +64,7 @@ def test_costs_come_before_training_and_only_what_fits_is_trained():
         if outcome.recipe.epochs:
             costs = [o for o in outcomes[:place] if o.recipe == outcome.recipe.at(0)]
             assert len(costs) == 1
-            assert target.fits(costs[0].figures.bytes, costs[0].figures.latency)
+            assert fits(target, costs[0].figures.bytes, costs[0].figures.latency)
     assert any(o.recipe.changes and o.figures.bytes > 8_000 for o in outcomes), "none was refused"
 
 
@@ -107,7 +107,7 @@ def test_original_that_does_not_bear_int8_is_changed_with_training_for_it():
 def test_goals_go_down_while_bytes_are_minimized():
     target = Target(accuracy_drop=0.03, minimize="bytes")
     outcomes, _ = run(target)
-    good = [o for o in outcomes if target.met_by(o.figures, o.loss)]
+    good = [o for o in outcomes if met_by(target, o.figures, o.loss)]
     free = [o.figures.bytes for o in good if not o.recipe.changes]
     assert min(o.figures.bytes for o in good) < min(free) / 2
     assert goals(outcomes, target)[0].bytes < min(o.figures.bytes for o in good)

@@ -1,6 +1,6 @@
 import pytest
 
-from tfcompress.planner.target import Figures, Target, loss_of
+from tfcompress.planner.target import Figures, Target, loss_of, met_by, rank
 
 
 def figures(bytes=100, latency=1.0, metric=0.9):
@@ -25,33 +25,33 @@ def test_target_refuses_what_makes_no_sense(arguments, words):
 
 def test_target_is_met_only_within_all_bounds():
     target = Target(bytes=100, latency=0.5, accuracy_drop=0.01)
-    assert target.met_by(figures(100, 0.5), 0.01)
-    assert not target.met_by(figures(101, 0.5), 0.01)
-    assert not target.met_by(figures(100, 0.51), 0.01)
-    assert not target.met_by(figures(100, 0.5), 0.011)
+    assert met_by(target, figures(100, 0.5), 0.01)
+    assert not met_by(target, figures(101, 0.5), 0.01)
+    assert not met_by(target, figures(100, 0.51), 0.01)
+    assert not met_by(target, figures(100, 0.5), 0.011)
 
 
 def test_rank_takes_the_best_metric_where_the_size_is_bounded():
     target = Target(bytes=100, accuracy_drop=0.1)
     good, small = (figures(100), 0.0), (figures(10), 0.05)
-    assert target.rank(*good) < target.rank(*small)
+    assert rank(target, *good) < rank(target, *small)
 
 
 def test_rank_takes_the_smallest_where_the_accuracy_alone_is_bounded_or_bytes_are_minimized():
     good, small = (figures(100), 0.0), (figures(10), 0.05)
     for target in (Target(accuracy_drop=0.1), Target(200, accuracy_drop=0.1, minimize="bytes")):
-        assert target.rank(*small) < target.rank(*good)
+        assert rank(target, *small) < rank(target, *good)
 
 
 def test_rank_takes_the_fastest_if_latency_is_minimized():
     target = Target(accuracy_drop=0.1, minimize="latency")
-    assert target.rank(figures(100, 0.2), 0.1) < target.rank(figures(10, 0.3), 0.0)
+    assert rank(target, figures(100, 0.2), 0.1) < rank(target, figures(10, 0.3), 0.0)
 
 
 def test_rank_prefers_what_is_accurate_among_files_that_miss_the_target():
     target = Target(bytes=10, accuracy_drop=0.01)
     useless, large, larger = (figures(5), 0.5), (figures(20), 0.0), (figures(30), 0.0)
-    assert target.rank(*large) < target.rank(*larger) < target.rank(*useless)
+    assert rank(target, *large) < rank(target, *larger) < rank(target, *useless)
 
 
 def test_loss_is_positive_for_a_worse_metric_of_either_kind():

@@ -100,7 +100,20 @@ def _output(ctx: click.Context, parameter: click.Parameter, path: Path) -> Path:
     help="Time after which nothing new is tried.",
 )
 @click.option(
-    "--storage", type=click.Path(file_okay=False, path_type=Path), help="Folder for what is found."
+    "--storage",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for what is found; a call that was ended goes on from there.",
+)
+@click.option("--database", help="URL of a database for the study, instead of a file in --storage.")
+@click.option(
+    "--join", is_flag=True, help="Share the work with what runs with this --storage already."
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Samples in a batch of training.",
 )
 @on_delegate
 @on_threads
@@ -120,6 +133,9 @@ def compress(
     metric: str,
     minutes: float,
     storage: Path | None,
+    database: str | None,
+    join: bool,
+    batch_size: int,
     delegate: str,
     threads: int | None,
     target: str,
@@ -134,6 +150,8 @@ def compress(
     from tfcompress.edge.targets.base import TARGETS
     from tfcompress.model.tables import new_console
 
+    if join and (storage is None or not storage.is_dir()):
+        raise click.UsageError("--join takes the --storage of a call that runs already.")
     wanted = tfc.Target(size, latency, max_drop, minimize)
     loaded = load(model, unsafe, compiled=True)
     train = _pair(loaded, data)
@@ -141,9 +159,12 @@ def compress(
     shown = new_console(stderr=True)
 
     def progress(result: tfc.Compression) -> None:
-        last = result.outcomes[-1]
+        last, best = result.outcomes[-1], result.best.figures
         found = f"{last.figures.bytes:,} bytes" if last.figures else last.why
-        shown.print(f"{result.seconds:5.0f} s  {last.recipe.label()}: {found}")
+        shown.print(
+            f"{result.seconds:5.0f} of {60 * minutes:.0f} s  best {best.bytes:,} bytes  "
+            f"{last.recipe.label()}: {found}"
+        )
 
     with warnings_in_words():
         result = tfc.compress(
@@ -158,6 +179,8 @@ def compress(
             threads=threads,
             minutes=minutes,
             storage=storage,
+            database=database,
+            batch_size=batch_size,
             progress=progress,
         )
     result.save(output)

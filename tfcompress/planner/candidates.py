@@ -13,7 +13,7 @@ from .steps.channels import Channels
 from .steps.low_rank import LowRank
 from .steps.qat import QuantizationAware
 from .steps.zeros import Zeros
-from .target import Figures, Target
+from .target import Figures, Target, allows, fits
 
 __all__ = ["Entrant", "entrants", "file_steps", "free"]
 
@@ -64,7 +64,7 @@ def free(outcomes: Sequence[Outcome], target: Target) -> list[Recipe]:
     """
     tried = {outcome.recipe for outcome in outcomes}
     int8 = [o for o in outcomes if o.recipe.file.name == "int8" and not o.recipe.trained]
-    lost = any(o.figures is None or not target.allows(o.loss) for o in int8)
+    lost = any(o.figures is None or not allows(target, o.loss) for o in int8)
     recipes = [Recipe(step) for step in file_steps() if lost or not step.rescues]
     return [recipe for recipe in recipes if recipe not in tried]
 
@@ -122,7 +122,7 @@ def entrants(
                 break
             if cost.figures is None:
                 break
-            if goal.fits(cost.figures.bytes, cost.figures.latency):
+            if fits(goal, cost.figures.bytes, cost.figures.latency):
                 found.append(Entrant(recipe, False, balance))
                 break
             if goal.latency is not None and cost.figures.latency > goal.latency:
@@ -138,7 +138,7 @@ def _forms(outcomes: Sequence[Outcome], target: Target) -> tuple[FileStep, FileS
     """
     fast = target.minimize == "latency" or (target.bytes is None and target.latency is not None)
     good = sorted(
-        (o for o in outcomes if not o.recipe.trained and o.figures and target.allows(o.loss)),
+        (o for o in outcomes if not o.recipe.trained and o.figures and allows(target, o.loss)),
         key=lambda o: _cost(o, fast),
     )
     if not fast and target.latency is not None:
@@ -160,7 +160,7 @@ def _cost(outcome: Outcome, fast: bool) -> float:
 
 def _bears(outcomes: Sequence[Outcome], name: str, target: Target) -> bool:
     return any(
-        o.figures and target.allows(o.loss)
+        o.figures and allows(target, o.loss)
         for o in outcomes
         if o.recipe.file.name == name and not o.recipe.trained
     )

@@ -39,7 +39,7 @@ from .recipe import Outcome
 from .result import Best, Compression
 from .search import decide
 from .study import Study, quiet
-from .target import Target
+from .target import Target, rank
 from .training import FineTune, TimeUp, Training, digest, rungs_of
 from .verdict import TIME_UP
 from .workbench import Workbench, try_recipe
@@ -273,4 +273,4 @@ def best_of(bench: Workbench, outcomes: list[Outcome]) -> Best:
         for o in outcomes
         if o.figures is not None and (bench.folder / o.file).exists()
     ]
-    return min([original, *found], key=lambda best: bench.target.rank(best.figures, best.loss))
+    return min([original, *found], key=lambda best: rank(bench.target, best.figures, best.loss))

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from tfcompress.edge.arguments import check_path
+from tfcompress.edge.arguments import LONGEST, check_number, check_path
 from tfcompress.edge.system.files import check_folder, write_whole
 from tfcompress.model.tables import as_text, new_table
 
 from .code import script
 from .recipe import Outcome
-from .target import Figures, Target
+from .target import Figures, Target, allows, met_by
 from .verdict import reason, sentence
 from .workbench import Workbench
 
@@ -95,7 +95,7 @@ class Compression:
     @functools.cached_property
     def met(self) -> bool:
         """Return whether the best file meets the target."""
-        return self.target.met_by(self.best.figures, self.best.loss)
+        return met_by(self.target, self.best.figures, self.best.loss)
 
     @functools.cached_property
     def why(self) -> str:
@@ -177,7 +177,7 @@ class Compression:
             return "too slow"
         if outcome.recipe.changes and not outcome.recipe.epochs:
             return "fits"
-        return "" if target.allows(outcome.loss) else "loses too much"
+        return "" if allows(target, outcome.loss) else "loses too much"
 
     def __rich__(self) -> Table:
         return self.table
@@ -220,6 +220,7 @@ class Compression:
         Raises:
             ValueError: The result was not made by `compress`.
         """
+        check_number("minutes", minutes, above=0, most=LONGEST / 60)
         if self._again is None:
             raise ValueError("Only a result of `compress` can be resumed.")
         return dataclasses.replace(self._again(minutes=minutes), _kept=self._kept)

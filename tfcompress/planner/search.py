@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from .candidates import Entrant, entrants, free
 from .recipe import Outcome, Recipe
 from .steps.qat import QuantizationAware
-from .target import Figures, Target
+from .target import Figures, Target, met_by, rank
 
 __all__ = ["NO_TRAINING", "Decision", "decide", "goals"]
 
@@ -76,7 +76,7 @@ def decide(
             return Decision(recipe)
     if free(outcomes, target):
         return Decision(wait=True)
-    met = any(o.figures and target.met_by(o.figures, o.loss) for o in outcomes)
+    met = any(o.figures and met_by(target, o.figures, o.loss) for o in outcomes)
     if met and target.minimize is None:
         return Decision(why="the target is met")
     if not rungs:
@@ -105,10 +105,10 @@ def goals(outcomes: Sequence[Outcome], target: Target) -> list[Target]:
     Returns:
         Targets; a race for one begins when the one before is lost.
     """
-    good = [o for o in outcomes if o.figures and target.met_by(o.figures, o.loss)]
+    good = [o for o in outcomes if o.figures and met_by(target, o.figures, o.loss)]
     if not good or target.minimize is None:
         return [target]
-    best = min(good, key=lambda o: target.rank(o.figures, o.loss))  # type: ignore[arg-type]
+    best = min(good, key=lambda o: rank(target, o.figures, o.loss))  # type: ignore[arg-type]
     figures = best.figures
     assert figures is not None
     if target.minimize == "latency":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tfcompress.edge.arguments import check_choice, check_integer, check_number
 
-__all__ = ["Figures", "Target", "loss_of"]
+__all__ = ["Figures", "Target", "allows", "fits", "loss_of", "met_by", "rank"]
 
 _AIMS = ("bytes", "latency")
 
@@ -78,47 +78,51 @@ class Target:
                 "Target(bytes=100_000, accuracy_drop=0.01)."
             )
 
-    def fits(self, bytes: int, latency: float) -> bool:
-        """Return whether a file is small and fast enough."""
-        return (self.bytes is None or bytes <= self.bytes) and (
-            self.latency is None or latency <= self.latency
-        )
 
-    def allows(self, loss: float) -> bool:
-        """Return whether the metric may be so much worse than the original's."""
-        # As metrics are means of float32, 0.01 points must not fail by the last bit.
-        return self.accuracy_drop is None or loss <= self.accuracy_drop + 1e-9
+def fits(target: Target, bytes: int, latency: float) -> bool:
+    """Return whether a file is small and fast enough."""
+    return (target.bytes is None or bytes <= target.bytes) and (
+        target.latency is None or latency <= target.latency
+    )
 
-    def met_by(self, figures: Figures, loss: float) -> bool:
-        """Return whether a file meets all bounds."""
-        return self.fits(figures.bytes, figures.latency) and self.allows(loss)
 
-    def rank(self, figures: Figures, loss: float) -> tuple[float, ...]:
-        """Return what the better of two files has the smaller one of.
+def allows(target: Target, loss: float) -> bool:
+    """Return whether the metric may be so much worse than the original's."""
+    # As metrics are means of float32, 0.01 points must not fail by the last bit.
+    return target.accuracy_drop is None or loss <= target.accuracy_drop + 1e-9
 
-        A file that meets the target is better than any that does not. Of those that meet it, the
-        better one has less of what is minimized: bytes, where only the accuracy is bounded; the
-        loss, where size or time is. Of those that do not, the better one loses less than is allowed
-        or exceeds that by less, and then exceeds the bounds of bytes and latency by less, each as a
-        share of its bound.
-        """
-        if self.met_by(figures, loss):
-            size, time = float(figures.bytes), figures.latency
-            if self.minimize == "latency":
-                return (0.0, 0.0, time, size, loss)
-            if self.minimize == "bytes" or (self.bytes is None and self.latency is None):
-                return (0.0, 0.0, size, time, loss)
-            return (0.0, 0.0, loss, size, time)
-        excess = 0.0
-        if self.bytes is not None:
-            excess += max(0.0, figures.bytes / self.bytes - 1)
-        if self.latency is not None:
-            excess += max(0.0, figures.latency / self.latency - 1)
-        if self.accuracy_drop is not None:
-            # At this accuracy first: a file that is small and knows nothing is no second best.
-            allowed = 0.0 if self.allows(loss) else loss - self.accuracy_drop
-            return (1.0, allowed, excess, figures.bytes, figures.latency)
-        return (1.0, excess, loss, figures.bytes, figures.latency)
+
+def met_by(target: Target, figures: Figures, loss: float) -> bool:
+    """Return whether a file meets all bounds."""
+    return fits(target, figures.bytes, figures.latency) and allows(target, loss)
+
+
+def rank(target: Target, figures: Figures, loss: float) -> tuple[float, ...]:
+    """Return what the better of two files has the smaller one of.
+
+    A file that meets the target is better than any that does not. Of those that meet it, the
+    better one has less of what is minimized: bytes, where only the accuracy is bounded; the
+    loss, where size or time is. Of those that do not, the better one loses less than is allowed
+    or exceeds that by less, and then exceeds the bounds of bytes and latency by less, each as a
+    share of its bound.
+    """
+    if met_by(target, figures, loss):
+        size, time = float(figures.bytes), figures.latency
+        if target.minimize == "latency":
+            return (0.0, 0.0, time, size, loss)
+        if target.minimize == "bytes" or (target.bytes is None and target.latency is None):
+            return (0.0, 0.0, size, time, loss)
+        return (0.0, 0.0, loss, size, time)
+    excess = 0.0
+    if target.bytes is not None:
+        excess += max(0.0, figures.bytes / target.bytes - 1)
+    if target.latency is not None:
+        excess += max(0.0, figures.latency / target.latency - 1)
+    if target.accuracy_drop is not None:
+        # At this accuracy first: a file that is small and knows nothing is no second best.
+        allowed = 0.0 if allows(target, loss) else loss - target.accuracy_drop
+        return (1.0, allowed, excess, figures.bytes, figures.latency)
+    return (1.0, excess, loss, figures.bytes, figures.latency)
 
 
 def loss_of(metric: float, original: float, higher_is_better: bool) -> float:

@@ -48,7 +48,7 @@ class Training:
         data: What `fit` takes: `(x, y)`, or a data set.
         samples: Calibration samples by input name.
         batch_size: Samples in a batch, of arrays.
-        rungs: Numbers of epochs to train for, of which the next one goes on with the one before.
+        rungs: Numbers of epochs to train for; each goes on from the one before.
         fine_tune: The user's own function of a model and a number of epochs; None for `fit`.
         folder: Where trained models are kept, by what they were made from.
         context: A digest of the original and of its data.

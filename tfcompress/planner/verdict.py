@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .recipe import Outcome
 from .search import NO_TRAINING
-from .target import Figures, Target
+from .target import Figures, Target, allows, fits
 from .workbench import Workbench
 
 __all__ = ["NO_TRAINING", "TIME_UP", "reason", "sentence"]
@@ -53,7 +53,7 @@ def reason(target: Target, outcomes: Sequence[Outcome], bench: Workbench, ended:
     """
     known = [(o.figures, o.loss) for o in outcomes if o.figures is not None]
     known.append((bench.baseline.figures, 0.0))
-    good = [figures for figures, loss in known if target.allows(loss)]
+    good = [figures for figures, loss in known if allows(target, loss)]
     said = []
     if target.bytes is not None:
         least = min(figures.bytes for figures in good)
@@ -70,7 +70,7 @@ def reason(target: Target, outcomes: Sequence[Outcome], bench: Workbench, ended:
             )
     if not said:
         said.append("No file is within all bounds at once")
-    fitting = [loss for figures, loss in known if target.fits(figures.bytes, figures.latency)]
+    fitting = [loss for figures, loss in known if fits(target, figures.bytes, figures.latency)]
     if fitting and target.accuracy_drop is not None:
         said.append(f"what fits has {bench.metric.lost(min(fitting))}")
     return f"{'; '.join(said)}. {_advice(target, ended)}"
