@@ -177,7 +177,9 @@ def compress(
     trainable = fine_tune is not None or getattr(model, "optimizer", None) is not None
     rungs = rungs_of(train, batch_size) if trainable else ()
     settings = (measured.name, device.name, delegate, threads, rungs, batch_size, seed)
-    context = digest(model, samples, judged.x, judged.y, settings=settings)
+    # A data set may give other batches each time.
+    seen = samples if isinstance(train, tuple) else ()
+    context = digest(model, seen, judged.x, judged.y, settings=settings)
     with quiet():
         study = Study(context, folder, database)
         baseline = measure_baseline(model, judged, measured, place, folder / f"{context}.tflite")
