@@ -267,6 +267,9 @@ def table(folder: Path) -> dict[str, list[Call]]:
             Call(tfc.equalization_plan, {"model": net, "samples": X}, {"alpha": "zero"})
         ],
         "equalize": [Call(tfc.equalize, {"model": net, "samples": X}, {"alpha": "zero"})],
+        "Compression.report": [
+            Call(compressed().report, {"path": folder / "planned.html"}, work=True)
+        ],
         "Compression.resume": [Call(compressed().resume, {"minutes": 1.0}, work=True)],
         "Compression.save": [Call(compressed().save, {"path": out}, work=True)],
         "Target": [

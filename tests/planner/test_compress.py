@@ -125,6 +125,16 @@ def test_compress_without_training_says_why_it_ended(net, digits, only, tmp_path
     assert found.best.done == "int8"
 
 
+def test_report_is_one_page_with_all_that_was_tried(result, tmp_path):
+    page = result.report(tmp_path / "report.html").read_text("utf-8")
+    assert result.why.partition(" (")[0] in page
+    for outcome in result.outcomes:
+        assert f"<td>{outcome.recipe.label()}</td>" in page
+    assert "converters.convert(" in page
+    with pytest.raises(ValueError, match=r"end in \.html"):
+        result.report(tmp_path / "report.pdf")
+
+
 def test_save_copies_the_file(result, tmp_path):
     result.save(tmp_path / "mine.tflite")
     assert (tmp_path / "mine.tflite").read_bytes() == result.best.file.read_bytes()

@@ -115,6 +115,7 @@ def _output(ctx: click.Context, parameter: click.Parameter, path: Path) -> Path:
     show_default=True,
     help="Samples in a batch of training.",
 )
+@click.option("--report", type=OUTPUT, help="Also write a .html report.")
 @on_delegate
 @on_threads
 @on_target
@@ -136,6 +137,7 @@ def compress(
     database: str | None,
     join: bool,
     batch_size: int,
+    report: Path | None,
     delegate: str,
     threads: int | None,
     target: str,
@@ -152,6 +154,8 @@ def compress(
 
     if join and (storage is None or not storage.is_dir()):
         raise click.UsageError("--join takes the --storage of a call that runs already.")
+    if report is not None and report.suffix != ".html":
+        raise click.UsageError(f"--report writes .html. Received: {report.name!r}")
     wanted = tfc.Target(size, latency, max_drop, minimize)
     loaded = load(model, unsafe, compiled=True)
     train = _pair(loaded, data)
@@ -184,6 +188,8 @@ def compress(
             progress=progress,
         )
     result.save(output)
+    if report is not None:
+        result.report(report)
     if as_json:
         print_json(result.to_dict())
     else:

@@ -18,6 +18,7 @@ from tfcompress.model.tables import as_text, new_table
 
 from .code import script
 from .recipe import Outcome
+from .report import html_report
 from .target import Figures, Target, allows, met_by
 from .verdict import reason, sentence
 from .workbench import Workbench
@@ -140,30 +141,32 @@ class Compression:
     @property
     def table(self) -> Table:
         """Return a table of all that was tried, for a rich console; `print(result)` shows it."""
-        metric = self.bench.metric
-        figures = ["Bytes", "Smaller", metric.name.capitalize(), "Lost", "ms", "Faster"]
+        figures = ["Bytes", "Smaller", self.bench.metric.name.capitalize(), "Lost", "ms", "Faster"]
         table = new_table(["What", *figures, ""], numbers=figures, title=self.why)
+        for row in self.rows():
+            table.add_row(*row)
+        return table
 
-        def row(name: str, found: Figures, loss: float, note: str) -> None:
-            table.add_row(
-                name,
+    def rows(self) -> list[list[str]]:
+        """Return the cells of the table: what, six figures, and a note."""
+        metric = self.bench.metric
+
+        def cells(found: Figures, loss: float) -> list[str]:
+            return [
                 f"{found.bytes:,}",
                 f"{self.original.bytes / found.bytes:.1f}x",
                 metric.text(found.metric),
                 metric.text(loss) if loss else "",
                 f"{found.milliseconds:.3g}",
                 f"{1 / found.latency:.2f}x",
-                note,
-            )
+            ]
 
-        row("original, float32", self.original, 0.0, "")
+        rows = [["original, float32", *cells(self.original, 0.0), ""]]
         for outcome in self.outcomes:
-            name = outcome.recipe.label()
-            if outcome.figures is None:
-                table.add_row(name, *[""] * len(figures), outcome.why)
-            else:
-                row(name, outcome.figures, outcome.loss, self._note(outcome))
-        return table
+            known = outcome.figures
+            figures = [""] * 6 if known is None else cells(known, outcome.loss)
+            rows.append([outcome.recipe.label(), *figures, self._note(outcome)])
+        return rows
 
     def _note(self, outcome: Outcome) -> str:
         figures, target = outcome.figures, self.target
@@ -188,6 +191,25 @@ class Compression:
     def code(self) -> str:
         """Return a Python script that makes the best file again, without the planner."""
         return script(self.best.outcome, self.bench)
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write all of it as one HTML page.
+
+        Args:
+            path: The file to write, which ends in .html; its folder exists.
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: The path does not end in .html, or there is no such folder.
+        """
+        target = check_path("path", path)
+        if target.suffix != ".html":
+            raise ValueError(f"`path` must end in .html. Received: path={str(target)!r}")
+        check_folder(target)
+        write_whole({target: html_report(self).encode()})
+        return target
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Copy the best file.
