@@ -20,8 +20,13 @@ from tests.golden.test_golden import HERE as GOLDEN
 from tests.zoo.language_models import by_hand
 from tfcompress import converters, edge, schedules
 from tfcompress.edge.system.tflite import PROBE
+from tfcompress.planner.baseline import Baseline
+from tfcompress.planner.data import Examples
+from tfcompress.planner.measure import Device
+from tfcompress.planner.metrics import METRICS
 from tfcompress.planner.result import Best
 from tfcompress.planner.target import Figures
+from tfcompress.planner.workbench import Workbench
 
 # Results, which functions of ours make, and bases that define no argument.
 MADE_BY_US = {
@@ -175,7 +180,11 @@ TARGET = tfc.Target(accuracy_drop=0.5)
 def compressed() -> Any:
     figures = Figures(PROBE.stat().st_size, 0.5, 1.0, 1.0)
     best = Best(PROBE, "nothing", figures, 0.0)
-    options: Any = {"bench": None, "_again": lambda minutes: compressed()}
+    bench = Workbench(
+        model(), {"x": X}, Examples({"x": X}, Y), METRICS["mean_squared_error"],
+        Device(edge.Local()), TARGET, Baseline(PROBE, figures, None), PROBE.parent, training=None,
+    )  # type: ignore[arg-type]  # fmt: skip
+    options: Any = {"bench": bench, "_again": lambda minutes: compressed()}
     return tfc.Compression(TARGET, figures, best, (), 0.0, "", **options)
 
 
