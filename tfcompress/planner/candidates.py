@@ -20,6 +20,8 @@ __all__ = ["Entrant", "entrants", "file_steps", "free"]
 _MACS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.17, 0.12)
 _ZEROS = (0.0, 0.5, 0.7, 0.8, 0.9)
 _RANKS = (0.5, 0.25)
+_WIDE_MARGIN, _MARGIN = 1.5, 1.15
+"""A guess of bytes may be so many times too large, before and after one like it was measured."""
 _FAILURES = 2
 """A step that failed so often is not tried any more."""
 
@@ -106,16 +108,20 @@ def entrants(
     for changes, left in ways:
         if any(change.name in broken for change in changes):
             continue
+        off, margin = 1.0, _WIDE_MARGIN
         for zeros in shares:
             if not changes and not zeros:
                 continue
             file = sparse if zeros else dense
             if zeros and not file.stores_zeros:
                 continue
-            if _guess(outcomes, file, left, zeros, original) > (goal.bytes or original.bytes) * 1.5:
-                continue
             recipe = Recipe(file, (*changes, *((Zeros(zeros),) if zeros else ()), *aware))
             cost = known.get(recipe)
+            guess = _guess(outcomes, file, left, zeros, original)
+            if cost is None and guess * off > (goal.bytes or math.inf) * margin:
+                continue
+            if cost is not None and cost.figures is not None:
+                off, margin = cost.figures.bytes / guess, _MARGIN
             balance = abs(math.log(left) - math.log(1 - zeros))
             if cost is None:
                 found.append(Entrant(recipe, True, balance))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import shutil
 import tempfile
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,14 @@ __all__ = ["compress"]
 _CALIBRATION = 200
 _PATIENCE = 1.0
 """Seconds between two looks at what other workers do."""
+
+
+class _Temporary:
+    """A folder that is removed with the last result that needs it."""
+
+    def __init__(self) -> None:
+        self.name = tempfile.mkdtemp("-tfcompress-compress")
+        weakref.finalize(self, shutil.rmtree, self.name, ignore_errors=True)
 
 
 def compress(
@@ -165,7 +175,7 @@ def compress(
         check_function("progress", progress, "result")
     if storage is not None and check_path("storage", storage).is_file():
         refuse("storage", "a folder", storage)
-    kept = None if storage is not None else tempfile.TemporaryDirectory("-tfcompress-compress")
+    kept = None if storage is not None else _Temporary()
     folder = check_path("storage", storage) if kept is None else Path(kept.name)
     folder.mkdir(parents=True, exist_ok=True)
 
