@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tfcompress.converters.file.read import inspect
-
-if TYPE_CHECKING:
-    from .result import Compression
 
 __all__ = ["html_report"]
 
@@ -26,51 +23,56 @@ _LARGEST = 20
 """Tensors of the best file that are listed."""
 
 
-def html_report(result: Compression) -> str:
+def html_report(
+    name: str,
+    said: Sequence[str],
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    front: Sequence[str],
+    file: Path,
+    code: str,
+) -> str:
     """Return the page: the verdict, the front, all that was tried, the largest tensors, the code.
 
     Args:
-        result: What `compress` found.
+        name: Name of the model.
+        said: The verdict, in paragraphs.
+        columns: Headings of the table.
+        rows: Cells of the table.
+        front: First cells of the rows than which no other is better in all respects.
+        file: The best file.
+        code: The script that makes it again.
 
     Returns:
         A whole HTML document.
     """
-    columns = ["What", "Bytes", "Smaller", result.bench.metric.name, "Lost", "ms", "Faster", ""]
-    table, front = result.rows(), {outcome.recipe.label() for outcome in result.pareto}
-    tensors = [tensor for tensor in inspect(result.best.file).tensors if tensor.constant]
+    tensors = [tensor for tensor in inspect(file).tensors if tensor.constant]
     tensors = sorted(tensors, key=lambda tensor: -tensor.bytes)[:_LARGEST]
     sizes = [
         [t.name or "(stored without a name)", t.dtype, "x".join(map(str, t.shape)), f"{t.bytes:,}"]
         for t in tensors
     ]
-    tests = ""
-    if result.best.test is not None and result.original_test is not None:
-        metric = result.bench.metric
-        tests = (
-            f"<p>On test data, by which nothing was chosen: {metric.text(result.best.test)}, the "
-            f"original {metric.text(result.original_test)}.</p>"
-        )
+    paragraphs = "".join(f"<p>{escape(text)}</p>\n" for text in said)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>Compression of {escape(result.bench.model.name)}</title>
+<title>Compression of {escape(name)}</title>
 <style>{_STYLE}</style>
 </head>
 <body>
-<h1>Compression of {escape(result.bench.model.name)}</h1>
-<p>{escape(result.why)}</p>
-{tests}
+<h1>Compression of {escape(name)}</h1>
+{paragraphs}
 <h2>The front: nothing is better in all respects</h2>
-{_table(columns, [row for row in table if row[0] in front])}
+{_table(columns, [row for row in rows if row[0] in front])}
 <h2>All that was tried</h2>
-{_table(columns, table)}
+{_table(columns, rows)}
 <h2>The largest tensors of the best file</h2>
 {_table(["Tensor", "Type", "Shape", "Bytes"], sizes)}
 <h2>The best file again, without the planner</h2>
-<pre>{escape(result.code())}</pre>
+<pre>{escape(code)}</pre>
 </body>
 </html>
 """

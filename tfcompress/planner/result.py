@@ -141,11 +141,15 @@ class Compression:
     @property
     def table(self) -> Table:
         """Return a table of all that was tried, for a rich console; `print(result)` shows it."""
-        figures = ["Bytes", "Smaller", self.bench.metric.name.capitalize(), "Lost", "ms", "Faster"]
-        table = new_table(["What", *figures, ""], numbers=figures, title=self.why)
+        columns = self._columns()
+        table = new_table(columns, numbers=columns[1:-1], title=self.why)
         for row in self.rows():
             table.add_row(*row)
         return table
+
+    def _columns(self) -> list[str]:
+        name = self.bench.metric.name.capitalize()
+        return ["What", "Bytes", "Smaller", name, "Lost", "ms", "Faster", ""]
 
     def rows(self) -> list[list[str]]:
         """Return the cells of the table: what, six figures, and a note."""
@@ -208,7 +212,22 @@ class Compression:
         if target.suffix != ".html":
             raise ValueError(f"`path` must end in .html. Received: path={str(target)!r}")
         check_folder(target)
-        write_whole({target: html_report(self).encode()})
+        metric, said = self.bench.metric, [self.why]
+        if self.best.test is not None and self.original_test is not None:
+            said.append(
+                f"On test data, by which nothing was chosen: {metric.text(self.best.test)}, the "
+                f"original {metric.text(self.original_test)}."
+            )
+        page = html_report(
+            self.bench.model.name,
+            said,
+            self._columns(),
+            self.rows(),
+            [outcome.recipe.label() for outcome in self.pareto],
+            self.best.file,
+            self.code(),
+        )
+        write_whole({target: page.encode()})
         return target
 
     def save(self, path: str | os.PathLike[str]) -> Path:
