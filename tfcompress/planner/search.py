@@ -105,12 +105,11 @@ def goals(outcomes: Sequence[Outcome], target: Target) -> list[Target]:
     Returns:
         Targets; a race for one begins when the one before is lost.
     """
-    good = [o for o in outcomes if o.figures and met_by(target, o.figures, o.loss)]
+    known = [(o.figures, o.loss) for o in outcomes if o.figures]
+    good = [(figures, loss) for figures, loss in known if met_by(target, figures, loss)]
     if not good or target.minimize is None:
         return [target]
-    best = min(good, key=lambda o: rank(target, o.figures, o.loss))  # type: ignore[arg-type]
-    figures = best.figures
-    assert figures is not None
+    figures, _ = min(good, key=lambda pair: rank(target, *pair))
     if target.minimize == "latency":
         return [replace(target, latency=figures.latency * share) for share in _STEPS_DOWN]
     return [replace(target, bytes=max(1, int(figures.bytes * share))) for share in _STEPS_DOWN]
