@@ -1,3 +1,5 @@
+from .c_array import to_c_array as to_c_array
+from .comparison import compare as compare
 from .conversion import convert as convert
 from .conversion import convert_all as convert_all
 from .converted import Converted as Converted
@@ -32,8 +34,8 @@ from .sparse import sparsify as sparsify
 from .splitting import Cut as Cut
 from .splitting import Split as Split
 from .splitting import split as split
-from .verification import Verification as Verification
 from .verification import verify as verify
+from .verified import Verification as Verification
 from .xnnpack.sparse_check import RuleViolation as RuleViolation
 from .xnnpack.sparse_check import SparseCheck as SparseCheck
 from .xnnpack.sparse_check import check_sparse_kernels as check_sparse_kernels

@@ -16,7 +16,6 @@ from tfcompress.converters.export.saved_model import save_model
 from tfcompress.converters.export.unrolled import check_unrollable, unrolled, unrolled_note
 from tfcompress.converters.precisions.base import Precision
 from tfcompress.converters.precisions.float32 import Float32
-from tfcompress.converters.precisions.registry import check_precision
 from tfcompress.edge.arguments import check_bool, check_path, check_seconds
 from tfcompress.edge.system.files import write_whole
 from tfcompress.edge.system.scratch import scratch_folder
@@ -39,7 +38,7 @@ from .sparse import Sparse, check_sparse
 def convert(
     model: keras.Model,
     path: PathLike,
-    precision: Precision = Float32(),  # noqa: B008 - frozen
+    precision: Precision | str = Float32(),  # noqa: B008 - frozen
     *,
     precisions: Exceptions | None = None,
     batch_size: int | None = None,
@@ -75,9 +74,10 @@ def convert(
             as float32.
         path: The file to write. It ends in ".tflite", and its folder exists.
         precision: `Float32()`, `Float16()`, `DynamicInt8()`, `Int8(calibration=...)` or a
-            `Precision` of your own. Defaults to `Float32()`.
+            `Precision` of your own; or the name of one, such as "int8", whose options have their
+            defaults and whose calibration samples are `samples`. Defaults to `Float32()`.
         precisions: Filters -> precision of the weights of the layers that they select, such as
-            `{"head": Int8()}` in a file of `Int4Weights`: a regular expression searched in the
+            `{"head": "int8"}` in a file of `Int4Weights`: a regular expression searched in the
             layer's path, a tuple of layers or names, or a function of the layer. The first that
             selects a layer counts. `Int8` and `Int4Weights` mix, and `Float32` and `WeightOnly`.
             Defaults to None, one precision for all layers.
@@ -110,7 +110,6 @@ def convert(
         ConversionError: The model cannot be converted; the message names the op and its layer.
     """
     check_path("path", path)
-    check_precision(precision)
     single = None if precisions is None else {path: precisions}
     return _convert(
         model,
@@ -128,7 +127,7 @@ def convert(
 
 def convert_all(
     model: keras.Model,
-    files: Mapping[PathLike, Precision],
+    files: Mapping[PathLike, Precision | str],
     *,
     precisions: Mapping[PathLike, Exceptions] | None = None,
     batch_size: int | None = None,
@@ -153,7 +152,7 @@ def convert_all(
     Args:
         model: A built `keras.Model`, which is not changed. A model in mixed precision is converted
             as float32.
-        files: Path of each file to write -> its precision.
+        files: Path of each file to write -> its precision, or the name of it.
         precisions: Path of a file -> the precisions of single layers in it, as `convert` takes
             them: `{"b.tflite": {"head": Int8()}}`. Defaults to None, one precision in each file.
         batch_size: Samples per run, for all files. Defaults to None, a free batch, unless the
@@ -196,7 +195,7 @@ def convert_all(
 
 def _convert(
     model: keras.Model,
-    files: Mapping[PathLike, Precision],
+    files: Mapping[PathLike, Precision | str],
     exceptions: Mapping[PathLike, Exceptions] | None,
     batch_size: int | None,
     input_shapes: InputShapes | None,
@@ -211,7 +210,7 @@ def _convert(
     check_bool("strict", strict)
     if timeout is not None:
         check_seconds("timeout", timeout)
-    precisions = check_files(files, config)  # by path
+    precisions = check_files(files, config, samples)  # by path
     single = check_exceptions(precisions, exceptions)
     if release is not None:
         precisions = {path: p.for_runtime(release) for path, p in precisions.items()}

@@ -19,8 +19,8 @@ from tfcompress.model.filters import Filters, matches, select_layers
 from tfcompress.model.kernels import is_kernel
 from tfcompress.model.layers import own_weights, walk
 
-Exceptions = Mapping[Any, Precision]
-"""Filters -> precision of the layers that they select."""
+Exceptions = Mapping[Any, Precision | str]
+"""Filters -> precision of the layers that they select, or its name."""
 
 
 class Choice(NamedTuple):
@@ -40,7 +40,7 @@ class Choice(NamedTuple):
 def check_exceptions(
     files: Mapping[Path, Precision],
     exceptions: Mapping[str | os.PathLike[str], Exceptions] | None,
-) -> dict[Path, Exceptions]:
+) -> dict[Path, dict[Any, Precision]]:
     """Check the precisions of single layers, before anything else happens.
 
     Args:
@@ -63,19 +63,17 @@ def check_exceptions(
     found = {check_path("precisions", path).expanduser(): e for path, e in exceptions.items()}
     if not found or not found.keys() <= files.keys():
         refuse("precisions", wanted, exceptions)
-    for path, single in found.items():
-        _check_single(files[path], single)
-    return found
+    return {path: _check_single(files[path], single) for path, single in found.items()}
 
 
-def _check_single(precision: Precision, exceptions: Exceptions) -> None:
+def _check_single(precision: Precision, exceptions: Exceptions) -> dict[Any, Precision]:
     wanted = "a dict of filters (a regular expression, a tuple of names, a function) -> precisions"
     if not isinstance(exceptions, Mapping):
         refuse("precisions", wanted, exceptions, TypeError)
     if not exceptions:
         refuse("precisions", wanted, exceptions)
-    for other in exceptions.values():
-        check_precision(other)
+    single = {filters: check_precision(other) for filters, other in exceptions.items()}
+    for other in single.values():
         if not other.mixes_with or other.mixes_with != precision.mixes_with:
             raise ValueError(
                 f"A layer cannot be {other.name} in a file of the precision {precision.name}. "
@@ -83,9 +81,10 @@ def _check_single(precision: Precision, exceptions: Exceptions) -> None:
                 "Float32() and WeightOnly(). "
                 f"Received: precision={precision!r}, precisions={dict(exceptions)!r}"
             )
+    return single
 
 
-def choose(model: keras.Model, precision: Precision, exceptions: Exceptions) -> Choice:
+def choose(model: keras.Model, precision: Precision, exceptions: Mapping[Any, Precision]) -> Choice:
     """Find out what is done about the weights of a model.
 
     Args:

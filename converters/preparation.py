@@ -25,7 +25,7 @@ from .checks import check_output
 from .errors import ConversionError
 from .input_shapes import InputShapes, with_shapes
 from .judgement import SAMPLES
-from .kernel_choice import Exceptions, choose
+from .kernel_choice import choose
 from .odd_samples import integers_for_floats, unlike_normalization
 from .sparse import Sparse
 
@@ -69,27 +69,31 @@ class Prepared:
 
 
 def check_files(
-    files: Mapping[PathLike, Precision], sparse: Sparse | None
+    files: Mapping[PathLike, Precision | str], sparse: Sparse | None, samples: Any = None
 ) -> dict[Path, Precision]:
     """Check the files that are asked for, before anything else happens.
 
     Args:
         files: Path -> precision.
         sparse: How to store zeros; None for dense files.
+        samples: Calibration samples for precisions that are given by name. Defaults to None.
 
     Returns:
         The precisions by path.
 
     Raises:
-        TypeError: A precision is no `Precision`.
-        ValueError: A path cannot be written, two are the same, or there is none.
+        TypeError: A precision is neither a `Precision` nor a name.
+        ValueError: A name is unknown, a path cannot be written, two are the same, or there is none.
         PermissionError: A folder may not be written in.
         ConversionError: `sparse` is given, and a precision has no sparse form.
     """
     wanted = "a dict of one or more different paths -> their precisions"
     if not isinstance(files, Mapping):
         refuse("files", wanted, files, TypeError)
-    precisions = {check_output("path", path): check_precision(p) for path, p in files.items()}
+    precisions = {
+        check_output("path", path): check_precision(precision, samples)
+        for path, precision in files.items()
+    }
     if len(precisions) < len(files) or not files:
         refuse("files", wanted, files)
     for precision in precisions.values():
@@ -105,7 +109,7 @@ def prepare(
     precisions: Mapping[Path, Precision],
     batch_size: int | None,
     samples: Any = None,
-    exceptions: Mapping[Path, Exceptions] = MappingProxyType({}),
+    exceptions: Mapping[Path, Mapping[Any, Precision]] = MappingProxyType({}),
     input_shapes: InputShapes | None = None,
 ) -> Prepared:
     """Make a float32 model with a signature and checked calibration samples.
@@ -140,7 +144,11 @@ def prepare(
     calibration = _calibration_samples(call, list(precisions.values()))
     judged_by = calibration
     if samples is not None:
-        judged_by = (load_samples(samples, call.inputs, max_samples=SAMPLES),) * len(precisions)
+        loaded = zip(precisions.values(), calibration, strict=True)
+        same = [arrays for p, arrays in loaded if (p.calibration_data() or (None,))[0] is samples]
+        # A generator is read once.
+        some = same[0] if same else load_samples(samples, call.inputs, max_samples=SAMPLES)
+        judged_by = (some,) * len(precisions)
     said = _odd_samples(wide, call, list(precisions.values()), calibration)
     return Prepared(
         wide,

@@ -47,7 +47,7 @@ _MOVES = ("PAD", "PADV2", "RESHAPE", "TRANSPOSE", "EXPAND_DIMS", "SQUEEZE")
 def quantize(
     path: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    precision: Precision,
+    precision: Precision | str,
     *,
     strict: bool = False,
     samples: Any = None,
@@ -77,8 +77,9 @@ def quantize(
         path: A float32 .tflite file, or one with weights in float16.
         out: The file to write. It ends in ".tflite", and its folder exists; it may be `path`.
         precision: `Int8(calibration=...)`, `Int4Weights(calibration=...)`,
-            `Int16x8(calibration=...)`, `WeightOnly()`, or `Float16()`. Samples have the names of
-            the file's inputs, as `inspect` shows them.
+            `Int16x8(calibration=...)`, `WeightOnly()`, or `Float16()`; or a name such as "int8",
+            whose calibration samples are `samples`. Samples have the names of the file's inputs, as
+            `inspect` shows them.
         strict: Whether to raise if an output is far from the float file's, or if, for an integer
             precision such as `Int8`, a multiplying op stayed in float or a QUANTIZE or DEQUANTIZE
             op is left inside the graph. Defaults to False: you are warned of the outputs, and
@@ -102,7 +103,7 @@ def quantize(
         ImportError: TensorFlow is not installed, and the precision needs it.
     """
     target = check_output("out", out)
-    check_precision(precision)
+    precision = check_precision(precision, samples)
     check_bool("strict", strict)
     release = None if runtime is None else parse_release(runtime)
     if timeout is not None:
@@ -116,7 +117,7 @@ def quantize(
     inputs = _inputs(found) if data is not None or samples is not None else ()
     calibration = None if data is None else load_samples(data[0], inputs, max_samples=data[1])
     judged_by = calibration
-    if samples is not None:
+    if samples is not None and (data is None or data[0] is not samples):
         judged_by = load_samples(samples, inputs, max_samples=SAMPLES)
     if found.load_error:
         raise ConversionError(

@@ -1,4 +1,6 @@
-"""The worker: `python <this folder>` answers requests on stdin; see `targets.worker`.
+"""A worker: `python <this folder> [NAME]` answers requests on stdin; see `targets/NAME.py`.
+
+NAME is `worker` unless it is given.
 
 The folder is loaded as a package of its own, under another name, so that neither tfcompress nor
 TensorFlow is imported, and so that it works on a device that has only this folder.
@@ -23,7 +25,8 @@ def _load() -> None:
     package = importlib.util.module_from_spec(spec)
     sys.modules[name] = package
     spec.loader.exec_module(package)
-    importlib.import_module(f"{name}.targets.worker").main()
+    worker = sys.argv[1] if len(sys.argv) > 1 else "worker"
+    importlib.import_module(f"{name}.targets.{worker}").main()
 
 
 if __name__ == "__main__":

@@ -1,17 +1,20 @@
 """Arrays in a file, on their way between two processes."""
 
+import base64
+import io
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from .tensors import Array
 
 
-def save_arrays(path: str | os.PathLike[str], arrays: Sequence[Any]) -> None:
+def save_arrays(path: str | os.PathLike[str] | BinaryIO, arrays: Sequence[Any]) -> None:
     """Write arrays to an .npz file.
 
     >>> import tempfile
@@ -22,7 +25,7 @@ def save_arrays(path: str | os.PathLike[str], arrays: Sequence[Any]) -> None:
     [array([0., 0.]), array([b'a', b'bc'], dtype=object)]
 
     Args:
-        path: The file.
+        path: The file, or an open one.
         arrays: The arrays. Objects are strings, as bytes or str.
     """
     # An array of objects would need pickle; one of bytes has one width, and loses zeros at the end.
@@ -34,15 +37,15 @@ def save_arrays(path: str | os.PathLike[str], arrays: Sequence[Any]) -> None:
             parts[f"shape_{index}"] = np.array(array.shape, np.int64)
             array = np.frombuffer(b"".join(strings), np.uint8)
         parts[f"arr_{index}"] = array
-    with Path(path).open("wb") as stream:
-        np.savez(stream, **parts)  # type: ignore[arg-type]
+    with Path(path).open("wb") if isinstance(path, str | os.PathLike) else nullcontext(path) as out:
+        np.savez(out, **parts)  # type: ignore[arg-type]
 
 
-def load_arrays(path: str | os.PathLike[str]) -> list[Array]:
+def load_arrays(path: str | os.PathLike[str] | BinaryIO) -> list[Array]:
     """Read the arrays that `save_arrays` wrote.
 
     Args:
-        path: The file.
+        path: The file, or an open one.
 
     Returns:
         The arrays, in their order.
@@ -59,3 +62,33 @@ def load_arrays(path: str | os.PathLike[str]) -> list[Array]:
                 array = array.reshape(shape)
             arrays.append(array)
     return arrays
+
+
+def to_text(arrays: Sequence[Any]) -> str:
+    """Return arrays as a text, which goes where no file is shared: an .npz file in Base64.
+
+    >>> from tfcompress.edge.arrays import from_text, to_text
+    >>> from_text(to_text([np.zeros(2)]))
+    [array([0., 0.])]
+
+    Args:
+        arrays: The arrays. Objects are strings, as bytes or str.
+
+    Returns:
+        The text.
+    """
+    stream = io.BytesIO()
+    save_arrays(stream, arrays)
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def from_text(text: str) -> list[Array]:
+    """Return the arrays that `to_text` made a text of.
+
+    Args:
+        text: The text.
+
+    Returns:
+        The arrays, in their order.
+    """
+    return load_arrays(io.BytesIO(base64.b64decode(text)))

@@ -1,14 +1,10 @@
 """Measure .tflite files: a process for each, interleaved rounds, percentiles."""
 
 import contextlib
-import dataclasses
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, overload
-
-import numpy as np
+from typing import Any, overload
 
 from .arguments import (
     LONGEST,
@@ -22,23 +18,17 @@ from .arguments import (
     check_threads,
     refuse,
 )
-from .arrays import save_arrays
-from .engines.base import DELEGATES, Placement
-from .errors import ModelFileError
+from .engines.base import DELEGATES
 from .results import BenchmarkResult
-from .system import tflite
-from .system.child import ChildFailure
-from .targets.answers import Loaded, Round, parse
-from .targets.base import Session, Target, check_target
+from .subject import Subject, estimated, store
+from .targets.base import Estimator, Target, is_estimator
 from .targets.local import LOCAL
-from .timings import speedups, statistics
 
 _MOST_RUNS = 10_000_000
 _MOST_ROUNDS = 10_000
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[int, int], None]
-T = TypeVar("T")
 
 
 # A str is itself an iterable of str; the first overload takes it.
@@ -57,7 +47,7 @@ def benchmark(  # type: ignore[overload-overlap]
     inputs: Any = ...,
     signature: str | None = ...,
     seed: int = ...,
-    target: Target = ...,
+    target: Target | Estimator = ...,
     progress: Progress | None = ...,
 ) -> BenchmarkResult: ...
 
@@ -77,7 +67,7 @@ def benchmark(
     inputs: Any = ...,
     signature: str | None = ...,
     seed: int = ...,
-    target: Target = ...,
+    target: Target | Estimator = ...,
     progress: Progress | None = ...,
 ) -> list[BenchmarkResult]: ...
 
@@ -96,7 +86,7 @@ def benchmark(
     inputs: Any = None,
     signature: str | None = None,
     seed: int = 0,
-    target: Target = LOCAL,
+    target: Target | Estimator = LOCAL,
     progress: Progress | None = None,
 ) -> BenchmarkResult | list[BenchmarkResult]:
     """Measure the latency, the memory and the size of .tflite files.
@@ -136,7 +126,8 @@ def benchmark(
             Where it is not the first of a file, the placement of its ops is not known. Defaults to
             None, the first.
         seed: Seed of the random inputs. Defaults to 0.
-        target: The machine to run the files on. Defaults to `Local()`, this one.
+        target: The machine to run the files on; or an `Estimator`, which takes of the other
+            arguments `names`, `timeout` and `progress` alone. Defaults to `Local()`, this machine.
         progress: Called with the number of rounds done and of rounds in all, over all files.
             Defaults to None.
 
@@ -166,12 +157,19 @@ def benchmark(
     seed = check_integer("seed", seed, 0)
     if signature is not None:
         check_text("signature", signature)
-    check_target(target)
+    is_estimator(target)
     if progress is not None:
         check_function("progress", progress, "done", "rounds")
-    subjects = [_Subject(name, path) for name, path in zip(labels, files, strict=True)]
+    if isinstance(target, Estimator):
+        results = []
+        for name, path in zip(labels, files, strict=True):
+            results.append(estimated(name, path, target, timeout, signature))
+            if progress is not None:
+                progress(len(results), len(files))
+        return results[0] if single else results
+    subjects = [Subject(name, path) for name, path in zip(labels, files, strict=True)]
     with contextlib.ExitStack() as stack:
-        stored = _store(inputs, stack)
+        stored = store(inputs, stack)
         options = {"delegate": delegate, "threads": threads, "seed": seed, "warmup": warmup}
         if signature is not None:
             options["signature"] = signature
@@ -189,119 +187,6 @@ def benchmark(
             subject.finish(timeout)
     results = [subject.result(delegate, threads, subjects[0], target) for subject in subjects]
     return results[0] if single else results
-
-
-@dataclasses.dataclass(frozen=True)
-class _Inputs:
-    """Inputs in a file, where the names of the arrays are lost, and the names."""
-
-    path: Path
-    names: list[str] | None
-
-
-class _Subject:
-    """A file under measurement, and the session that runs it."""
-
-    def __init__(self, name: str, path: str) -> None:
-        self.name = name
-        self.path = path
-        self.failure: ChildFailure | None = None
-        self.rounds: list[list[int]] = []
-        self._session: Session | None = None
-        self._loaded: Loaded | None = None
-        self._placement: Placement | None = None
-
-    def _ask(self, kind: type[T], command: str, timeout: float, **arguments: Any) -> T | None:
-        if self._session is None or self.failure is not None:
-            return None
-        try:
-            answer = self._session.child.request(command, timeout, **arguments)
-            return parse(kind, command, answer)
-        except ChildFailure as failure:
-            self.failure = failure
-            return None
-
-    def start(
-        self,
-        stack: contextlib.ExitStack,
-        target: Target,
-        timeout: float,
-        inputs: _Inputs | None,
-        options: dict[str, Any],
-    ) -> None:
-        try:
-            files = [tflite.check(self.path), *([inputs.path] if inputs else [])]
-        except ModelFileError as error:
-            self.failure = ChildFailure("refused", str(error))
-            return
-        try:
-            self._session = stack.enter_context(target.session(files))
-        except (OSError, ChildFailure) as error:
-            self.failure = ChildFailure(
-                "error", f"target {target.name!r} opened no session: {error}"
-            )
-            return
-        if len(self._session.paths) != len(files):
-            self.failure = ChildFailure(
-                "error",
-                f"target {target.name!r} must give its session one path for each of {len(files)} "
-                f"file(s). Received: {self._session.paths}",
-            )
-            return
-        path, *stored = self._session.paths
-        given = {"path": stored[0], "names": inputs.names} if inputs else None
-        self._loaded = self._ask(Loaded, "load", timeout, path=path, inputs=given, **options)
-
-    def round(self, runs: int, seconds: float, timeout: float) -> None:
-        answer = self._ask(Round, "round", timeout, runs=runs, seconds=seconds)
-        if answer is not None:
-            self.rounds.append(answer.ns)
-
-    def finish(self, timeout: float) -> None:
-        measured = self.failure is None
-        self._placement = self._ask(Placement, "finish", timeout)
-        if measured:
-            # The measured times count, even if the placement could not be found.
-            self.failure = None
-
-    def result(
-        self, delegate: str, threads: int | None, first: "_Subject", target: Target
-    ) -> BenchmarkResult:
-        size: tuple[int | None, int | None] = (None, None)
-        with contextlib.suppress(OSError):
-            size = tflite.sizes(self.path)
-        result = BenchmarkResult(
-            name=self.name,
-            path=self.path,
-            delegate=delegate,
-            threads=threads,
-            bytes=size[0],
-            gzip_bytes=size[1],
-            target=target.name,
-        )
-        loaded, placement = self._loaded, self._placement
-        if loaded is not None:
-            result = dataclasses.replace(
-                result,
-                machine=loaded.machine,
-                load_ms=loaded.load_ms,
-                input_shapes=loaded.input_shapes,
-                peak_memory_bytes=loaded.peak,
-                base_memory_bytes=loaded.base,
-                memory_method=loaded.how,
-            )
-        if self.failure is not None:
-            return dataclasses.replace(
-                result, status=self.failure.status, reason=self.failure.reason
-            )
-        return dataclasses.replace(
-            result,
-            **statistics(self.rounds),
-            **(speedups(first.rounds, self.rounds) if first.failure is None else {}),
-            speedup_over=first.name if first.failure is None else "",
-            placement=placement,
-            emulated=target.emulated or bool(placement and placement.software),
-        )
 
 
 def _files(paths: object) -> list[str]:
@@ -325,22 +210,3 @@ def _labels(files: list[str], names: Sequence[str] | None) -> list[str]:
     if len(labels) != len(files) or not all(labels):
         refuse("names", f"{len(files)} name(s), one for each file", names)
     return list(labels)
-
-
-def _store(inputs: Any, stack: contextlib.ExitStack) -> _Inputs | None:
-    """Write the inputs to a file that the processes read."""
-    if inputs is None:
-        return None
-    names: list[str] | None = None
-    if isinstance(inputs, Mapping):
-        names = list(inputs)
-        arrays = list(inputs.values())
-    elif isinstance(inputs, list | tuple) and any(isinstance(i, np.ndarray) for i in inputs):
-        arrays = list(inputs)
-    else:
-        arrays = [inputs]
-    if not all(np.asarray(array).dtype.kind in "biufc" for array in arrays):
-        refuse("inputs", "an array of numbers, or a list or dict of them", inputs, TypeError)
-    path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "inputs.npz")
-    save_arrays(path, arrays)
-    return _Inputs(path, names)

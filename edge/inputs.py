@@ -110,3 +110,25 @@ def check_shape(shape: tuple[int, ...], info: TensorInfo, path: os.PathLike[str]
     raise ValueError(
         f"Input {info.name!r} of {os.fspath(path)} has shape ({wanted}). Received: {shape}.{hint}"
     )
+
+
+def random_inputs(inputs: Iterable[TensorInfo], seed: int) -> dict[str, Array]:
+    """Return inputs of the file's own types by name; free sizes become 1.
+
+    Real numbers are standard normal; quantized integers are uniform over their type; other integers
+    are 0 or 1, which are valid indices almost everywhere.
+    """
+    rng = np.random.default_rng(seed)
+    return {info.name: _random(rng, info) for info in inputs}
+
+
+def _random(rng: np.random.Generator, info: TensorInfo) -> Array:
+    shape = tuple(1 if size is None else size for size in info.shape)
+    if info.quantized:
+        limits = np.iinfo(info.dtype)
+        return rng.integers(limits.min, limits.max, shape, dtype=info.dtype, endpoint=True)
+    if info.dtype.kind == "f":
+        return rng.standard_normal(shape).astype(info.dtype)
+    if info.dtype.kind in "iub":
+        return rng.integers(0, 2, shape).astype(info.dtype)
+    raise TypeError(f"Input {info}: give inputs=, there are no random values of this type")

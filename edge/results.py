@@ -28,7 +28,8 @@ class BenchmarkResult:
     Attributes:
         name: The name in a report.
         path: The file.
-        delegate: The delegate that was asked for; `placement` says what really ran.
+        delegate: The delegate that was asked for, or the name of a target that estimates;
+            `placement` says what really ran.
         status: `"ok"`; `"refused"` (the file is no model, the delegate cannot run it, or the GPU's
             outputs were wrong); `"crashed"`; `"timeout"`; `"error"`.
         reason: Why the status is not `"ok"`; empty if it is.
@@ -59,6 +60,8 @@ class BenchmarkResult:
             nothing.
         metrics: What others know about the file: accuracy, zeros, parity, ...
         target: Name of the target that the file ran on.
+        estimated_by: The program that the figures come from, where no device ran the file; empty
+            for figures that were measured.
     """
 
     name: str
@@ -91,6 +94,7 @@ class BenchmarkResult:
     emulated: bool = False
     metrics: dict[str, Metric] = field(default_factory=dict)
     target: str = "local"
+    estimated_by: str = ""
 
     @property
     def ok(self) -> bool:

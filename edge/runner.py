@@ -19,6 +19,8 @@ from .engines.base import DELEGATES, Engine
 from .engines.isolated import IsolatedEngine
 from .inputs import check_shape, convert
 from .system import tflite
+from .targets.base import Target, check_target
+from .targets.local import LOCAL
 from .tensors import Array, TensorInfo, dequantize
 
 
@@ -79,6 +81,7 @@ class Runner:
         TypeError: An argument has the wrong type.
         ValueError: There is no delegate or no signature of this name, or a number is out of range.
         ImportError: No LiteRT runtime is installed.
+        OSError: The target cannot be reached.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Runner:
         tolerance: float | None = None,
         quiet: bool = True,
         isolated: bool = False,
+        target: Target = LOCAL,
     ) -> None:
         self._delegate = DELEGATES.get(delegate)
         self.threads = check_threads(threads)
@@ -103,7 +107,9 @@ class Runner:
         self.delegate = delegate
         self._signature = signature
         self._quiet = quiet
-        self._isolated = check_bool("isolated", isolated)
+        check_target(target)
+        self._target = target
+        self._isolated = check_bool("isolated", isolated) or target != LOCAL
         self._checked: set[tuple[tuple[int, ...], ...]] = set()
         self._engine = self._load()
         self.inputs: tuple[TensorInfo, ...] = self._engine.inputs
@@ -112,8 +118,9 @@ class Runner:
     def _load(self) -> Engine:
         if self._isolated:
             return IsolatedEngine(
-                self.path, self.delegate, self.threads, self._signature, self._tolerance
-            )
+                self.path, self.delegate, self.threads, self._signature, self._tolerance,
+                self._target,
+            )  # fmt: skip
         engine: Engine = self._delegate.load(self.path, self.threads, self._signature, self._quiet)
         return engine
 

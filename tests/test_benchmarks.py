@@ -198,6 +198,16 @@ def test_overhead_measures_every_variant(script, run, tmp_path):
 
 
 @pytest.mark.large
+def test_conversion_cost_measures_both_ways(run, tmp_path):
+    assert run("conversion_cost.py", "--json", "out.json", "--nets", "mlp", "--rounds", "1") in (
+        0,
+        1,
+    )
+    (found,) = json.loads((tmp_path / "out.json").read_text()).values()
+    assert found["ratio"] == found["checked"] / found["plain"] > 0
+
+
+@pytest.mark.large
 def test_language_model_measures_every_file_once(run, tmp_path):
     words = np.random.default_rng(0).choice([f"word{i}" for i in range(300)], 9000)
     for part, count in (("test", 8000), ("valid", 1000)):

@@ -1,5 +1,6 @@
 """The command line: what it prints, and with which code it ends."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 
 import tfcompress
 from tests.golden.test_golden import HERE as GOLDEN
+from tests.support.helpers import need
 from tests.zoo.language_models import CHARACTERS, character_tokenizer
 from tests.zoo.sparse_nets import converted
 from tfcompress import budgets, converters, edge
@@ -53,9 +55,10 @@ def test_help_of_every_command_shows_an_example():
         text = run(name, "--help").output
         assert f"Example: tfcompress {name}" in text
     assert list(main.commands) == [
-        "demo", "compress", "convert", "sparsify", "split", "inspect", "check-sparse", "verify",
-        "bench", "summary", "channels", "prune-channels", "low-rank", "equalize", "quantize",
-        "quantize-aware", "qat-report", "generate",
+        "demo", "compress", "convert", "sparsify", "split", "c-array", "inspect", "check-sparse",
+        "verify", "compare", "evaluate", "bench", "profile", "targets", "summary", "channels",
+        "prune-channels", "low-rank", "equalize", "quantize", "quantize-aware", "qat-report",
+        "generate",
     ]  # fmt: skip
 
 
@@ -231,6 +234,36 @@ def test_convert_refuses_a_file_that_the_runtime_would_refuse(folder):
     assert not (folder / "never.tflite").exists()
 
 
+def test_bench_on_several_targets_makes_one_report(folder, tmp_path):
+    need(importlib.util.find_spec("tflite_micro"), "no tflite-micro: pip install 'tfcompress[mcu]'")
+    report = tmp_path / "report.json"
+    done = run(
+        "bench", folder / "float.tflite", "--on", "local", "--on", "mcu", "--on",
+        "ssh:nobody@127.0.0.1", "--runs", "2", "--seconds", "0", "--report", report,
+    )  # fmt: skip
+    assert done.exit_code == 1 and "ssh:nobody@127.0.0.1" in done.output
+    results = edge.Report.load(report).results
+    assert [result.target for result in results] == ["local", "mcu", "ssh:nobody@127.0.0.1"]
+    assert [bool(result.estimated_by) for result in results] == [False, True, False]
+    assert results[0].ok and results[2].status == "error"
+
+
+def test_targets_says_what_can_be_used(monkeypatch):
+    done = run("targets", "--on", "ssh:nobody@127.0.0.1", "--json")
+    found = {target["name"]: target for target in json.loads(done.output)}
+    assert set(found) == {"local", "mcu", "ethos-u", "ssh:nobody@127.0.0.1"}
+    assert found["local"]["available"] and not found["ssh:nobody@127.0.0.1"]["available"]
+    assert "\nlocal: XNNPACK" in f"\n{run('targets').output}"
+
+
+def test_profile(folder):
+    shown = run("profile", folder / "float.tflite", "--runs", "3").output
+    assert "Fully Connected (NC, F32) GEMM" in shown and "mean of 3 runs" in shown
+    found = json.loads(run("profile", folder / "float.tflite", "--runs", "3", "--json").output)
+    assert found["runs"] == 3 and found["ops"][0]["kernels"] == "XNNPACK"
+    assert "mcu estimates" in run("profile", folder / "float.tflite", "--on", "mcu").output
+
+
 def test_sparsify(folder, tmp_path):
     out = tmp_path / "small.tflite"
     done = run("sparsify", folder / "float.tflite", out, "--int8-weights", "--no-names", "--json")
@@ -241,6 +274,13 @@ def test_sparsify(folder, tmp_path):
     shown = run("sparsify", folder / "float.tflite", out).output
     assert "no sparse encoding is smaller" in shown
     assert f"{out.stat().st_size:,} bytes; gzip" in shown
+
+
+def test_c_array(folder, tmp_path):
+    done = run("c-array", folder / "float.tflite", tmp_path / "model.cc")
+    assert done.exit_code == 0, done.output
+    assert f"Wrote {tmp_path / 'model.h'}" in done.output
+    assert "resolver.AddFullyConnected()" in (tmp_path / "model.h").read_text()
 
 
 def test_sparsify_of_a_dynamic_range_file_fails(folder, tmp_path):

@@ -28,15 +28,17 @@ def test_names():
         "Pass", "Precision", "RuleViolation", "Sparse", "SparseCheck", "SparseWeight", "Sparsified",
         "Split",
         "Verification", "VerificationError", "WeightOnly", "bundle",
-        "cached_attention", "check_sparse_kernels", "convert", "convert_all",
+        "cached_attention", "check_sparse_kernels", "compare", "convert", "convert_all",
         "convert_generator", "inspect",
-        "quantize", "register_precision", "sparsify", "split", "verify", "verify_generator",
+        "quantize", "register_precision", "sparsify", "split", "to_c_array", "verify",
+        "verify_generator",
     ]  # fmt: skip
     assert edge.__all__ == [
         "Availability", "BenchmarkResult", "Child", "DelegateMismatch", "DelegateUnavailable",
-        "Generator", "Local", "ModelFileError", "ModelRefused", "Placement", "Process", "Report",
-        "Runner", "Session", "Target", "TensorInfo", "benchmark", "delegates", "perplexity",
-        "placement", "register_target",
+        "Estimate", "Estimator", "EthosU", "Generator", "Local", "Microcontroller",
+        "ModelFileError", "ModelRefused", "OpTime", "Placement", "Process", "Profile", "Report",
+        "Runner", "Session", "Ssh", "Target", "TensorInfo", "benchmark", "delegates",
+        "evaluate", "perplexity", "placement", "profile", "register_target",
     ]  # fmt: skip
     for module in (tfcompress, converters, edge):
         assert all(hasattr(module, name) for name in module.__all__)

@@ -50,7 +50,7 @@ def convert_generator(
     *,
     max_tokens: int,
     prefill: Sequence[int] = (128,),
-    precision: Precision = Float32(),  # noqa: B008 - frozen
+    precision: Precision | str = Float32(),  # noqa: B008 - frozen
     prefill_logits: bool = False,
     runtime: str | None = None,
     timeout: float | None = 1800.0,
@@ -86,7 +86,8 @@ def convert_generator(
         prefill: Numbers of tokens that are read at once, each from 2 to `max_tokens`. A shorter
             rest of a prompt is padded. Defaults to (128,).
         precision: `Float32()`, `Float16()`, `DynamicInt8()` or `WeightOnly(bits=8 or 4)`, which
-            stores embeddings in integers, too. Defaults to `Float32()`.
+            stores embeddings in integers, too; or the name of one, such as "dynamic_int8". Defaults
+            to `Float32()`.
         prefill_logits: Whether `prefill_N` gives the logits after each of its tokens, too, which
             makes `edge.perplexity` several times as fast, and the reading of prompts slower.
             Defaults to False.
@@ -106,7 +107,7 @@ def convert_generator(
     target = check_output("path", path)
     max_tokens = check_integer("max_tokens", max_tokens, 2)
     lengths = _check_prefill(prefill, max_tokens)
-    check_precision(precision)
+    precision = check_precision(precision)
     check_bool("prefill_logits", prefill_logits)
     release = None if runtime is None else parse_release(runtime)
     if timeout is not None:

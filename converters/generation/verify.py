@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from tfcompress.converters.verification import Verification
+from tfcompress.converters.verified import Verification
 from tfcompress.edge.arguments import check_seconds, refuse
 from tfcompress.edge.errors import raised_by
 from tfcompress.edge.generation.generator import check_tokens

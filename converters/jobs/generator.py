@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from .converter import convert
-from .lower import configured
 from .read import describe, load_error
 
 Json = dict[str, Any]
@@ -17,7 +16,7 @@ def job(request: Json) -> Json:
     out = Path(request["out"])
     try:
         content = convert(
-            configured(request["saved_model"], request["options"], None, request["signatures"])
+            request["saved_model"], request["options"], signatures=request["signatures"]
         )
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}

@@ -1,15 +1,13 @@
-"""Child process: SavedModels -> .tflite files. Only this module runs the TensorFlow converter."""
+"""Child process: SavedModels -> .tflite files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from .calibrated import finish, repair
-from .converter import SERVING, convert, from_saved_model
+from .converter import convert
 from .fine_tables import with_fine_tables
 from .kernel_rounding import KernelsRefused, quantize_in_4_bits, store_trained
 from .post_training import WIDE, Lowered, post_training
@@ -88,7 +86,7 @@ def lower(
         return Lowered(small, kept_weights=rounded.kept)
     builtin = options["supported_ops"] in (_FLOAT["supported_ops"], [WIDE])
     if not builtin or options["supported_types"]:
-        return Lowered(convert(configured(saved_model, options, samples)))
+        return Lowered(convert(saved_model, options, samples))
     content = _once(saved_model, _FLOAT, made)
     found = post_training(content, options, samples, kernels)
     return found or _by_the_converter(saved_model, options, samples, kernels)
@@ -104,7 +102,7 @@ def _once(saved_model: str, options: Json, made: dict[str, bytes]) -> bytes:
     """Return what the converter makes without samples: one float file serves many precisions."""
     key = str((saved_model, {name: options[name] for name in _FLOAT}))
     if key not in made:
-        content = convert(configured(saved_model, options, None))
+        content = convert(saved_model, options)
         integers = options["optimizations"] and not options["supported_types"]
         made[key] = finish(content) if integers else content
     return made[key]
@@ -114,48 +112,18 @@ def _by_the_converter(
     saved_model: str, options: Json, samples: Samples, kernels: Json | None
 ) -> Lowered:
     """Let the converter measure the ranges, which alone sees the tensors of loops."""
-    converter = configured(saved_model, options, samples)
     if options["supported_ops"] == [WIDE]:
-        return Lowered(convert(converter))
-    converter._experimental_calibrate_only = True
+        return Lowered(convert(saved_model, options, samples))
+    measured = importlib.import_module(f"{__package__}.whole_converter").measure(
+        saved_model, options, samples
+    )
     types = options["input_type"] or "float32", options["output_type"] or "float32"
-    content, kept, _ = repair(convert(converter), samples, float_inputs=types[0] == "float32")
+    content, kept, _ = repair(measured, samples, float_inputs=types[0] == "float32")
 
-    def integers(measured: bytes) -> bytes:
-        return finish(quantize(measured, *types, kept, options["per_channel_dense"]))
+    def integers(ranged: bytes) -> bytes:
+        return finish(quantize(ranged, *types, kept, options["per_channel_dense"]))
 
     if kernels is None:
         return Lowered(integers(content), kept)
     small, rounded = quantize_in_4_bits(content, samples, kernels, integers)
     return Lowered(small, kept, rounded.kept)
-
-
-def configured(
-    saved_model: str, options: Json, samples: Samples | None, signatures: Sequence[str] = SERVING
-) -> Any:
-    """Return the TensorFlow converter of a SavedModel, with the options of a precision.
-
-    Args:
-        saved_model: The folder.
-        options: The fields of `ConverterOptions`.
-        samples: Calibration samples; None for none.
-        signatures: Signatures to convert. Defaults to the one that `export` writes.
-
-    Returns:
-        The converter.
-    """
-    converter = from_saved_model(saved_model, signatures)
-    target = converter.target_spec
-    converter.optimizations = [getattr(tf.lite.Optimize, o) for o in options["optimizations"]]
-    target.supported_ops = [getattr(tf.lite.OpsSet, name) for name in options["supported_ops"]]
-    target.supported_types = [tf.as_dtype(name) for name in options["supported_types"]]
-    # No public option exists. Op versions for one scale to each unit came with TensorFlow 2.17.
-    converter._experimental_disable_per_channel_quantization_for_dense_layers = not options[
-        "per_channel_dense"
-    ]
-    if options["input_type"]:
-        converter.inference_input_type = tf.as_dtype(options["input_type"])
-    if options["output_type"]:
-        converter.inference_output_type = tf.as_dtype(options["output_type"])
-    converter.representative_dataset = samples.batches if samples else None
-    return converter

@@ -5,22 +5,17 @@ It is a function in one shared library. Importing `tensorflow` for it takes seco
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-_LIBRARY = Path("compiler", "mlir", "lite", "python", "_pywrap_converter_api.so")
+from .tensorflow_parts import part
 
 # Numbers of `toco.IODataType`, which the function takes.
 _TYPES = {"float32": 1, "uint8": 17, "int8": 18}
 _QUANTIZED_INT8 = 9
-
-_MISSING = "Quantizing a file needs TensorFlow: pip install 'tfcompress[tensorflow]'"
 
 
 def quantize(
@@ -67,10 +62,8 @@ def quantize(
 
 def _wide(content: bytes, input_type: str, output_type: str, per_channel_dense: bool) -> bytes:
     """Quantize with another function of TensorFlow, which alone has activations of 16 bits."""
-    if importlib.util.find_spec("tensorflow") is None:
-        raise ImportError(_MISSING)
     name = "tensorflow.lite.python.optimize._pywrap_tensorflow_lite_calibration_wrapper"
-    wrapper = importlib.import_module(name).CalibrationWrapper(content, [], [])
+    wrapper = part(name).CalibrationWrapper(content, [], [])
     try:
         quantized: bytes = wrapper.QuantizeModel(
             np.dtype(input_type).num,
@@ -91,18 +84,6 @@ def _wide(content: bytes, input_type: str, output_type: str, per_channel_dense: 
 
 
 def _function() -> Callable[..., Any]:
-    """Return the function: of TensorFlow, where that is imported already, or of its library."""
-    found = importlib.util.find_spec("tensorflow")
-    if found is None or not found.submodule_search_locations:
-        raise ImportError(_MISSING)
-    library = Path(found.submodule_search_locations[0]) / _LIBRARY
-    spec = importlib.util.spec_from_file_location("_pywrap_converter_api", library)
-    if "tensorflow" not in sys.modules and spec is not None and spec.loader is not None:
-        try:
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            return module.ExperimentalMlirQuantizeModel  # type: ignore[no-any-return]
-        except ImportError:  # the library lies elsewhere in this release
-            pass
-    module = importlib.import_module("tensorflow.compiler.mlir.lite.python.wrap_converter")
-    return module.wrapped_experimental_mlir_quantize  # type: ignore[no-any-return]
+    """Return the function that quantizes."""
+    library = part("tensorflow.compiler.mlir.lite.python._pywrap_converter_api")
+    return library.ExperimentalMlirQuantizeModel  # type: ignore[no-any-return]

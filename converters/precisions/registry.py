@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+import dataclasses
+from typing import Any, TypeVar
 
 from .base import Precision
 
@@ -62,10 +63,24 @@ def registered_precisions() -> dict[str, type[Precision]]:
     return dict(_PRECISIONS)
 
 
-def check_precision(precision: object) -> Precision:
-    """Return the precision, or raise a TypeError that shows how one is written."""
+def check_precision(precision: object, samples: Any = None) -> Precision:
+    """Return the precision, by its name too, or raise an error that shows how one is written.
+
+    Args:
+        precision: A `Precision`, or the name of a registered one, which gets its defaults.
+        samples: Calibration samples for a precision that is given by its name and takes some.
+
+    Returns:
+        The precision.
+
+    Raises:
+        TypeError: It is neither.
+        ValueError: No precision has the name.
+    """
     if isinstance(precision, Precision):
         return precision
+    if isinstance(precision, str):
+        return _by_name(precision, samples)
     choices = ", ".join(
         f"{cls.__name__}({'calibration=samples' if cls.needs_ranges else ''})"
         for cls in _PRECISIONS.values()
@@ -73,4 +88,17 @@ def check_precision(precision: object) -> Precision:
     hint = ""
     if isinstance(precision, type) and issubclass(precision, Precision):
         hint = f" That is the class: add parentheses, {precision.__name__}()."
-    raise TypeError(f"precision must be one of {choices}. Received: precision={precision!r}.{hint}")
+    raise TypeError(
+        f"precision must be a name such as 'int8', or one of {choices}. "
+        f"Received: precision={precision!r}.{hint}"
+    )
+
+
+def _by_name(name: str, samples: Any) -> Precision:
+    found = _PRECISIONS.get(name)
+    if found is None:
+        names = ", ".join(repr(known) for known in _PRECISIONS)
+        raise ValueError(f"precision must be one of {names}. Received: precision={name!r}")
+    takes_samples = any(field.name == "calibration" for field in dataclasses.fields(found))
+    given = {"calibration": samples} if takes_samples and samples is not None else {}
+    return found(**given)

@@ -1,4 +1,4 @@
-"""A file that is loaded and run in a child process, where the runtime may crash."""
+"""A file that is loaded and run in a child process, here or on another machine."""
 
 import contextlib
 import weakref
@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import load_arrays, save_arrays
+from ..arrays import from_text, load_arrays, save_arrays, to_text
 from ..errors import raised_by
 from ..system.child import ChildFailure
 from ..system.scratch import scratch_folder
-from ..targets.local import LOCAL
+from ..targets.base import Target
+from ..targets.local import LOCAL, Local
 from ..tensors import Array, TensorInfo
 
 
 class IsolatedEngine:
-    """The engine of a delegate, in a worker on this machine; see `Engine`.
+    """The engine of a delegate, in a worker; see `Engine`.
 
     The worker compares the outputs with the CPU's, if the delegate needs that.
 
@@ -28,6 +29,7 @@ class IsolatedEngine:
         signature: Name of the signature; None takes the first.
         tolerance: Largest difference from the CPU that is allowed, where that is compared; None
             takes the usual one.
+        target: The machine of the worker. Defaults to `Local()`, this one.
 
     Attributes:
         close: Ends the process; does nothing the second time.
@@ -38,6 +40,7 @@ class IsolatedEngine:
         DelegateUnavailable: This machine has no such delegate.
         ValueError: The file has no such signature.
         ImportError: No LiteRT runtime is installed.
+        OSError: The target cannot be reached.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class IsolatedEngine:
         threads: int | None,
         signature: str | None,
         tolerance: float | None,
+        target: Target = LOCAL,
     ) -> None:
         self.path = path
         self._arrays: Mapping[str, Array] = {}
@@ -55,8 +59,10 @@ class IsolatedEngine:
         # Also when Python ends, or nobody holds the engine any more.
         self.close = weakref.finalize(self, stack.close)
         try:
+            # Another machine reads no files of this one.
+            self._sent = not isinstance(target, Local)
             self._folder = stack.enter_context(scratch_folder())
-            session = stack.enter_context(LOCAL.session([path]))
+            session = stack.enter_context(target.session([path]))
             self._child, [there] = session.child, session.paths
             found = self._ask(
                 "open", path=there, delegate=delegate, threads=threads, signature=signature,
@@ -86,11 +92,16 @@ class IsolatedEngine:
         """Run the model once, in the worker."""
         if not self.close.alive:
             raise ValueError(f"{self.path}: this Runner is closed; `reset` opens it again")
-        inputs, outputs = self._folder / "inputs.npz", self._folder / "outputs.npz"
-        save_arrays(inputs, list(self._arrays.values()))
-        self._ask("run", inputs=str(inputs), names=list(self._arrays), outputs=str(outputs))
-        names = [info.name for info in self.outputs]
-        self._results = dict(zip(names, load_arrays(outputs), strict=True))
+        names, arrays = list(self._arrays), list(self._arrays.values())
+        if self._sent:
+            answer = self._ask("run_sent", inputs=to_text(arrays), names=names)
+            found = from_text(answer["outputs"])
+        else:
+            inputs, outputs = self._folder / "inputs.npz", self._folder / "outputs.npz"
+            save_arrays(inputs, arrays)
+            self._ask("run", inputs=str(inputs), names=names, outputs=str(outputs))
+            found = load_arrays(outputs)
+        self._results = dict(zip((info.name for info in self.outputs), found, strict=True))
 
     def read(self) -> dict[str, Array]:
         """Return copies of the outputs of the last `invoke` by name, in the file's own types."""

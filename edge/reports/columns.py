@@ -44,7 +44,7 @@ def columns(results: Sequence[BenchmarkResult]) -> list[Column]:
         Column("KiB", lambda result: _kib(result.bytes)),
         Column("gzip KiB", lambda result: _kib(result.gzip_bytes)),
     ]
-    chosen += [_metric(name) for name in metrics]
+    chosen += [_metric(name, _is_short(name, results)) for name in metrics]
     if any(result.median_ms is not None for result in results):
         chosen += [
             _latency("median ms", lambda result: result.median_ms),
@@ -65,7 +65,7 @@ def notes(results: Sequence[BenchmarkResult]) -> list[str]:
         Sentences: first on the columns, then on the machines.
     """
     said = ["Sizes are those of the .tflite file as it ships, and after gzip."]
-    measured = [result for result in results if result.median_ms is not None]
+    measured = [result for result in results if result.runs]
     if measured:
         runs = [result.runs for result in measured]
         span = str(runs[0]) if min(runs) == max(runs) else f"{min(runs)} to {max(runs)}"
@@ -79,6 +79,8 @@ def notes(results: Sequence[BenchmarkResult]) -> list[str]:
         said.append(
             "(emulated), or *: run by an emulator or a software GPU; such latencies mean nothing."
         )
+    for source in dict.fromkeys(r.estimated_by for r in results if r.estimated_by):
+        said.append(f"(estimated), or ~: no device ran the file. Figures by {one_line(source)}.")
     machines = {str(result.machine).rpartition(", ")[0] for result in results if result.machine}
     said += [f"Measured on {machine}." for machine in sorted(machines)]
     dates = sorted(result.machine.date for result in results if result.machine)
@@ -113,16 +115,17 @@ def milliseconds(value: float) -> str:
 
 
 def _latency(title: str, value: Callable[[BenchmarkResult], float | None]) -> Column:
-    def cell(mark: str) -> Callable[[BenchmarkResult], str]:
+    def cell(emulated: str, estimated: str) -> Callable[[BenchmarkResult], str]:
         def text(result: BenchmarkResult) -> str:
             found = value(result)
             if found is None:
                 return NOTHING
-            return milliseconds(found) + (mark if result.emulated else "")
+            mark = emulated if result.emulated else estimated if result.estimated_by else ""
+            return milliseconds(found) + mark
 
         return text
 
-    return Column(title, cell(" (emulated)"), brief=cell("*"))
+    return Column(title, cell(" (emulated)", " (estimated)"), brief=cell("*", "~"))
 
 
 def _speedup(result: BenchmarkResult) -> str:
@@ -139,17 +142,24 @@ def _brief_speedup(result: BenchmarkResult) -> str:
 
 def _ran_on(result: BenchmarkResult) -> str:
     if not result.ok:
-        return one_line(f"{result.status}: {result.reason}")
+        place = "" if result.target == "local" else f" on {result.target}"
+        return one_line(f"{result.status}{place}: {result.reason}")
     where = str(result.placement) if result.placement else "unknown"
+    if result.estimated_by:
+        where += " (estimated)"
     return one_line(where if result.target == "local" else f"{where} on {result.target}")
 
 
-def _metric(name: str) -> Column:
+def _is_short(name: str, results: Sequence[BenchmarkResult]) -> bool:
+    return all(len(str(result.metrics.get(name, ""))) <= 24 for result in results)
+
+
+def _metric(name: str, numeric: bool) -> Column:
     def cell(result: BenchmarkResult) -> str:
         value = result.metrics.get(name)
         return NOTHING if value is None else _value(name, value)
 
-    return Column(one_line(name), cell)
+    return Column(one_line(name), cell, numeric)
 
 
 def _value(name: str, value: Metric) -> str:

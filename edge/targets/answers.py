@@ -48,6 +48,25 @@ class Round:
             raise ValueError("ns is empty")
 
 
+@dataclass(frozen=True)
+class OpTimes:
+    """The answer to "profile".
+
+    Attributes:
+        names: Name of each op that ran, in the order of execution.
+        kernels: Whose kernel each one is.
+        us: Mean microseconds of each one.
+    """
+
+    names: list[str]
+    kernels: list[str]
+    us: list[float]
+
+    def __post_init__(self) -> None:
+        if not len(self.names) == len(self.kernels) == len(self.us):
+            raise ValueError("names, kernels and us have different lengths")
+
+
 def parse(kind: type[T], command: str, answer: Mapping[str, Any]) -> T:
     """Build the object that an answer describes.
 

@@ -1,11 +1,13 @@
-"""What a target is: a machine that files are measured on, and the registry of targets."""
+"""What a target is: a machine that files are measured on, or a model of one; and the registry."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from ..arguments import check_text, refuse
+from ..engines.base import Placement
 from ..registry import Registry
 from ..system.child import Child
 
@@ -71,10 +73,69 @@ class Target(Protocol):
         """
 
 
-TARGETS: Registry[Target] = Registry("target")
+@dataclass(frozen=True)
+class Estimate:
+    """The figures of a file on a device that is not there.
+
+    >>> from tfcompress import edge
+    >>> placed = edge.Placement("npu", ops_total=4, ops_delegated=4, partitions=1)
+    >>> edge.Estimate(placed, by="a simulator 1.0", metrics={"cycles": 1200}).metrics
+    {'cycles': 1200}
+
+    Attributes:
+        placement: Which ops the device takes.
+        by: Name and version of the program that the figures come from, and what they hold for.
+        ms: Milliseconds of one run on the device; None if the program does not tell.
+        metrics: Other figures by name, such as "arena bytes".
+        ops: Names of the ops that the runtime of the device must have, sorted.
+    """
+
+    placement: Placement
+    by: str
+    ms: float | None = None
+    metrics: Mapping[str, float | int | str] = field(default_factory=dict)
+    ops: tuple[str, ...] = ()
 
 
-def register_target(target: Target) -> None:
+@runtime_checkable
+class Estimator(Protocol):
+    """A target without hardware: a program that tells what a device would do with a file.
+
+    `edge.benchmark` takes it in place of a `Target`, and marks its results as estimated.
+
+    >>> from tfcompress import edge
+    >>> isinstance(edge.Local(), edge.Estimator)
+    False
+
+    Attributes:
+        name: The name in results and on the command line: `tfcompress bench --target NAME`.
+    """
+
+    @property
+    def name(self) -> str:
+        """Return the name in results and on the command line."""
+
+    def estimate(self, path: Path, timeout: float = 120.0) -> Estimate:
+        """Estimate what the device does with a file, in a child process.
+
+        Args:
+            path: The .tflite file.
+            timeout: Seconds that the child process gets. Defaults to 120.
+
+        Returns:
+            The figures.
+
+        Raises:
+            ModelRefused: The device cannot run the file, or the process died of it.
+            ModelFileError: The file is missing, corrupt, or no .tflite file.
+            ImportError: The program is not installed; the message says how to install it.
+        """
+
+
+TARGETS: Registry[Target | Estimator] = Registry("target")
+
+
+def register_target(target: Target | Estimator) -> None:
     """Make a target known by its name: `tfcompress bench --import MODULE --target NAME`.
 
     >>> from tfcompress import edge
@@ -84,15 +145,15 @@ def register_target(target: Target) -> None:
         target: The target.
 
     Raises:
-        TypeError: It has no `name`, `emulated` or `session`.
+        TypeError: It has no name, or neither `session` nor `estimate`.
         ValueError: There is another target of this name.
     """
-    check_target(target)
+    is_estimator(target)
     TARGETS.add(target)
 
 
 def check_target(target: object) -> None:
-    """Refuse what is no target.
+    """Refuse what is no target that runs files.
 
     Args:
         target: The object.
@@ -104,3 +165,22 @@ def check_target(target: object) -> None:
         wanted = "a target with a name, emulated and session(files), such as edge.Local()"
         refuse("target", wanted, target, TypeError)
     check_text("target.name", target.name)
+
+
+def is_estimator(target: object) -> bool:
+    """Return whether a target estimates; raise if it neither runs files nor estimates.
+
+    Args:
+        target: The object.
+
+    Returns:
+        True for an `Estimator`, False for a `Target`.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    if isinstance(target, Estimator) and not isinstance(target, type):
+        check_text("target.name", target.name)
+        return True
+    check_target(target)
+    return False

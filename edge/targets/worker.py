@@ -1,8 +1,8 @@
 """The process on a target: loads and measures one file, where it may crash.
 
 Reads requests from stdin and writes answers to stdout, in the protocol of `system.child`. Commands:
-`probe`, `placement`, `outputs`, `logits`, `load`, `round`, `finish`, `open`, `run`, `tensors`,
-`modules`.
+`probe`, `placement`, `outputs`, `logits`, `load`, `round`, `finish`, `profile`, `open`, `run`,
+`run_sent`, `tensors`, `modules`.
 """
 
 import dataclasses
@@ -12,18 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import load_arrays, save_arrays
+from ..arrays import from_text, load_arrays, save_arrays, to_text
 from ..engines.base import DELEGATES
 from ..engines.cpu import CpuEngine
+from ..engines.profiler import Profiler
 from ..errors import DelegateMismatch, DelegateUnavailable, ModelFileError, ModelRefused
 from ..generation.generator import Generator
-from ..inputs import as_real
+from ..inputs import as_real, random_inputs
 from ..runner import Runner
 from ..system import tflite
 from ..system.machine import machine, memory, reset_peak_memory
 from ..system.runtime import runtime
 from ..system.serve import serve
-from ..tensors import Array, TensorInfo
+from ..tensors import Array
 
 # Errors that the file, the delegate, the inputs or the installation are to blame for.
 REFUSALS = (
@@ -101,7 +102,7 @@ class Commands:
         fresh = reset_peak_memory()
         base, _, _ = memory()
         runner = Runner(path, delegate, threads, signature=signature)
-        arrays = random_inputs(runner, seed) if inputs is None else _given(runner, **inputs)
+        arrays = random_inputs(runner.inputs, seed) if inputs is None else _given(runner, **inputs)
         runner.named(arrays, raw=True)
         for _ in range(warmup):
             runner.engine.invoke()
@@ -139,6 +140,19 @@ class Commands:
         runner = self._loaded()
         return dataclasses.asdict(DELEGATES.get(runner.delegate).place(runner.engine))
 
+    def profile(self, path: str, runs: int, warmup: int) -> dict[str, Any]:
+        """Tell the ops that a file runs, and the mean microseconds of each."""
+        file = tflite.check(path)
+        inputs = random_inputs(CpuEngine(file).inputs, 0)
+        found = list(Profiler(file, inputs).runs(runs, warmup))
+        if not found[0] or any(len(ops) != len(found[0]) for ops in found):
+            raise ModelRefused(f"{path}: the profiler does not tell the same ops in each run")
+        return {
+            "names": [name for name, _, _ in found[0]],
+            "kernels": [kernels for _, kernels, _ in found[0]],
+            "us": np.mean([[us for _, _, us in ops] for ops in found], axis=0).tolist(),
+        }
+
     def open(
         self,
         path: str,
@@ -162,6 +176,11 @@ class Commands:
         save_arrays(outputs, list(self._loaded().named(arrays, raw=True).values()))
         return {}
 
+    def run_sent(self, inputs: str, names: list[str]) -> dict[str, Any]:
+        """Run the opened file once on arrays of its own types, which the request holds."""
+        arrays = dict(zip(names, from_text(inputs), strict=True))
+        return {"outputs": to_text(list(self._loaded().named(arrays, raw=True).values()))}
+
     def tensors(
         self, path: str, inputs: str, names: list[str], places: list[int], out: str
     ) -> dict[str, Any]:
@@ -181,28 +200,6 @@ class Commands:
         if self._runner is None:
             raise RuntimeError("no file is loaded")
         return self._runner
-
-
-def random_inputs(runner: Runner, seed: int) -> dict[str, Array]:
-    """Return inputs of the file's own types by name; free sizes become 1.
-
-    Real numbers are standard normal; quantized integers are uniform over their type; other integers
-    are 0 or 1, which are valid indices almost everywhere.
-    """
-    rng = np.random.default_rng(seed)
-    return {info.name: _random(rng, info) for info in runner.inputs}
-
-
-def _random(rng: np.random.Generator, info: TensorInfo) -> Array:
-    shape = tuple(1 if size is None else size for size in info.shape)
-    if info.quantized:
-        limits = np.iinfo(info.dtype)
-        return rng.integers(limits.min, limits.max, shape, dtype=info.dtype, endpoint=True)
-    if info.dtype.kind == "f":
-        return rng.standard_normal(shape).astype(info.dtype)
-    if info.dtype.kind in "iub":
-        return rng.integers(0, 2, shape).astype(info.dtype)
-    raise TypeError(f"Input {info}: give inputs=, there are no random values of this type")
 
 
 def _given(runner: Runner, path: str, names: list[str] | None) -> dict[str, Array]:

@@ -38,12 +38,27 @@ MADE_BY_US = {
     *("converters.RuleViolation", "converters.SparseCheck", "converters.SparseWeight"),
     *("converters.Cut", "converters.Sparsified", "converters.Split", "converters.Verification"),
     "edge.Availability",
-    *("edge.BenchmarkResult", "edge.Placement", "edge.Session", "edge.TensorInfo"),
+    *(
+        "edge.OpTime",
+        "edge.Profile",
+        "edge.BenchmarkResult",
+        "edge.Estimate",
+        "edge.Placement",
+        "edge.Session",
+        "edge.TensorInfo",
+    ),
     *("edge.TensorInfo.from_details", "edge.TensorInfo.from_dict", "edge.Child"),
 }
 # Called by ours, with checked arguments: a protocol to implement, a function to choose by name.
 CALLED_BY_US = {
-    *("edge.Target", "edge.Target.session", "edge.Local.session", "edge.Process.wait"),
+    *(
+        "edge.Target",
+        "edge.Target.session",
+        "edge.Local.session",
+        "edge.Ssh.session",
+        "edge.Process.wait",
+    ),
+    *("edge.Estimator", "edge.Estimator.estimate", "edge.EthosU.estimate"),
     *("converters.DynamicInt8.for_runtime", "converters.Precision.for_runtime"),
     *("importance.bn_scale", "importance.l1_norm", "importance.l2_norm"),
     *("schedules.Schedule", "schedules.Schedule.from_config"),
@@ -648,6 +663,21 @@ def table(folder: Path) -> dict[str, list[Call]]:
         "converters.sparsify": [
             Call(converters.sparsify, {"path": file, "out": out}, {"out": "text"}, work=True)
         ],
+        "converters.compare": [
+            Call(
+                converters.compare,
+                {"path": PROBE, "other": PROBE, "samples": np.ones((2, 4), np.float32)},
+                only=("path", "other", "delegate", "threads"),
+                work=True,
+            )
+        ],
+        "converters.to_c_array": [
+            Call(
+                converters.to_c_array,
+                {"path": PROBE, "out": folder / "model.cc"},
+                {"out": "text"},
+            )
+        ],
         "converters.split": [
             Call(
                 converters.split,
@@ -677,6 +707,33 @@ def table(folder: Path) -> dict[str, list[Call]]:
         ],
         "edge.Generator.logits": [Call(generator.logits, {"tokens": [1, 2]}, {"tokens": "list"})],
         "edge.perplexity": [Call(edge.perplexity, {"path": LM, "tokens": [1, 2]})],
+        "edge.Ssh": [
+            Call(
+                edge.Ssh,
+                {"host": "pi"},
+                {
+                    "host": "text",
+                    "python": "text",
+                    "name": "text, empty text",
+                    "options": "empty list",
+                },
+            )
+        ],
+        "edge.evaluate": [
+            Call(
+                edge.evaluate,
+                {"path": PROBE, "x": rows, "y": [0] * len(rows)},
+                {"metric": "function of six", "output": "text"},
+                only=("path", "metric", "delegate", "threads", "output", "target"),
+                work=True,
+            )
+        ],
+        "edge.profile": [Call(edge.profile, {"path": PROBE}, {"warmup": "zero"}, work=True)],
+        "edge.EthosU": [Call(edge.EthosU, {}, {"name": "text, empty text"})],
+        "edge.Microcontroller": [Call(edge.Microcontroller, {}, {"name": "text"})],
+        "edge.Microcontroller.estimate": [
+            Call(edge.Microcontroller().estimate, {"path": PROBE}, work=True)
+        ],
         "edge.Local": [Call(edge.Local, {}, {"name": "text"})],
         "edge.Process": [Call(edge.Process, child, {"command": ""}, work=True)],
         "edge.Report": [

@@ -52,6 +52,32 @@ def test_convert_writes_the_precision_that_is_asked_for(files):
         assert weights * size < files[name].bytes < weights * size + 5_000, name
 
 
+def test_convert_takes_names_and_calibrates_them_with_samples(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="a"), layers.Dense(2)])
+    x = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
+    made = {
+        name: converters.convert(model, tmp_path / f"{name}.tflite", precision, samples=samples)
+        for name, precision, samples in (
+            ("named", "int8", (row[None] for row in x)),  # is read once
+            ("built", converters.Int8(calibration=x), None),
+        )
+    }
+    assert Path(made["named"]).read_bytes() == Path(made["built"]).read_bytes()
+    assert made["named"].outputs == made["built"].outputs != ()
+    quantized = converters.quantize(
+        converters.convert(model, tmp_path / "f.tflite", "float32"), tmp_path / "q.tflite",
+        "int8", samples=(row[None] for row in x),
+    )  # fmt: skip
+    assert quantized.outputs != ()
+    mixed = [
+        converters.convert(model, tmp_path / "m.tflite", "int4_weights", samples=x, precisions=one)
+        for one in ({"a": "int8"}, {"a": converters.Int8()})
+    ]
+    assert mixed[0].kept_weights == mixed[1].kept_weights != {}
+    with pytest.raises(ValueError, match="Received: precision='int9'"):
+        converters.convert_all(model, {tmp_path / "other.tflite": "int9"})
+
+
 @pytest.mark.parametrize("layer", ["conv", "scores"])
 def test_convert_keeps_float32_and_float16_weights_exact(files, model, layer):
     expected = kernels(model)[layer]

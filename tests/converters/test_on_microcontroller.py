@@ -55,7 +55,7 @@ def on_micro(folder, files):
     """Run files on images one by one."""
     need(
         importlib.util.find_spec("tflite_micro"),
-        "no tflite-micro, which has wheels for Linux on x86-64 only; it is in the extra `test`",
+        "no tflite-micro, which has wheels for Linux on x86-64 only; it is in the extra `mcu`",
     )
     np.save(folder / "x.npy", IMAGES)
     command = [sys.executable, "-c", PROGRAM, folder / "x.npy", folder / "y.npz", *files]

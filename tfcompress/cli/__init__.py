@@ -7,10 +7,12 @@ import click
 
 from .compression import compress
 from .conversion import convert, quantize
+from .devices import profile, targets
 from .errors import Commands
-from .files import bench, demo, sparsify, split, verify
+from .files import bench, c_array, demo, sparsify, split, verify
 from .generation import generate
 from .inspection import check_sparse, inspect
+from .judging import compare, evaluate
 from .models import channels, low_rank, prune_channels, summary
 from .options import leave_current_folder
 from .quantization import equalize, quantize_aware, report_qat
@@ -31,7 +33,8 @@ def main() -> None:
 
 
 for command in (
-    demo, compress, convert, sparsify, split, inspect, check_sparse, verify, bench, summary,
+    demo, compress, convert, sparsify, split, c_array, inspect, check_sparse, verify,
+    compare, evaluate, bench, profile, targets, summary,
     channels, prune_channels, low_rank, equalize, quantize, quantize_aware, report_qat,
     generate,
 ):  # fmt: skip

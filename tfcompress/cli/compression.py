@@ -13,13 +13,15 @@ from .errors import BadInput, CheckFailed
 from .options import (
     FILE,
     OUTPUT,
+    TargetName,
     as_json,
     load,
     loading,
+    machine_named,
     on_delegate,
-    on_target,
     on_threads,
     print_json,
+    registered_targets,
     say_written,
     warnings_in_words,
 )
@@ -118,7 +120,15 @@ def _output(ctx: click.Context, parameter: click.Parameter, path: Path) -> Path:
 @click.option("--report", type=OUTPUT, help="Also write a .html report.")
 @on_delegate
 @on_threads
-@on_target
+@click.option(
+    "--on",
+    "--target",
+    "target",
+    type=TargetName(registered_targets, listed=True),
+    default="local",
+    show_default=True,
+    help="Where latencies are measured: also ssh:USER@HOST.",
+)
 @as_json
 @loading
 def compress(
@@ -149,7 +159,6 @@ def compress(
     Writes the best file also where the target is missed, and then says by how much and ends with 1.
     """
     import tfcompress as tfc
-    from tfcompress.edge.targets.base import TARGETS
     from tfcompress.model.tables import new_console
 
     if join and (storage is None or not storage.is_dir()):
@@ -178,7 +187,7 @@ def compress(
             wanted,
             metric=metric,
             test=None if test is None else _pair(loaded, test),
-            device=TARGETS.get(target),
+            device=machine_named(target, "python3"),
             delegate=delegate,
             threads=threads,
             minutes=minutes,

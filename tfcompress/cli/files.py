@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,15 +18,19 @@ from .options import (
     load,
     loading,
     on_delegate,
+    on_python,
     on_target,
     on_threads,
+    say_written,
     show,
 )
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from tfcompress import edge
 
-__all__ = ["bench", "demo", "sparsify", "split", "verify"]
+__all__ = ["bench", "bounded", "c_array", "demo", "sparsify", "split", "verify"]
 
 BOUNDS = {
     "lsb": "Largest error, in steps of a quantized output.",
@@ -130,6 +135,21 @@ def split(
     show(found, as_json)
 
 
+@click.command("c-array", epilog="Example: tfcompress c-array int8.tflite model.cc")
+@click.argument("path", type=FILE)
+@click.argument("out", type=OUTPUT)
+def c_array(path: Path, out: Path) -> None:
+    """Write the .tflite file PATH as C++ source OUT and its header, for TensorFlow Lite Micro."""
+    from tfcompress import converters
+
+    try:
+        written = converters.to_c_array(path, out)
+    except converters.ConversionError as error:
+        raise CheckFailed(str(error)) from error
+    for file in written:
+        say_written(file)
+
+
 @click.command(epilog="Example: tfcompress verify model.keras model.tflite --samples x.npz --lsb 4")
 @click.argument("model", type=FILE)
 @click.argument("path", type=FILE)
@@ -192,6 +212,7 @@ def verify(
 @click.option("--signature", help="Signature to run, such as decode; default: the first.")
 @click.option("--report", type=OUTPUT, help="Also write a .html, .md or .json report.")
 @on_target
+@on_python
 @importing
 @as_json
 def bench(
@@ -203,32 +224,39 @@ def bench(
     timeout: float,
     signature: str | None,
     report: Path | None,
-    target: str,
+    targets: tuple[str, ...],
+    python: str,
     as_json: bool,
 ) -> None:
-    """Measure size, latency and memory of .tflite files; speed-ups are over the first."""
+    """Measure size, latency and memory of .tflite files; speed-ups are over the first.
+
+    On several targets, one after the other, they are over the first file on the same target.
+    `tfcompress targets` says which there are.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
     from tfcompress import edge
     from tfcompress.edge.reports.report import check_report_path
-    from tfcompress.edge.targets.base import TARGETS
+    from tfcompress.edge.targets.names import target_named
 
     if report is not None:
         check_report_path(report)
+    results: list[edge.BenchmarkResult] = []
     with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
-        task = progress.add_task("Measure", total=None)
-        results = edge.benchmark(
-            list(paths),
-            delegate,
-            threads,
-            min_runs=runs,
-            min_seconds=seconds,
-            timeout=timeout,
-            signature=signature,
-            target=TARGETS.get(target),
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
+        for name in dict.fromkeys(targets):
+            task = progress.add_task(f"Measure on {name}", total=None)
+            results += edge.benchmark(
+                list(paths),
+                delegate,
+                threads,
+                min_runs=runs,
+                min_seconds=seconds,
+                timeout=timeout,
+                signature=signature,
+                target=target_named(name, python),
+                progress=partial(_show, progress, task),
+            )
     found = edge.Report(results)
     if as_json:
         click.echo(found.to_json(), nl=False)
@@ -237,6 +265,10 @@ def bench(
     if report is not None:
         found.save(report)
     _check_all_ran(found)
+
+
+def _show(progress: Progress, task: TaskID, done: int, total: int) -> None:
+    progress.update(task, completed=done, total=total)
 
 
 def _check_all_ran(report: edge.Report) -> None:

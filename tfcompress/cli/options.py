@@ -20,19 +20,25 @@ from .errors import BadInput
 if TYPE_CHECKING:
     import keras
 
+    from tfcompress.edge import Target
+
 __all__ = [
     "FILE",
     "OUTPUT",
     "Command",
     "Registered",
+    "TargetName",
     "as_json",
     "check_output",
     "importing",
     "leave_current_folder",
     "load",
     "loading",
+    "machine_named",
     "on_delegate",
     "on_filters",
+    "on_one_target",
+    "on_python",
     "on_runtime",
     "on_target",
     "on_threads",
@@ -100,7 +106,8 @@ def _delegates() -> Iterable[str]:
     return DELEGATES.names()
 
 
-def _targets() -> Iterable[str]:
+def registered_targets() -> Iterable[str]:
+    """Return the names of the registered targets."""
     from tfcompress.edge.targets.base import TARGETS
 
     return TARGETS.names()
@@ -114,12 +121,56 @@ on_delegate = click.option(
     help="What runs the ops.",
 )
 on_threads = click.option("--threads", type=click.IntRange(1), help="CPU threads; default: one.")
+
+
+class TargetName(Registered):
+    """A registered target, or the name of a machine or an accelerator: `ssh:pi@raspberrypi`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name, or fail and list the names."""
+        from tfcompress.edge.targets.names import target_named
+
+        try:
+            target_named(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+def machine_named(name: str, python: str) -> Target:
+    """Return a target that runs files, or fail if it only estimates."""
+    from tfcompress.edge.targets.base import Target
+    from tfcompress.edge.targets.names import target_named
+
+    found = target_named(name, python)
+    if not isinstance(found, Target):
+        raise click.BadParameter(f"{name} estimates, and runs no files.", param_hint="--on")
+    return found
+
+
 on_target = click.option(
+    "--on",
     "--target",
-    type=Registered(_targets, listed=True),
+    "targets",
+    type=TargetName(registered_targets, listed=True),
+    multiple=True,
+    default=("local",),
+    show_default=True,
+    help="Where to run: also ssh:USER@HOST, or an accelerator such as ethos-u55-256. May be given "
+    "several times; a module given with --import may register others.",
+)
+
+on_one_target = click.option(
+    "--on",
+    "--target",
+    "target",
+    type=TargetName(registered_targets, listed=True),
     default="local",
     show_default=True,
-    help="Machine to run on; a module given with --import may register others.",
+    help="Machine to run on, also ssh:USER@HOST.",
+)
+on_python = click.option(
+    "--python", default="python3", show_default=True, help="Python of machines that ssh: names."
 )
 
 on_runtime = click.option(

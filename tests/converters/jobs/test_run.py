@@ -102,7 +102,6 @@ def test_run_in_a_child_as_users_start_it(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("job", ["jobs.read", "jobs.lower"])
-@pytest.mark.slow("starts processes that import TensorFlow")
 def test_children_import_no_more_than_they_need(job):
     # The child's own entry, with a request that no job can read: it imports, fails, and ends.
     code = (
@@ -120,5 +119,4 @@ def test_children_import_no_more_than_they_need(job):
         check=True,
     )
     assert json.loads(done.stdout)["kind"] in ("KeyError", "TypeError")
-    imported = ["tensorflow"] if job == "jobs.lower" else []
-    assert done.stderr.splitlines()[-1].split() == ["imported", *imported]
+    assert done.stderr.splitlines()[-1].split() == ["imported"]

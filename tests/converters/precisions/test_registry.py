@@ -1,6 +1,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
 from tfcompress.converters import (
@@ -43,8 +44,18 @@ def test_check_precision_wants_an_instance():
         assert check_precision(config) is config
     with pytest.raises(TypeError, match=r"add parentheses, Float16\(\)"):
         check_precision(Float16)
-    with pytest.raises(TypeError, match="Received: precision='int8'"):
-        check_precision("int8")
+    with pytest.raises(TypeError, match="Received: precision=8"):
+        check_precision(8)
+
+
+def test_check_precision_takes_names():
+    assert check_precision("float16") == Float16()
+    samples = np.zeros((2, 3), "float32")
+    assert check_precision("int8", samples).calibration is samples
+    assert check_precision("int8").calibration is None
+    assert check_precision("weight_only", samples).calibration is samples
+    with pytest.raises(ValueError, match=r"one of .*'float32', .*Received: precision='int7'"):
+        check_precision("int7")
 
 
 def test_check_precision_lists_registered_precisions():

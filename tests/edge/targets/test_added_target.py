@@ -69,4 +69,5 @@ print(found.status, found.input_shapes)
 def test_unknown_target_is_bad_usage_and_names_those_that_there_are(device):
     done = bench(device, PROBE, "--target", "other-folder")
     assert done.returncode == 2
-    assert "'other-folder' is none of local." in done.stderr
+    assert "must be one of " in done.stderr and "ssh:USER@HOST" in done.stderr
+    assert "Received: target='other-folder'" in done.stderr

@@ -1,8 +1,10 @@
 import contextlib
+import json
 
 import pytest
 
 from tfcompress import edge
+from tfcompress.edge.system.child import ChildFailure
 from tfcompress.edge.system.tflite import PROBE
 
 QUICK = {"min_runs": 4, "min_seconds": 0.0, "rounds": 2, "warmup": 0}
@@ -48,3 +50,37 @@ def test_benchmark_reports_a_target_that_loses_a_file():
     result = edge.benchmark(PROBE, target=Forgetful(), **QUICK)
     assert result.status == "error"
     assert "one path for each of 1 file(s). Received: []" in result.reason
+
+
+class Simulator:
+    name = "npu"
+
+    def estimate(self, path, timeout=120.0):
+        if path.stem == "slow":
+            raise edge.ModelRefused("no end in sight") from ChildFailure("timeout", "too slow")
+        if not path.exists():
+            raise edge.ModelFileError(f"{path}: there is no such file")
+        placed = edge.Placement("NPU", 1, 1, 1)
+        return edge.Estimate(placed, "a simulator 1.0", 0.25, {"cycles": 1200})
+
+
+def test_benchmark_marks_what_a_target_estimates(tmp_path):
+    seen = []
+    files = [PROBE, tmp_path / "none.tflite", tmp_path / "slow.tflite"]
+    results = edge.benchmark(files, target=Simulator(), progress=lambda *done: seen.append(done))
+    assert [result.status for result in results] == ["ok", "refused", "timeout"]
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    first = results[0]
+    assert (first.median_ms, first.runs, first.metrics) == (0.25, 0, {"cycles": 1200})
+    assert (first.target, first.delegate, first.bytes) == ("npu", "npu", PROBE.stat().st_size)
+    report = edge.Report(results)
+    assert report.rows()[1][3:] == ["1200", "0.250 (estimated)", "-", "NPU (estimated) on npu"]
+    assert "no device ran the file. Figures by a simulator 1.0." in str(report)
+    assert edge.Report.from_dict(json.loads(report.to_json())) == report
+    told = edge.benchmark(PROBE, target=Simulator(), signature="decode")
+    assert told.status == "refused" and "first signature alone" in told.reason
+
+
+def test_estimator_opens_no_session():
+    with pytest.raises(TypeError, match="session"):
+        edge.placement(PROBE, target=Simulator())

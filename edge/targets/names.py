@@ -1,0 +1,75 @@
+"""Targets by the names that people type, and which of them can be used."""
+
+from ..arguments import check_seconds, check_text
+from ..engines.base import Availability
+from ..errors import DelegateMismatch, DelegateUnavailable, ModelRefused
+from ..system.child import ChildFailure
+from ..system.tflite import PROBE
+from .answers import parse
+from .base import TARGETS, Estimator, Target
+from .ethos_u import ACCELERATORS, EthosU
+from .ssh import Ssh
+
+
+def target_named(text: str, python: str = "python3") -> Target | Estimator:
+    """Return the target of a name: a registered one, `ssh:user@machine`, or `ethos-u55-256`.
+
+    >>> from tfcompress.edge.targets.names import target_named
+    >>> target_named("local")
+    Local(name='local', emulated=False)
+    >>> target_named("ssh:pi@raspberrypi").host
+    'pi@raspberrypi'
+
+    Args:
+        text: The name.
+        python: The Python of a machine that is reached over SSH. Defaults to `"python3"`.
+
+    Returns:
+        The target.
+
+    Raises:
+        TypeError: The name is no text.
+        ValueError: There is no such target.
+    """
+    check_text("target", text)
+    if text.startswith("ssh:"):
+        return Ssh(text.removeprefix("ssh:"), python)
+    if text in ACCELERATORS:
+        return EthosU(text)
+    if text not in TARGETS.names():
+        names = ", ".join((*TARGETS.names(), "ssh:USER@HOST", *ACCELERATORS))
+        raise ValueError(f"`target` must be one of {names}. Received: target={text!r}")
+    return TARGETS.get(text)
+
+
+def available(target: Target | Estimator, timeout: float = 60.0) -> Availability:
+    """Find out whether a target can be used, by running or estimating a small file.
+
+    >>> from tfcompress import edge
+    >>> from tfcompress.edge.targets.names import available
+    >>> available(edge.Local()).available
+    True
+
+    Args:
+        target: The target.
+        timeout: Seconds that it gets. Defaults to 60.
+
+    Returns:
+        The availability: what the target is, or why it cannot be used and what to install.
+    """
+    timeout = check_seconds("timeout", timeout)
+    name = target.name
+    try:
+        if isinstance(target, Estimator):
+            return Availability(name, True, target.estimate(PROBE, timeout).by)
+        with target.session([]) as session:
+            answer = session.child.request("probe", timeout, delegate="xnnpack")
+            found = parse(Availability, "probe", answer)
+        return Availability(name, found.available, found.reason)
+    except ModelRefused as error:
+        # A program that judged the file works; one that died has a cause.
+        works = error.__cause__ is None
+        said = "works here; it takes no float, as the small file that was tried" if works else error
+        return Availability(name, works, str(said))
+    except (ChildFailure, DelegateMismatch, DelegateUnavailable, ImportError, OSError) as error:
+        return Availability(name, False, str(error))
