@@ -55,11 +55,60 @@ def test_help_of_every_command_shows_an_example():
         text = run(name, "--help").output
         assert f"Example: tfcompress {name}" in text
     assert list(main.commands) == [
-        "demo", "convert", "sparsify", "split", "c-array", "inspect", "check-sparse", "verify",
-        "compare", "evaluate", "bench", "profile", "targets", "summary", "channels",
+        "demo", "compress", "convert", "sparsify", "split", "c-array", "inspect", "check-sparse",
+        "verify", "compare", "evaluate", "bench", "profile", "targets", "summary", "channels",
         "prune-channels", "low-rank", "equalize", "quantize", "quantize-aware", "qat-report",
         "generate",
     ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def learned(folder):
+    """A trained model and its data."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 16)).astype("float32")
+    y = (x.sum(1) > 0).astype("int64")
+    model = keras.Sequential(
+        [keras.Input((16,), name="x"), keras.layers.Dense(64, "relu"), keras.layers.Dense(2)]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.01), loss, jit_compile=False)
+    model.fit(x, y, epochs=5, verbose=0)
+    model.save(folder / "learned.keras")
+    np.savez(folder / "xy.npz", x=x, y=y)
+    return folder
+
+
+def test_compress_writes_the_best_file_also_where_the_target_is_missed(learned):
+    path = learned / "best.tflite"
+    arguments = ("compress", learned / "learned.keras", "--data", learned / "xy.npz", "-o", path)
+    missed = run(*arguments, "--size", "1kB", "--max-drop", 0.05, "--minutes", 0.001)
+    assert missed.exit_code == 1
+    assert "1,000 bytes wanted; the smallest at this accuracy is" in missed.output
+    assert f"Wrote {path}: {path.stat().st_size:,} bytes." in missed.output
+
+    met = run(*arguments, "--size", "1.5MB", "--max-drop", 0.05, "--minutes", 0.001, "--json")
+    assert met.exit_code == 0, met.output
+    assert json.loads(met.stdout)["best"]["bytes"] == path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--size", "small"), "a size such as 100kB"),
+        (("--max-drop", "0.01", "--join"), "--join takes the --storage"),
+        (("--minimize", "bytes"), "needs `accuracy_drop`"),
+        ((), "at least one of"),
+    ],
+)
+def test_compress_refuses_what_makes_no_sense(learned, options, words):
+    path = learned / "unwritten.tflite"
+    done = run(
+        "compress", learned / "learned.keras", "--data", learned / "xy.npz", "-o", path, *options
+    )
+    assert done.exit_code == 2
+    assert words in done.output
+    assert not path.exists()
 
 
 def test_convert_to_int8_from_an_npz(folder):

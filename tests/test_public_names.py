@@ -9,17 +9,16 @@ from tfcompress import converters, edge
 
 def test_names():
     assert tfcompress.__all__ == [
-        "ChannelGroup", "ChannelGroups", "Clustering", "Comparison", "Distiller",
+        "ChannelGroup", "ChannelGroups", "Clustering", "Comparison", "Compression", "Distiller",
         "EqualizationPlan", "FakeQuant", "FreezeBatchNorm", "FreezeRanges", "GroupLasso",
         "KeepClusters", "KeepZeros", "LowRankPlan", "Prune", "PrunedVocabulary", "QatReport",
         "QuantizationScheme",
-        "QuantizeWrapper", "SmoothL0", "Summary", "as_keras_hub", "budgets", "calibrate",
-        "channel_groups",
-        "cluster_weights", "composite_layers", "converters", "distill", "edge",
-        "equalization_plan", "equalize", "factorize", "importance", "low_rank_plan", "masks",
-        "open_layers", "prune_channels", "prune_channels_gradually", "prune_vocabulary",
-        "prune_weights", "qat_report", "quantize_aware", "regularize", "schedules",
-        "self_distiller", "separable_net", "strip", "summary",
+        "QuantizeWrapper", "SmoothL0", "Summary", "Target", "as_keras_hub", "budgets", "calibrate",
+        "channel_groups", "cluster_weights", "composite_layers", "compress", "converters",
+        "distill", "edge", "equalization_plan", "equalize", "factorize", "importance",
+        "low_rank_plan", "masks", "open_layers", "prune_channels", "prune_channels_gradually",
+        "prune_vocabulary", "prune_weights", "qat_report", "quantize_aware", "regularize",
+        "schedules", "self_distiller", "separable_net", "strip", "summary",
     ]  # fmt: skip
     assert converters.__all__ == [
         "ConversionError", "Converted", "ConverterOptions", "Cut", "DynamicInt8", "Float16",

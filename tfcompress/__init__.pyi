@@ -26,6 +26,9 @@ from .model.keras_hub import as_keras_hub as as_keras_hub
 from .model.opening.open_layers import composite_layers as composite_layers
 from .model.opening.open_layers import open_layers as open_layers
 from .models.separable import separable_net as separable_net
+from .planner.compress import compress as compress
+from .planner.result import Compression as Compression
+from .planner.target import Target as Target
 from .pruning import masks as masks
 from .pruning import schedules as schedules
 from .pruning.keep_zeros import KeepZeros as KeepZeros

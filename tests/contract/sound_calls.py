@@ -21,10 +21,18 @@ from tests.zoo.keras_hub import family
 from tests.zoo.language_models import by_hand
 from tfcompress import converters, edge, schedules
 from tfcompress.edge.system.tflite import PROBE
+from tfcompress.planner.baseline import Baseline
+from tfcompress.planner.data import Examples
+from tfcompress.planner.measure import Device
+from tfcompress.planner.metrics import METRICS
+from tfcompress.planner.result import Best
+from tfcompress.planner.target import Figures
+from tfcompress.planner.workbench import Workbench
 
 # Results, which functions of ours make, and bases that define no argument.
 MADE_BY_US = {
-    *("ChannelGroup", "ChannelGroups", "Clustering", "EqualizationPlan", "LowRankPlan"),
+    *("ChannelGroup", "ChannelGroups", "Clustering", "Compression", "EqualizationPlan"),
+    "LowRankPlan",
     *("PrunedVocabulary", "QatReport", "Summary"),
     *("converters.Converted", "converters.GraphOp", "converters.Inspection"),
     *("converters.Inspection.from_description", "converters.OutputError"),
@@ -182,6 +190,20 @@ class Answering:
     def close(self) -> None: ...
 
 
+TARGET = tfc.Target(accuracy_drop=0.5)
+
+
+def compressed() -> Any:
+    figures = Figures(PROBE.stat().st_size, 0.5, 1.0, 1.0)
+    best = Best(PROBE, "nothing", figures, 0.0)
+    bench = Workbench(
+        model(), {"x": X}, Examples({"x": X}, Y), METRICS["mean_squared_error"],
+        Device(edge.Local()), TARGET, Baseline(PROBE, figures, None), PROBE.parent, training=None,
+    )  # type: ignore[arg-type]  # fmt: skip
+    options: Any = {"bench": bench, "_again": lambda minutes: compressed()}
+    return tfc.Compression(TARGET, figures, best, (), 0.0, "", **options)
+
+
 @functools.cache
 def hub() -> dict[str, Any]:
     """Return a model of KerasHub, and one that calls it with a fixed length."""
@@ -193,6 +215,8 @@ def hub() -> dict[str, Any]:
 def table(folder: Path) -> dict[str, list[Call]]:
     """Return the sound calls by the name of the public function."""
     net, other = model(), model()
+    noise = np.random.default_rng(0).normal(size=(32, 8)).astype(np.float32)
+    known = (noise, np.asarray(net(noise)))
     words = keras.Sequential([keras.Input((4,), dtype="int32", name="ids"), layers.Embedding(9, 2)])
     qat = tfc.calibrate(tfc.quantize_aware(net), X)
     summary = tfc.summary(net)
@@ -279,6 +303,28 @@ def table(folder: Path) -> dict[str, list[Call]]:
             Call(tfc.equalization_plan, {"model": net, "samples": X}, {"alpha": "zero"})
         ],
         "equalize": [Call(tfc.equalize, {"model": net, "samples": X}, {"alpha": "zero"})],
+        "Compression.report": [
+            Call(compressed().report, {"path": folder / "planned.html"}, work=True)
+        ],
+        "Compression.resume": [Call(compressed().resume, {"minutes": 1.0}, work=True)],
+        "Compression.save": [Call(compressed().save, {"path": out}, work=True)],
+        "Target": [
+            Call(
+                tfc.Target,
+                {"bytes": 9, "accuracy_drop": 0.1, "minimize": "bytes"},
+                {"accuracy_drop": "zero, huge"},
+            )
+        ],
+        "compress": [
+            Call(
+                tfc.compress,
+                {"model": net, "train": known, "validation": known, "target": TARGET, "trials": 1}
+                | {"metric": "mean_squared_error", "storage": folder / "planned"},
+                {"storage": "text", "trials": "None", "seed": "zero"},
+                {"device": "target"},
+                work=True,
+            )
+        ],
         "composite_layers": [Call(tfc.composite_layers, {"model": net}, {"model": "empty model"})],
         "low_rank_plan": [
             Call(

@@ -1,10 +1,11 @@
-"""The command line: `tfcompress demo | convert | inspect | verify | bench | summary | ...`.
+"""The command line: `tfcompress demo | compress | convert | inspect | verify | bench | ...`.
 
 Exit codes: 0 fine, 1 the check failed, 2 bad usage or bad input.
 """
 
 import click
 
+from .compression import compress
 from .conversion import convert, quantize
 from .devices import profile, targets
 from .errors import Commands
@@ -32,8 +33,8 @@ def main() -> None:
 
 
 for command in (
-    demo, convert, sparsify, split, c_array, inspect, check_sparse, verify, compare,
-    evaluate, bench, profile, targets, summary,
+    demo, compress, convert, sparsify, split, c_array, inspect, check_sparse, verify,
+    compare, evaluate, bench, profile, targets, summary,
     channels, prune_channels, low_rank, equalize, quantize, quantize_aware, report_qat,
     generate,
 ):  # fmt: skip

@@ -234,8 +234,8 @@ def loading(command: Command) -> Command:
     return importing(unsafe(command))
 
 
-def load(path: Path, unsafe: bool) -> keras.Model:
-    """Return the model in a .keras file."""
+def load(path: Path, unsafe: bool, compiled: bool = False) -> keras.Model:
+    """Return the model in a .keras file, with what it was compiled with if it is wanted."""
     from tfcompress.lazy import greeting_silenced
 
     try:
@@ -251,7 +251,7 @@ def load(path: Path, unsafe: bool) -> keras.Model:
 
     with captured():
         try:
-            return keras.models.load_model(path, compile=False, safe_mode=not unsafe)
+            return keras.models.load_model(path, compile=compiled, safe_mode=not unsafe)
         except Exception as error:
             raise BadInput(
                 f"{path} cannot be loaded as a Keras model: {error}\nCustom layers must be "

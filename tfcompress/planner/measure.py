@@ -1,0 +1,115 @@
+"""Measure a .tflite file: its size, its outputs, and its latency beside the original's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfcompress import edge
+from tfcompress.edge.engines.base import DELEGATES
+from tfcompress.edge.inputs import as_real
+from tfcompress.model.samples import Array, whole_batches
+
+from .data import Examples
+from .metrics import Metric
+from .target import Figures
+
+__all__ = ["Device", "file_figures", "outputs_of"]
+
+_BATCH = 64
+_RUNS, _SECONDS = 30, 0.3
+
+
+@dataclass(frozen=True)
+class Device:
+    """What latencies are measured on.
+
+    Attributes:
+        target: The machine.
+        delegate: What runs the ops.
+        threads: Number of CPU threads; None for the runtime's default, one.
+    """
+
+    target: edge.Target
+    delegate: str = "xnnpack"
+    threads: int | None = None
+
+    def latency(self, path: Path, original: Path, sample: Mapping[str, Array]) -> tuple[float, ...]:
+        """Return the median time of one run in milliseconds, and as a share of the original's.
+
+        Args:
+            path: The file.
+            original: The file to compare with, which takes turns with it.
+            sample: One sample by input name.
+
+        Raises:
+            ModelRefused: The device cannot run the file.
+        """
+        files = [original] if path == original else [original, path]
+        results = edge.benchmark(
+            files,
+            self.delegate,
+            self.threads,
+            min_runs=_RUNS,
+            min_seconds=_SECONDS,
+            inputs=dict(sample),
+            target=self.target,
+        )
+        for result in results:
+            if not result.ok:
+                which = "the original" if result is results[0] else "the file"
+                raise edge.ModelRefused(
+                    f"{which} could not be measured on {self.target.name!r}: {result.status}: "
+                    f"{result.reason}"
+                )
+        last = results[-1]
+        return float(last.median_ms or 0.0), 1 / float(last.speedup or 1.0)
+
+
+def outputs_of(path: Path, x: Mapping[str, Array], delegate: str) -> dict[str, Array]:
+    """Run a file on samples, in a child process of this machine.
+
+    Args:
+        path: The file.
+        x: Samples by input name.
+        delegate: What runs the ops.
+
+    Returns:
+        The outputs by name, with as many rows as there are samples.
+
+    Raises:
+        ModelRefused: The runtime cannot run the file, or died of it.
+    """
+    count = len(next(iter(x.values())))
+    with edge.Runner(path, delegate, isolated=True) as runner:
+        fixed = {info.shape[0] for info in runner.inputs}.pop()
+        real = as_real(whole_batches(x, fixed or 1), runner.inputs)
+        found = runner.named(real, batch_size=None if fixed else _BATCH)
+    return {name: array[:count] for name, array in found.items()}
+
+
+def file_figures(
+    path: Path, original: Path, examples: Examples, metric: Metric, device: Device
+) -> Figures:
+    """Return the size of a file, its metric and its latency.
+
+    Args:
+        path: The file.
+        original: The file of the original, which takes turns with it.
+        examples: What the metric is computed on.
+        metric: The metric.
+        device: What latencies are measured on.
+
+    Returns:
+        The figures.
+
+    Raises:
+        ModelRefused: The file cannot be run here or on the device.
+        ValueError: The metric is no finite number.
+    """
+    # A machine elsewhere may have delegates that this one lacks; their results are the CPU's.
+    here = device.delegate if DELEGATES.get(device.delegate).available().available else "xnnpack"
+    value = metric(outputs_of(path, examples.x, here), examples.y)
+    milliseconds, share = device.latency(path, original, examples.first())
+    return Figures(path.stat().st_size, value, milliseconds, share)

@@ -1,0 +1,217 @@
+"""The study: what was tried and what is being tried, shared by all workers, kept across kills.
+
+It is a study of Optuna, in a journal file or in a database. A trial that runs is leased by its
+worker, which renews the lease while it lives. A lease of a dead worker runs out, and others do the
+trial. Optuna's own heartbeat (release 5.0) leaves such trials running, in journals and databases.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .recipe import Outcome, Recipe
+
+if TYPE_CHECKING:
+    import optuna
+
+__all__ = ["Study", "quiet"]
+
+_LEASE = 60.0
+"""Seconds. Clocks of machines that share a study must agree to a fraction of this."""
+_RENEW = 15.0
+_TRIES = 2
+"""A recipe that so many workers died of is dropped."""
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ModuleNotFoundError as error:
+        if error.name != "optuna":
+            raise
+        raise ImportError(
+            "compress keeps its trials with Optuna, which is not installed. Install it with: "
+            "pip install 'tfcompress[planner]'"
+        ) from error
+    return optuna
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Optuna from logging each trial, in the `with` block."""
+    logging = _optuna().logging
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+class Study:
+    """Trials of one model on its data.
+
+    Args:
+        name: A digest of the model and of the data: another model in the same storage has a study
+            of its own.
+        folder: Folder for a journal file; None keeps all in memory.
+        database: URL of a database instead, as SQLAlchemy takes it. Defaults to None.
+
+    Raises:
+        ImportError: Optuna is not installed.
+    """
+
+    def __init__(self, name: str, folder: Path | None, database: str | None = None) -> None:
+        optuna = _optuna()
+        self._states = optuna.trial.TrialState
+        storage: Any = database
+        if database is None and folder is not None:
+            backend = optuna.storages.journal.JournalFileBackend(str(folder / "study.journal"))
+            storage = optuna.storages.JournalStorage(backend)
+        self._study = optuna.create_study(
+            study_name=f"tfcompress-{name}",
+            storage=storage,
+            directions=["minimize"] * 3,
+            sampler=optuna.samplers.RandomSampler(seed=0),  # every trial is given, none is sampled
+            load_if_exists=True,
+        )
+
+    def outcomes(self) -> list[Outcome]:
+        """Return what came of all trials, in the order in which they began."""
+        found: dict[Recipe, Outcome] = {}
+        dead: dict[Recipe, int] = {}
+        for trial in self._trials():
+            if "outcome" in trial.user_attrs:
+                outcome = Outcome.from_dict(trial.user_attrs["outcome"])
+                found.setdefault(outcome.recipe, outcome)
+            elif trial.user_attrs.get("died"):
+                recipe = Recipe.from_dict(trial.user_attrs["recipe"])
+                dead[recipe] = dead.get(recipe, 0) + 1
+                if dead[recipe] >= _TRIES:
+                    why = f"{dead[recipe]} workers died while they tried it"
+                    found.setdefault(recipe, Outcome(recipe, why=why))
+        return list(found.values())
+
+    def running(self) -> list[Recipe]:
+        """Return what living workers are trying; give back what dead ones were."""
+        found = []
+        for trial in self._trials():
+            if trial.state != self._states.RUNNING:
+                continue
+            if _alive(trial):
+                found.append(Recipe.from_dict(trial.user_attrs["recipe"]))
+            else:
+                self._end(trial.number, died="outcome" not in trial.user_attrs)
+        return found
+
+    @contextlib.contextmanager
+    def claim(self, recipe: Recipe) -> Iterator[Claim | None]:
+        """Lease a trial for the `with` block.
+
+        Args:
+            recipe: What is to be tried.
+
+        Yields:
+            The trial, perhaps of another recipe that was waiting; None if another worker was
+            quicker.
+        """
+        self._study.enqueue_trial({}, user_attrs={"recipe": recipe.to_dict()})
+        trial = self._study.ask()
+        trial.set_user_attr("lease", _lease())
+        wanted = Recipe.from_dict(trial.user_attrs["recipe"])
+        if self._taken(wanted, trial.number):
+            self._end(trial.number)
+            yield None
+            return
+        stop = threading.Event()
+
+        def renew() -> None:
+            while not stop.wait(_RENEW):
+                trial.set_user_attr("lease", _lease())
+
+        beat = threading.Thread(target=renew, daemon=True)
+        beat.start()
+        claim = Claim(wanted)
+        try:
+            yield claim
+        finally:
+            stop.set()
+            beat.join()
+            if claim.outcome is not None:
+                trial.set_user_attr("label", wanted.label())
+                trial.set_user_attr("outcome", claim.outcome.to_dict())
+            self._end(trial.number, claim.outcome)
+
+    def _taken(self, recipe: Recipe, number: int) -> bool:
+        """Return whether an earlier trial of the same recipe is done, or is being done."""
+        if any(outcome.recipe == recipe for outcome in self.outcomes()):
+            return True
+        return any(
+            trial.number < number
+            and trial.state == self._states.RUNNING
+            and trial.user_attrs["recipe"] == recipe.to_dict()
+            and _alive(trial)
+            for trial in self._trials()
+        )
+
+    def _trials(self) -> list[optuna.trial.FrozenTrial]:
+        return [
+            trial
+            for trial in self._study.get_trials(deepcopy=False)
+            if "recipe" in trial.user_attrs and trial.state != self._states.WAITING
+        ]
+
+    def _end(self, number: int, outcome: Outcome | None = None, died: bool = False) -> None:
+        if died:
+            trial = self._study.get_trials(deepcopy=False)[number]
+            self._study._storage.set_trial_user_attr(trial._trial_id, "died", True)
+        if outcome is None or outcome.figures is None:
+            self._study.tell(number, state=self._states.FAIL, skip_if_finished=True)
+            return
+        figures = outcome.figures
+        values = [outcome.loss, float(figures.bytes), figures.latency]
+        self._study.tell(number, values, skip_if_finished=True)
+
+
+class Claim:
+    """A trial that is leased.
+
+    Attributes:
+        recipe: What is to be tried.
+        outcome: What came of it; to be set. None gives the trial back to others.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.outcome: Outcome | None = None
+
+
+def _lease() -> dict[str, Any]:
+    return {"until": time.time() + _LEASE, "host": socket.gethostname(), "pid": os.getpid()}
+
+
+def _alive(trial: optuna.trial.FrozenTrial) -> bool:
+    lease = trial.user_attrs.get("lease")
+    if lease is None:  # its worker is about to write it
+        started = trial.datetime_start
+        return started is not None and started.timestamp() + _LEASE > time.time()
+    if lease["host"] == socket.gethostname() and not _runs(lease["pid"]):
+        return False
+    return bool(lease["until"] > time.time())
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

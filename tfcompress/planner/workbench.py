@@ -1,0 +1,120 @@
+"""`Workbench`: what a recipe is tried on, and `try_recipe`, which does it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from tfcompress.converters.conversion import convert
+from tfcompress.edge.system.files import write_whole
+from tfcompress.edge.system.scratch import scratch_folder
+from tfcompress.model.quantized import is_quantized
+from tfcompress.model.samples import Array
+
+from .baseline import Baseline, batch_of
+from .data import Examples
+from .measure import Device, file_figures
+from .metrics import Metric
+from .recipe import Outcome, Recipe
+from .target import Target, loss_of
+from .training import TimeUp, Training
+
+__all__ = ["Workbench", "try_recipe"]
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """The original, the data, and what is measured how.
+
+    Attributes:
+        model: The original, which stays as it is.
+        samples: Calibration samples by input name.
+        validation: What the metric is computed on.
+        metric: The metric.
+        device: What latencies are measured on.
+        target: What is wanted.
+        baseline: The original as a float32 file.
+        folder: Where files are kept.
+        training: How changed models are trained on.
+    """
+
+    model: keras.Model
+    samples: dict[str, Array]
+    validation: Examples
+    metric: Metric
+    device: Device
+    target: Target
+    baseline: Baseline
+    folder: Path
+    training: Training
+
+    def loss(self, metric: float) -> float:
+        """Return how much worse a metric is than the original's."""
+        return loss_of(metric, self.baseline.figures.metric, self.metric.higher_is_better)
+
+
+def try_recipe(bench: Workbench, recipe: Recipe) -> Outcome:
+    """Do what a recipe says, and measure the file.
+
+    An error belongs to the recipe, and is the reason why it was dropped.
+
+    Args:
+        bench: The original, the data, and what is measured how.
+        recipe: What to do.
+
+    Returns:
+        The figures, or why there are none.
+
+    Raises:
+        TimeUp: It was not trained to the end.
+    """
+    start = time.monotonic()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            outcome = _tried(bench, recipe)
+        except TimeUp:
+            raise
+        except Exception as error:  # whatever a method, a converter or a device raises
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            outcome = Outcome(recipe, why=lines[0])
+    notes = tuple(dict.fromkeys(str(w.message) for w in said if _ours(w)))
+    return Outcome(
+        recipe,
+        outcome.figures,
+        outcome.loss,
+        outcome.why,
+        outcome.file,
+        time.monotonic() - start,
+        notes,
+    )
+
+
+def _tried(bench: Workbench, recipe: Recipe) -> Outcome:
+    model = bench.training.changed(recipe) if recipe.changes else bench.model
+    with scratch_folder() as scratch:
+        draft = scratch / "candidate.tflite"
+        convert(
+            model,
+            draft,
+            recipe.file.precision(None if is_quantized(model) else bench.samples),
+            batch_size=batch_of(bench.model),
+            sparse=recipe.file.sparse(),
+        )
+        figures = file_figures(
+            draft, bench.baseline.file, bench.validation, bench.metric, bench.device
+        )
+        content = draft.read_bytes()
+    # Named by its content, so that two workers never write different files of one name.
+    name = f"{hashlib.sha256(content).hexdigest()[:24]}.tflite"
+    write_whole({bench.folder / name: content})
+    return Outcome(recipe, figures, bench.loss(figures.metric), file=name)
+
+
+def _ours(said: warnings.WarningMessage) -> bool:
+    return issubclass(said.category, UserWarning) and "needs a runtime" not in str(said.message)
