@@ -60,7 +60,7 @@ def as_keras_hub(model: keras.Model, like: Any) -> Any:
             "`like` must be a backbone or a task of KerasHub. "
             f"Received: {like!r} of type {type(like).__name__}"
         )
-    sources = _weights(model, like)
+    sources = _weights(open_layers(model), like)
     wanted = _shapes(sources)
     config = backbone.get_config()
     sizes = {
