@@ -13,15 +13,14 @@ from .errors import BadInput, CheckFailed
 from .options import (
     FILE,
     OUTPUT,
-    TargetName,
     as_json,
     load,
     loading,
     machine_named,
     on_delegate,
+    on_one_target,
     on_threads,
     print_json,
-    registered_targets,
     say_written,
     warnings_in_words,
 )
@@ -120,15 +119,7 @@ def _output(ctx: click.Context, parameter: click.Parameter, path: Path) -> Path:
 @click.option("--report", type=OUTPUT, help="Also write a .html report.")
 @on_delegate
 @on_threads
-@click.option(
-    "--on",
-    "--target",
-    "target",
-    type=TargetName(registered_targets, listed=True),
-    default="local",
-    show_default=True,
-    help="Where latencies are measured: also ssh:USER@HOST.",
-)
+@on_one_target
 @as_json
 @loading
 def compress(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from tfcompress import edge
+    from tfcompress.converters import Verification
 
-__all__ = ["bench", "bounded", "c_array", "demo", "sparsify", "split", "verify"]
+__all__ = ["bench", "bounded", "c_array", "check_bounds", "demo", "sparsify", "split", "verify"]
 
 BOUNDS = {
     "lsb": "Largest error, in steps of a quantized output.",
@@ -51,6 +53,17 @@ def bounded(command: Command) -> Command:
     for name, text in reversed(BOUNDS.items()):
         command = click.option(f"--{name.replace('_', '-')}", type=float, help=text)(command)
     return command
+
+
+def check_bounds(found: Verification, bounds: Mapping[str, float | None]) -> None:
+    """Fail if any output is beyond a bound that was given."""
+    from tfcompress import converters
+
+    if any(bound is not None for bound in bounds.values()):
+        try:
+            found.raise_if_above(**bounds)
+        except converters.VerificationError as error:
+            raise CheckFailed(str(error)) from error
 
 
 @click.command(epilog="Example: tfcompress demo --out my-demo")
@@ -183,11 +196,7 @@ def verify(
         load(model, unsafe), path, samples, delegate=delegate, threads=threads, by_layer=by_layer
     )
     show(found, as_json)
-    if any(bound is not None for bound in bounds.values()):
-        try:
-            found.raise_if_above(**bounds)
-        except converters.VerificationError as error:
-            raise CheckFailed(str(error)) from error
+    check_bounds(found, bounds)
 
 
 @click.command(epilog="Example: tfcompress bench dense.tflite small.tflite --report report.html")

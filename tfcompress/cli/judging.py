@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from .errors import BadInput, CheckFailed
-from .files import bounded
+from .errors import BadInput
+from .files import bounded, check_bounds
 from .options import (
     FILE,
     as_json,
@@ -55,11 +55,7 @@ def compare(
 
     found = converters.compare(path, other, samples, delegate, threads)
     show(found, as_json)
-    if any(bound is not None for bound in bounds.values()):
-        try:
-            found.raise_if_above(**bounds)
-        except converters.VerificationError as error:
-            raise CheckFailed(str(error)) from error
+    check_bounds(found, bounds)
 
 
 @click.command(epilog="Example: tfcompress evaluate int8.tflite x.npz y.npy --metric top-5")
