@@ -34,6 +34,7 @@ class Phones(socketserver.ThreadingTCPServer):
     Attributes:
         states: State of each phone by serial number; "device" is ready.
         tmp: The folder that stands for /data/local/tmp.
+        full: Whether the disk of the phone is full.
         cut: Part of a shell command at which the connection breaks; empty for none.
         seen: The shell commands of all connections.
     """
@@ -50,6 +51,7 @@ class Phones(socketserver.ThreadingTCPServer):
         self.bin.mkdir()
         (self.bin / "getprop").write_text(PROPERTIES)
         (self.bin / "getprop").chmod(0o755)
+        self.full = False
         self.cut = ""
         self.seen = []
         self.options = ("-P", str(self.server_address[1]))
@@ -129,12 +131,12 @@ class Connection(socketserver.StreamRequestHandler):
         while self.rfile.read(4) == b"DATA":
             content += self.rfile.read(struct.unpack("<I", self.rfile.read(4))[0])
         self.rfile.read(4)  # the time, after DONE
-        try:
-            Path(name).write_bytes(content)
-        except OSError as error:
-            said = str(error).encode()
+        if self.server.full:
+            Path(name).write_bytes(content[:10])
+            said = b"write failed: No space left on device"
             self.wfile.write(b"FAIL" + struct.pack("<I", len(said)) + said)
         else:
+            Path(name).write_bytes(content)
             self.wfile.write(b"OKAY" + struct.pack("<I", 0))
 
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -46,6 +48,15 @@ def phone(server, tmp_path):
         return edge.Adb(serial, path, options=server.options)
 
     return made
+
+
+def eventually(condition):
+    """Wait until a condition holds; return whether it does."""
+    for _ in range(200):
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def test_benchmark_says_who_measured_and_leaves_nothing_behind(server, phone):
@@ -106,17 +117,37 @@ def test_a_program_without_end_is_killed_there(server, phone, tmp_path):
     result = edge.benchmark(PROBE, target=target, min_seconds=0.0, timeout=2.0)
     assert (result.status, list(server.tmp.iterdir())) == ("timeout", [])
     process = int((tmp_path / "process").read_text())
-    for _ in range(100):
-        if not Path(f"/proc/{process}/stat").exists():
-            break
-        time.sleep(0.05)
-    assert not Path(f"/proc/{process}/stat").exists()
+    assert eventually(lambda: not Path(f"/proc/{process}/stat").exists())
 
 
 def test_a_broken_connection_is_a_row_with_its_reason(server, phone):
     server.cut = "--graph"
     result = edge.benchmark(PROBE, target=phone())
     assert result.status == "error" and "connection to the phone broke" in result.reason
+    assert list(server.tmp.iterdir()) == []
+
+
+def test_a_full_disk_is_a_row_with_its_reason(server, phone):
+    server.full = True
+    result = edge.benchmark(PROBE, target=phone())
+    assert result.status == "error", result.reason
+    assert "program cannot be sent to the phone" in result.reason
+    assert "No space left on device" in result.reason
+    assert list(server.tmp.iterdir()) == []
+
+
+def test_control_c_leaves_nothing_behind(server, phone, tmp_path):
+    target = phone(f"echo $$ > {tmp_path}/process; exec sleep 60")
+    adb = f"Adb(None, {str(target.benchmark_model)!r}, options={target.options!r})"
+    code = f"from tfcompress import edge; edge.benchmark({str(PROBE)!r}, target=edge.{adb})"
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) as user:
+        started = tmp_path / "process"
+        pids = server.tmp.glob
+        assert eventually(lambda: started.exists() and any(p.read_text() for p in pids("*/pid")))
+        user.send_signal(signal.SIGINT)
+        assert b"KeyboardInterrupt" in user.communicate(timeout=60)[1]
+    process = int((tmp_path / "process").read_text())
+    assert eventually(lambda: not Path(f"/proc/{process}/stat").exists())
     assert list(server.tmp.iterdir()) == []
 
 
