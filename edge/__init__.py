@@ -16,7 +16,17 @@ from .reports.report import Report
 from .results import BenchmarkResult
 from .runner import Runner
 from .system.child import Child, Process
-from .targets.base import Estimate, Estimator, Session, Target, register_target
+from .targets.adb import Adb
+from .targets.base import (
+    Estimate,
+    Estimator,
+    Measurement,
+    Measurer,
+    Session,
+    Settings,
+    Target,
+    register_target,
+)
 from .targets.ethos_u import EthosU
 from .targets.local import Local
 from .targets.microcontroller import Microcontroller
@@ -24,6 +34,7 @@ from .targets.ssh import Ssh
 from .tensors import TensorInfo
 
 __all__ = [
+    "Adb",
     "Availability",
     "BenchmarkResult",
     "Child",
@@ -34,6 +45,8 @@ __all__ = [
     "EthosU",
     "Generator",
     "Local",
+    "Measurement",
+    "Measurer",
     "Microcontroller",
     "ModelFileError",
     "ModelRefused",
@@ -44,6 +57,7 @@ __all__ = [
     "Report",
     "Runner",
     "Session",
+    "Settings",
     "Ssh",
     "Target",
     "TensorInfo",

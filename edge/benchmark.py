@@ -8,6 +8,7 @@ from typing import Any, overload
 
 from .arguments import (
     LONGEST,
+    check_choice,
     check_each,
     check_function,
     check_integer,
@@ -20,8 +21,8 @@ from .arguments import (
 )
 from .engines.base import DELEGATES
 from .results import BenchmarkResult
-from .subject import Subject, estimated, store
-from .targets.base import Estimator, Target, is_estimator
+from .subject import Subject, estimated, measured_elsewhere, store
+from .targets.base import AnyTarget, Estimator, Measurer, Settings, check_any_target
 from .targets.local import LOCAL
 
 _MOST_RUNS = 10_000_000
@@ -47,7 +48,7 @@ def benchmark(  # type: ignore[overload-overlap]
     inputs: Any = ...,
     signature: str | None = ...,
     seed: int = ...,
-    target: Target | Estimator = ...,
+    target: AnyTarget = ...,
     progress: Progress | None = ...,
 ) -> BenchmarkResult: ...
 
@@ -67,7 +68,7 @@ def benchmark(
     inputs: Any = ...,
     signature: str | None = ...,
     seed: int = ...,
-    target: Target | Estimator = ...,
+    target: AnyTarget = ...,
     progress: Progress | None = ...,
 ) -> list[BenchmarkResult]: ...
 
@@ -86,7 +87,7 @@ def benchmark(
     inputs: Any = None,
     signature: str | None = None,
     seed: int = 0,
-    target: Target | Estimator = LOCAL,
+    target: AnyTarget = LOCAL,
     progress: Progress | None = None,
 ) -> BenchmarkResult | list[BenchmarkResult]:
     """Measure the latency, the memory and the size of .tflite files.
@@ -127,7 +128,8 @@ def benchmark(
             None, the first.
         seed: Seed of the random inputs. Defaults to 0.
         target: The machine to run the files on; or an `Estimator`, which takes of the other
-            arguments `names`, `timeout` and `progress` alone. Defaults to `Local()`, this machine.
+            arguments `names`, `timeout` and `progress` alone; or a `Measurer`, which takes no
+            `inputs`, `rounds` or `seed`. Defaults to `Local()`, this machine.
         progress: Called with the number of rounds done and of rounds in all, over all files.
             Defaults to None.
 
@@ -142,7 +144,11 @@ def benchmark(
     single = isinstance(paths, str | os.PathLike)
     files = _files(paths)
     labels = _labels(files, names)
-    DELEGATES.get(delegate)
+    check_any_target(target)
+    if isinstance(target, Measurer):
+        check_choice("delegate", delegate, target.delegates)
+    else:
+        DELEGATES.get(delegate)
     threads = check_threads(threads)
     min_runs = check_integer("min_runs", min_runs, 1, _MOST_RUNS)
     min_seconds = check_number("min_seconds", min_seconds, 0, LONGEST)
@@ -157,13 +163,17 @@ def benchmark(
     seed = check_integer("seed", seed, 0)
     if signature is not None:
         check_text("signature", signature)
-    is_estimator(target)
     if progress is not None:
         check_function("progress", progress, "done", "rounds")
-    if isinstance(target, Estimator):
+    if isinstance(target, Estimator | Measurer):
         results = []
+        settings = Settings(delegate, threads, min_runs, min_seconds, warmup, timeout)
         for name, path in zip(labels, files, strict=True):
-            results.append(estimated(name, path, target, timeout, signature))
+            results.append(
+                measured_elsewhere(name, path, target, settings, signature)
+                if isinstance(target, Measurer)
+                else estimated(name, path, target, timeout, signature)
+            )
             if progress is not None:
                 progress(len(results), len(files))
         return results[0] if single else results

@@ -62,6 +62,8 @@ class BenchmarkResult:
         target: Name of the target that the file ran on.
         estimated_by: The program that the figures come from, where no device ran the file; empty
             for figures that were measured.
+        measured_by: The program and the device that measured, where it was not this package's
+            worker; empty if it was.
     """
 
     name: str
@@ -95,6 +97,7 @@ class BenchmarkResult:
     metrics: dict[str, Metric] = field(default_factory=dict)
     target: str = "local"
     estimated_by: str = ""
+    measured_by: str = ""
 
     @property
     def ok(self) -> bool:

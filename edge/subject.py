@@ -17,7 +17,7 @@ from .results import BenchmarkResult
 from .system import tflite
 from .system.child import ChildFailure
 from .targets.answers import Loaded, Round, parse
-from .targets.base import Estimator, Session, Target
+from .targets.base import Estimator, Measurer, Session, Settings, Target
 from .timings import speedups, statistics
 
 T = TypeVar("T")
@@ -153,10 +153,7 @@ def estimated(
     name: str, path: str, target: Estimator, timeout: float, signature: str | None
 ) -> BenchmarkResult:
     """Return the result of a file on a target that estimates."""
-    result = BenchmarkResult(name, path, target.name, target=target.name)
-    with contextlib.suppress(OSError):
-        size, packed = tflite.sizes(path)
-        result = dataclasses.replace(result, bytes=size, gzip_bytes=packed)
+    result = _with_sizes(BenchmarkResult(name, path, target.name, target=target.name))
     if signature is not None:
         said = f"target {target.name!r} estimates the first signature alone, not {signature!r}"
         return dataclasses.replace(result, status="refused", reason=said)
@@ -169,6 +166,45 @@ def estimated(
     return dataclasses.replace(
         result, median_ms=found.ms, placement=found.placement, estimated_by=found.by
     ).with_metrics(**found.metrics)
+
+
+def measured_elsewhere(
+    name: str, path: str, target: Measurer, settings: Settings, signature: str | None
+) -> BenchmarkResult:
+    """Return the result of a file that another program measures."""
+    result = _with_sizes(
+        BenchmarkResult(name, path, settings.delegate, threads=settings.threads, target=target.name)
+    )
+    if signature is not None:
+        said = f"target {target.name!r} measures the first signature alone, not {signature!r}"
+        return dataclasses.replace(result, status="refused", reason=said)
+    try:
+        found = target.measure(Path(path), settings)
+    except (ModelRefused, ModelFileError) as error:
+        failure = error.__cause__
+        status = failure.status if isinstance(failure, ChildFailure) else "refused"
+        return dataclasses.replace(result, status=status, reason=str(error))
+    except OSError as error:
+        return dataclasses.replace(result, status="error", reason=str(error))
+    return dataclasses.replace(
+        result,
+        placement=found.placement,
+        load_ms=found.load_ms,
+        runs=found.runs,
+        mean_ms=found.mean_ms,
+        min_ms=found.min_ms,
+        std_ms=found.std_ms,
+        median_ms=found.median_ms,
+        measured_by=found.by,
+    ).with_metrics(**found.metrics)
+
+
+def _with_sizes(result: BenchmarkResult) -> BenchmarkResult:
+    try:
+        size, packed = tflite.sizes(result.path)
+    except OSError:
+        return result
+    return dataclasses.replace(result, bytes=size, gzip_bytes=packed)
 
 
 def store(inputs: Any, stack: contextlib.ExitStack) -> Inputs | None:

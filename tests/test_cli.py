@@ -248,6 +248,16 @@ def test_bench_on_several_targets_makes_one_report(folder, tmp_path):
     assert results[0].ok and results[2].status == "error"
 
 
+def test_bench_on_a_phone(folder, tmp_path):
+    program = tmp_path / "none"
+    command = ("bench", folder / "float.tflite", "--on", "adb:X", "--delegate", "nnapi")
+    done = run(*command, "--benchmark-model", program, "--json")
+    assert done.exit_code == 1
+    [result] = json.loads(done.stdout)["results"]
+    assert (result["target"], result["delegate"]) == ("adb:X", "nnapi")
+    assert f"There is no file {program}" in result["reason"]
+
+
 def test_targets_says_what_can_be_used(monkeypatch):
     done = run("targets", "--on", "ssh:nobody@127.0.0.1", "--json")
     found = {target["name"]: target for target in json.loads(done.output)}
@@ -430,10 +440,10 @@ def test_bench_prints_ratios_and_writes_a_report(folder):
 
 
 def test_bench_lists_the_delegates_that_are_registered(folder):
-    assert "--delegate [xnnpack|reference|gpu]" in run("bench", "--help").output
+    assert "--delegate [xnnpack|reference|gpu|nnapi]" in run("bench", "--help").output
     done = run("bench", folder / "float.tflite", "--delegate", "tpu")
     assert done.exit_code == 2
-    assert "'tpu' is none of xnnpack, reference, gpu." in " ".join(done.output.split())
+    assert "'tpu' is none of xnnpack, reference, gpu, nnapi." in " ".join(done.output.split())
 
 
 def test_summary(folder):

@@ -34,10 +34,11 @@ def test_names():
         "verify_generator",
     ]  # fmt: skip
     assert edge.__all__ == [
-        "Availability", "BenchmarkResult", "Child", "DelegateMismatch", "DelegateUnavailable",
-        "Estimate", "Estimator", "EthosU", "Generator", "Local", "Microcontroller",
-        "ModelFileError", "ModelRefused", "OpTime", "Placement", "Process", "Profile", "Report",
-        "Runner", "Session", "Ssh", "Target", "TensorInfo", "benchmark", "delegates",
+        "Adb", "Availability", "BenchmarkResult", "Child", "DelegateMismatch",
+        "DelegateUnavailable", "Estimate", "Estimator", "EthosU", "Generator", "Local",
+        "Measurement", "Measurer", "Microcontroller", "ModelFileError", "ModelRefused", "OpTime",
+        "Placement", "Process", "Profile", "Report",
+        "Runner", "Session", "Settings", "Ssh", "Target", "TensorInfo", "benchmark", "delegates",
         "evaluate", "perplexity", "placement", "profile", "register_target",
     ]  # fmt: skip
     for module in (tfcompress, converters, edge):

@@ -45,9 +45,9 @@ def columns(results: Sequence[BenchmarkResult]) -> list[Column]:
         Column("gzip KiB", lambda result: _kib(result.gzip_bytes)),
     ]
     chosen += [_metric(name, _is_short(name, results)) for name in metrics]
-    if any(result.median_ms is not None for result in results):
+    if any(_typical_ms(result) is not None for result in results):
         chosen += [
-            _latency("median ms", lambda result: result.median_ms),
+            _latency("median ms", _typical_ms),
             _latency("p90 ms", lambda result: result.p90_ms),
         ]
     if len(results) > 1 and any(result.speedup is not None for result in results):
@@ -81,6 +81,10 @@ def notes(results: Sequence[BenchmarkResult]) -> list[str]:
         )
     for source in dict.fromkeys(r.estimated_by for r in results if r.estimated_by):
         said.append(f"(estimated), or ~: no device ran the file. Figures by {one_line(source)}.")
+    for source in dict.fromkeys(r.measured_by for r in results if r.measured_by):
+        said.append(
+            f"Measured by {one_line(source)}, one file after the other; outputs were not compared."
+        )
     machines = {str(result.machine).rpartition(", ")[0] for result in results if result.machine}
     said += [f"Measured on {machine}." for machine in sorted(machines)]
     dates = sorted(result.machine.date for result in results if result.machine)
@@ -120,12 +124,19 @@ def _latency(title: str, value: Callable[[BenchmarkResult], float | None]) -> Co
             found = value(result)
             if found is None:
                 return NOTHING
+            if result.median_ms is None:
+                return f"{milliseconds(found)} (mean)"
             mark = emulated if result.emulated else estimated if result.estimated_by else ""
             return milliseconds(found) + mark
 
         return text
 
     return Column(title, cell(" (emulated)", " (estimated)"), brief=cell("*", "~"))
+
+
+def _typical_ms(result: BenchmarkResult) -> float | None:
+    # Older releases of benchmark_model tell the mean alone.
+    return result.mean_ms if result.median_ms is None else result.median_ms
 
 
 def _speedup(result: BenchmarkResult) -> str:
@@ -144,7 +155,8 @@ def _ran_on(result: BenchmarkResult) -> str:
     if not result.ok:
         place = "" if result.target == "local" else f" on {result.target}"
         return one_line(f"{result.status}{place}: {result.reason}")
-    where = str(result.placement) if result.placement else "unknown"
+    unknown = result.delegate if result.measured_by else "unknown"
+    where = str(result.placement) if result.placement else unknown
     if result.estimated_by:
         where += " (estimated)"
     return one_line(where if result.target == "local" else f"{where} on {result.target}")

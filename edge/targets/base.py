@@ -132,10 +132,109 @@ class Estimator(Protocol):
         """
 
 
-TARGETS: Registry[Target | Estimator] = Registry("target")
+@dataclass(frozen=True)
+class Settings:
+    """What a target is asked to measure, with the arguments of `edge.benchmark`.
+
+    >>> from tfcompress import edge
+    >>> edge.Settings("gpu").min_runs
+    50
+
+    Attributes:
+        delegate: One of the target's delegates.
+        threads: Number of CPU threads; None is one. Defaults to None.
+        min_runs: Smallest number of runs to measure. Defaults to 50.
+        min_seconds: Shortest time of measuring, in seconds. Defaults to 1.
+        warmup: Number of runs after the first, before the measured ones. Defaults to 10.
+        timeout: Seconds that everything else may take. Defaults to 120.
+    """
+
+    delegate: str
+    threads: int | None = None
+    min_runs: int = 50
+    min_seconds: float = 1.0
+    warmup: int = 10
+    timeout: float = 120.0
 
 
-def register_target(target: Target | Estimator) -> None:
+@dataclass(frozen=True)
+class Measurement:
+    """The figures of a file that another program measured on a device.
+
+    >>> from tfcompress import edge
+    >>> edge.Measurement("a program on a phone", mean_ms=1.5, runs=50).placement is None
+    True
+
+    Attributes:
+        by: The program and the device that it ran on.
+        placement: Which ops the delegate took; None if the program does not tell.
+        load_ms: Milliseconds to load the file.
+        runs: Number of runs.
+        mean_ms: Mean of all runs, in milliseconds.
+        min_ms: Fastest run, in milliseconds.
+        std_ms: Standard deviation of all runs, in milliseconds.
+        median_ms: Median of all runs, in milliseconds; None if the program does not tell.
+        metrics: Other figures by name, such as "max ms".
+    """
+
+    by: str
+    placement: Placement | None = None
+    load_ms: float | None = None
+    runs: int = 0
+    mean_ms: float | None = None
+    min_ms: float | None = None
+    std_ms: float | None = None
+    median_ms: float | None = None
+    metrics: Mapping[str, float | int | str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Measurer(Protocol):
+    """A device that another program measures files on, where the worker cannot run.
+
+    `edge.benchmark` takes it in place of a `Target`, and its results say who measured. Files are
+    measured one after the other, so that there are no speed-ups.
+
+    >>> from tfcompress import edge
+    >>> isinstance(edge.Adb(), edge.Measurer), isinstance(edge.Local(), edge.Measurer)
+    (True, False)
+
+    Attributes:
+        name: The name in results and on the command line: `tfcompress bench --target NAME`.
+        delegates: Names of the delegates that it can be asked for.
+    """
+
+    @property
+    def name(self) -> str:
+        """Return the name in results and on the command line."""
+
+    @property
+    def delegates(self) -> Sequence[str]:
+        """Return the names of the delegates that it can be asked for."""
+
+    def measure(self, path: Path, settings: Settings) -> Measurement:
+        """Measure a file, and leave nothing on the device.
+
+        Args:
+            path: The .tflite file.
+            settings: What to measure.
+
+        Returns:
+            The figures.
+
+        Raises:
+            ModelRefused: The device cannot run the file, or the program died of it.
+            ModelFileError: The file is missing, corrupt, or no .tflite file.
+            OSError: The device cannot be reached, or something is missing.
+        """
+
+
+AnyTarget = Target | Estimator | Measurer
+
+TARGETS: Registry[AnyTarget] = Registry("target")
+
+
+def register_target(target: AnyTarget) -> None:
     """Make a target known by its name: `tfcompress bench --import MODULE --target NAME`.
 
     >>> from tfcompress import edge
@@ -145,10 +244,10 @@ def register_target(target: Target | Estimator) -> None:
         target: The target.
 
     Raises:
-        TypeError: It has no name, or neither `session` nor `estimate`.
+        TypeError: It has no name, or none of `session`, `estimate` and `measure`.
         ValueError: There is another target of this name.
     """
-    is_estimator(target)
+    check_any_target(target)
     TARGETS.add(target)
 
 
@@ -167,20 +266,16 @@ def check_target(target: object) -> None:
     check_text("target.name", target.name)
 
 
-def is_estimator(target: object) -> bool:
-    """Return whether a target estimates; raise if it neither runs files nor estimates.
+def check_any_target(target: object) -> None:
+    """Refuse what `edge.benchmark` cannot take as a target.
 
     Args:
         target: The object.
 
-    Returns:
-        True for an `Estimator`, False for a `Target`.
-
     Raises:
-        TypeError: It is neither.
+        TypeError: It neither runs files nor estimates or measures them.
     """
-    if isinstance(target, Estimator) and not isinstance(target, type):
+    if isinstance(target, Estimator | Measurer) and not isinstance(target, type):
         check_text("target.name", target.name)
-        return True
-    check_target(target)
-    return False
+    else:
+        check_target(target)

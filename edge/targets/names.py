@@ -1,18 +1,25 @@
 """Targets by the names that people type, and which of them can be used."""
 
+import os
+
 from ..arguments import check_seconds, check_text
 from ..engines.base import Availability
 from ..errors import DelegateMismatch, DelegateUnavailable, ModelRefused
 from ..system.child import ChildFailure
 from ..system.tflite import PROBE
+from .adb import Adb
 from .answers import parse
-from .base import TARGETS, Estimator, Target
+from .base import TARGETS, AnyTarget, Estimator, Measurer, Settings
 from .ethos_u import ACCELERATORS, EthosU
 from .ssh import Ssh
 
+PathLike = str | os.PathLike[str]
 
-def target_named(text: str, python: str = "python3") -> Target | Estimator:
-    """Return the target of a name: a registered one, `ssh:user@machine`, or `ethos-u55-256`.
+
+def target_named(
+    text: str, python: str = "python3", benchmark_model: PathLike = "benchmark_model"
+) -> AnyTarget:
+    """Return the target of a name: a registered one, or such as `ssh:user@machine`, `adb:serial`.
 
     >>> from tfcompress.edge.targets.names import target_named
     >>> target_named("local")
@@ -23,6 +30,8 @@ def target_named(text: str, python: str = "python3") -> Target | Estimator:
     Args:
         text: The name.
         python: The Python of a machine that is reached over SSH. Defaults to `"python3"`.
+        benchmark_model: Path of the program that measures on a phone. Defaults to
+            `"benchmark_model"`.
 
     Returns:
         The target.
@@ -34,15 +43,17 @@ def target_named(text: str, python: str = "python3") -> Target | Estimator:
     check_text("target", text)
     if text.startswith("ssh:"):
         return Ssh(text.removeprefix("ssh:"), python)
+    if text == "adb" or text.startswith("adb:"):
+        return Adb(text.partition(":")[2] or None, benchmark_model)
     if text in ACCELERATORS:
         return EthosU(text)
     if text not in TARGETS.names():
-        names = ", ".join((*TARGETS.names(), "ssh:USER@HOST", *ACCELERATORS))
+        names = ", ".join((*TARGETS.names(), "ssh:USER@HOST", "adb[:SERIAL]", *ACCELERATORS))
         raise ValueError(f"`target` must be one of {names}. Received: target={text!r}")
     return TARGETS.get(text)
 
 
-def available(target: Target | Estimator, timeout: float = 60.0) -> Availability:
+def available(target: AnyTarget, timeout: float = 60.0) -> Availability:
     """Find out whether a target can be used, by running or estimating a small file.
 
     >>> from tfcompress import edge
@@ -62,6 +73,9 @@ def available(target: Target | Estimator, timeout: float = 60.0) -> Availability
     try:
         if isinstance(target, Estimator):
             return Availability(name, True, target.estimate(PROBE, timeout).by)
+        if isinstance(target, Measurer):
+            settings = Settings("xnnpack", min_runs=1, min_seconds=0.0, timeout=timeout)
+            return Availability(name, True, target.measure(PROBE, settings).by)
         with target.session([]) as session:
             answer = session.child.request("probe", timeout, delegate="xnnpack")
             found = parse(Availability, "probe", answer)

@@ -44,6 +44,8 @@ MADE_BY_US = {
         "edge.Profile",
         "edge.BenchmarkResult",
         "edge.Estimate",
+        "edge.Measurement",
+        "edge.Settings",
         "edge.Placement",
         "edge.Session",
         "edge.TensorInfo",
@@ -60,6 +62,7 @@ CALLED_BY_US = {
         "edge.Process.wait",
     ),
     *("edge.Estimator", "edge.Estimator.estimate", "edge.EthosU.estimate"),
+    *("edge.Measurer", "edge.Measurer.measure", "edge.Adb.measure"),
     *("converters.DynamicInt8.for_runtime", "converters.Precision.for_runtime"),
     *("importance.bn_scale", "importance.l1_norm", "importance.l2_norm"),
     *("schedules.Schedule", "schedules.Schedule.from_config"),
@@ -716,6 +719,18 @@ def table(folder: Path) -> dict[str, list[Call]]:
         ],
         "edge.Generator.logits": [Call(generator.logits, {"tokens": [1, 2]}, {"tokens": "list"})],
         "edge.perplexity": [Call(edge.perplexity, {"path": LM, "tokens": [1, 2]})],
+        "edge.Adb": [
+            Call(
+                edge.Adb,
+                {},
+                {
+                    "serial": "text",
+                    "benchmark_model": "text",
+                    "name": "text, empty text",
+                    "options": "empty list",
+                },
+            )
+        ],
         "edge.Ssh": [
             Call(
                 edge.Ssh,

@@ -12,6 +12,7 @@ from .options import (
     as_json,
     importing,
     machine_named,
+    on_benchmark_model,
     on_one_target,
     on_python,
     print_json,
@@ -42,9 +43,10 @@ def profile(path: Path, runs: int, target: str, python: str, as_json: bool) -> N
     "--on", "machines", multiple=True, metavar="ssh:USER@HOST", help="Also ask this machine."
 )
 @on_python
+@on_benchmark_model
 @importing
 @as_json
-def targets(machines: tuple[str, ...], python: str, as_json: bool) -> None:
+def targets(machines: tuple[str, ...], python: str, benchmark_model: str, as_json: bool) -> None:
     """Show where `tfcompress bench --on` can run files from here, and what to install if not.
 
     Each target is tried with a small file.
@@ -54,7 +56,7 @@ def targets(machines: tuple[str, ...], python: str, as_json: bool) -> None:
     from tfcompress.model.tables import printable
 
     names = dict.fromkeys((*TARGETS.names(), *machines))
-    found = [available(target_named(name, python)) for name in names]
+    found = [available(target_named(name, python, benchmark_model)) for name in names]
     if as_json:
         print_json([dataclasses.asdict(target) for target in found])
         return
@@ -62,3 +64,4 @@ def targets(machines: tuple[str, ...], python: str, as_json: bool) -> None:
         said = " ".join(target.reason.split())
         click.echo(printable(f"{target.name}: {'' if target.available else 'no: '}{said}"))
     click.echo("ssh:USER@HOST: another machine; ask it with --on ssh:USER@HOST")
+    click.echo("adb[:SERIAL]: an Android phone; ask it with --on adb --benchmark-model PATH")

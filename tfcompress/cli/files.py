@@ -18,7 +18,9 @@ from .options import (
     importing,
     load,
     loading,
+    on_benchmark_model,
     on_delegate,
+    on_measured_delegate,
     on_python,
     on_target,
     on_threads,
@@ -199,7 +201,7 @@ def verify(
 
 @click.command(epilog="Example: tfcompress bench dense.tflite small.tflite --report report.html")
 @click.argument("paths", type=FILE, nargs=-1, required=True)
-@on_delegate
+@on_measured_delegate
 @on_threads
 @click.option(
     "--runs", type=click.IntRange(1), default=50, show_default=True, help="Least runs of a file."
@@ -222,6 +224,7 @@ def verify(
 @click.option("--report", type=OUTPUT, help="Also write a .html, .md or .json report.")
 @on_target
 @on_python
+@on_benchmark_model
 @importing
 @as_json
 def bench(
@@ -235,6 +238,7 @@ def bench(
     report: Path | None,
     targets: tuple[str, ...],
     python: str,
+    benchmark_model: str,
     as_json: bool,
 ) -> None:
     """Measure size, latency and memory of .tflite files; speed-ups are over the first.
@@ -263,7 +267,7 @@ def bench(
                 min_seconds=seconds,
                 timeout=timeout,
                 signature=signature,
-                target=target_named(name, python),
+                target=target_named(name, python, benchmark_model),
                 progress=partial(_show, progress, task),
             )
     found = edge.Report(results)

@@ -35,8 +35,10 @@ __all__ = [
     "load",
     "loading",
     "machine_named",
+    "on_benchmark_model",
     "on_delegate",
     "on_filters",
+    "on_measured_delegate",
     "on_one_target",
     "on_python",
     "on_runtime",
@@ -106,6 +108,12 @@ def _delegates() -> Iterable[str]:
     return DELEGATES.names()
 
 
+def _measured_delegates() -> Iterable[str]:
+    from tfcompress.edge.targets.benchmark_model import DELEGATES
+
+    return dict.fromkeys((*_delegates(), *DELEGATES))
+
+
 def registered_targets() -> Iterable[str]:
     """Return the names of the registered targets."""
     from tfcompress.edge.targets.base import TARGETS
@@ -120,11 +128,18 @@ on_delegate = click.option(
     show_default=True,
     help="What runs the ops.",
 )
+on_measured_delegate = click.option(
+    "--delegate",
+    type=Registered(_measured_delegates, listed=True),
+    default="xnnpack",
+    show_default=True,
+    help="What runs the ops; nnapi on phones only.",
+)
 on_threads = click.option("--threads", type=click.IntRange(1), help="CPU threads; default: one.")
 
 
 class TargetName(Registered):
-    """A registered target, or the name of a machine or an accelerator: `ssh:pi@raspberrypi`."""
+    """A registered target, or the name of a machine, such as `ssh:pi@raspberrypi`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the name, or fail and list the names."""
@@ -138,13 +153,16 @@ class TargetName(Registered):
 
 
 def machine_named(name: str, python: str) -> Target:
-    """Return a target that runs files, or fail if it only estimates."""
+    """Return a target that runs files, or fail if it only estimates or measures them."""
     from tfcompress.edge.targets.base import Target
     from tfcompress.edge.targets.names import target_named
 
     found = target_named(name, python)
     if not isinstance(found, Target):
-        raise click.BadParameter(f"{name} estimates, and runs no files.", param_hint="--on")
+        raise click.BadParameter(
+            f"{name} estimates, or has another program measure, and runs no files.",
+            param_hint="--on",
+        )
     return found
 
 
@@ -156,8 +174,8 @@ on_target = click.option(
     multiple=True,
     default=("local",),
     show_default=True,
-    help="Where to run: also ssh:USER@HOST, or an accelerator such as ethos-u55-256. May be given "
-    "several times; a module given with --import may register others.",
+    help="Where to run: also ssh:USER@HOST, adb[:SERIAL], or an accelerator such as ethos-u55-256. "
+    "May be given several times; a module given with --import may register others.",
 )
 
 on_one_target = click.option(
@@ -171,6 +189,14 @@ on_one_target = click.option(
 )
 on_python = click.option(
     "--python", default="python3", show_default=True, help="Python of machines that ssh: names."
+)
+
+on_benchmark_model = click.option(
+    "--benchmark-model",
+    type=click.Path(dir_okay=False),
+    default="benchmark_model",
+    show_default=True,
+    help="TensorFlow Lite's program that measures on phones that adb: names.",
 )
 
 on_runtime = click.option(

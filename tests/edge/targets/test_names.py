@@ -11,7 +11,7 @@ def test_names_of_targets():
         "pi@raspberrypi", "python3.12"
     )
     assert target_named("ethos-u85-256") == edge.EthosU("ethos-u85-256")
-    with pytest.raises(ValueError, match="ssh:USER@HOST, ethos-u55-32"):
+    with pytest.raises(ValueError, match="ssh:USER@HOST, adb"):
         target_named("tpu")
 
 
