@@ -139,7 +139,9 @@ def test_a_full_disk_is_a_row_with_its_reason(server, phone):
 def test_control_c_leaves_nothing_behind(server, phone, tmp_path):
     target = phone(f"echo $$ > {tmp_path}/process; exec sleep 60")
     adb = f"Adb(None, {str(target.benchmark_model)!r}, options={target.options!r})"
-    code = f"from tfcompress import edge; edge.benchmark({str(PROBE)!r}, target=edge.{adb})"
+    # Programs that a script starts in the background ignore Ctrl-C, and so do their children.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += f"from tfcompress import edge; edge.benchmark({str(PROBE)!r}, target=edge.{adb})"
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) as user:
         started = tmp_path / "process"
         pids = server.tmp.glob
