@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import numpy as np
-
 from tfcompress.converters.file.read import inspect
 from tfcompress.edge import Runner
 from tfcompress.edge.arguments import check_choice, check_path, check_threads
 from tfcompress.edge.engines.base import DELEGATES
-from tfcompress.edge.inputs import as_real
 from tfcompress.edge.system.tflite import check
-from tfcompress.model.samples import Array, InputSpec, load_samples, whole_batches
+from tfcompress.model.samples import Array, InputSpec, load_samples
 
 from . import output_error
-from .file_outputs import output_scales
+from .file_outputs import output_scales, runner_outputs
 from .verified import Verification
 
 __all__ = ["compare"]
@@ -103,8 +100,4 @@ def _outputs(runner: Runner, arrays: dict[str, Array]) -> dict[str, Array]:
             f"{runner.path} takes the inputs {names}, the other file {sorted(arrays)}: they cannot "
             "be compared"
         )
-    count = len(next(iter(arrays.values())))
-    fixed = runner.inputs[0].shape[0] if runner.inputs[0].shape else 1
-    real = as_real(whole_batches(arrays, fixed or 1), runner.inputs)
-    outputs = runner.named(real, batch_size=None if fixed else _BATCH)
-    return {name: np.asarray(value)[:count] for name, value in outputs.items()}
+    return runner_outputs(runner, arrays, _BATCH)

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from tfcompress.converters.file.model import Inspection
+from tfcompress.edge import Runner
 from tfcompress.edge.arrays import load_arrays, save_arrays
+from tfcompress.edge.inputs import as_real
 from tfcompress.edge.system.child import ChildFailure
 from tfcompress.edge.targets.local import LOCAL
 from tfcompress.model.samples import Array, whole_batches
@@ -54,6 +58,27 @@ def file_outputs(
             ) from failure
     found = zip(reply["names"], load_arrays(out), strict=True)
     return {name: array[:count] for name, array in found}
+
+
+def runner_outputs(
+    runner: Runner, samples: Mapping[str, Array], batch_size: int
+) -> dict[str, Array]:
+    """Run a file that is loaded on samples of real numbers.
+
+    Args:
+        runner: The file.
+        samples: Arrays by input name.
+        batch_size: Samples in a run, where the file takes any number.
+
+    Returns:
+        The outputs by name, with as many rows as there are samples.
+    """
+    count = len(next(iter(samples.values())))
+    shape = runner.inputs[0].shape
+    fixed = shape[0] if shape else 1
+    real = as_real(whole_batches(samples, fixed or 1), runner.inputs)
+    outputs = runner.named(real, batch_size=None if fixed else batch_size)
+    return {name: np.asarray(value)[:count] for name, value in outputs.items()}
 
 
 def output_scales(found: Inspection) -> dict[str, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from tfcompress.model.samples import Array, load_samples, thin, whole_batches
 from tfcompress.model.signature import Signature, signature
 
 from .by_layer import layer_errors
-from .file_outputs import output_scales
+from .file_outputs import output_scales, runner_outputs
 from .judgement import SAMPLES
 from .output_error import compare
 from .outputs import BATCH, keras_outputs
@@ -88,7 +87,7 @@ def verify(
     with Runner(path, delegate=delegate, threads=threads, isolated=True) as runner:
         _check_inputs(call, runner, found.path)
         expected = keras_outputs(call, arrays)
-        actual = _file_outputs(runner, arrays, count)
+        actual = runner_outputs(runner, arrays, BATCH)
         parts = [] if graph is None else _parts(runner, thin(arrays, SAMPLES))
     if set(expected) != set(actual):
         raise ValueError(
@@ -127,11 +126,3 @@ def _check_inputs(call: Signature, runner: Runner, path: Path) -> None:
             f"{path} is not a file of this model: its inputs are {sorted(given)}, the model's are "
             f"{sorted(wanted)}{how}"
         )
-
-
-def _file_outputs(runner: Runner, arrays: Mapping[str, Array], count: int) -> dict[str, Array]:
-    fixed = {info.shape[0] for info in runner.inputs}.pop()
-    filled = whole_batches(arrays, fixed or 1)
-    real = as_real(filled, runner.inputs)
-    outputs = runner.named(real, batch_size=None if fixed else BATCH)
-    return {name: np.asarray(value)[:count] for name, value in outputs.items()}

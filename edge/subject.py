@@ -112,17 +112,8 @@ class Subject:
         self, delegate: str, threads: int | None, first: "Subject", target: Target
     ) -> BenchmarkResult:
         """Return the result; speed-ups are over the first file."""
-        size: tuple[int | None, int | None] = (None, None)
-        with contextlib.suppress(OSError):
-            size = tflite.sizes(self.path)
-        result = BenchmarkResult(
-            name=self.name,
-            path=self.path,
-            delegate=delegate,
-            threads=threads,
-            bytes=size[0],
-            gzip_bytes=size[1],
-            target=target.name,
+        result = _with_sizes(
+            BenchmarkResult(self.name, self.path, delegate, threads=threads, target=target.name)
         )
         loaded, placement = self._loaded, self._placement
         if loaded is not None:

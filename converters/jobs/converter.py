@@ -52,20 +52,23 @@ def convert(
         except Exception:
             # TensorFlow's Python tries another way, and says in more words what is wrong.
             pass
-    whole = importlib.import_module(f"{__package__}.whole_converter")
-    content: bytes = whole.convert(saved_model, options, samples, signatures)
+    content: bytes = whole().convert(saved_model, options, samples, signatures)
     return content
 
 
 def _is_plain(options: Json) -> bool:
     """Return whether the converter's function does all that a precision asks for."""
-    return options["supported_ops"] in (["TFLITE_BUILTINS"], ("TFLITE_BUILTINS",)) and not (
-        options["supported_types"] or _integers(options["input_type"], options["output_type"])
+    types = options["input_type"], options["output_type"]
+    return (
+        options["supported_ops"] == ["TFLITE_BUILTINS"]
+        and not options["supported_types"]
+        and all(name in (None, "float32") for name in types)
     )
 
 
-def _integers(*types: str | None) -> bool:
-    return any(name not in (None, "float32") for name in types)
+def whole() -> Any:
+    """Return the module that does it with all of TensorFlow."""
+    return importlib.import_module(f"{__package__}.whole_converter")
 
 
 def _by_the_library(saved_model: str, options: Json, signatures: Sequence[str]) -> bytes:

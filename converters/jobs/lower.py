@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
 from .calibrated import finish, repair
-from .converter import convert
+from .converter import convert, whole
 from .fine_tables import with_fine_tables
 from .kernel_rounding import KernelsRefused, quantize_in_4_bits, store_trained
 from .post_training import WIDE, Lowered, post_training
@@ -114,9 +113,7 @@ def _by_the_converter(
     """Let the converter measure the ranges, which alone sees the tensors of loops."""
     if options["supported_ops"] == [WIDE]:
         return Lowered(convert(saved_model, options, samples))
-    measured = importlib.import_module(f"{__package__}.whole_converter").measure(
-        saved_model, options, samples
-    )
+    measured = whole().measure(saved_model, options, samples)
     types = options["input_type"] or "float32", options["output_type"] or "float32"
     content, kept, _ = repair(measured, samples, float_inputs=types[0] == "float32")
 

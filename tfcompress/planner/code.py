@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from .baseline import batch_of
 from .recipe import Outcome, Recipe
-from .training import Training, initial_rate, steps_of
+from .training import Training, epochs_after, initial_rate, steps_of
 from .workbench import Workbench
 
 __all__ = ["script"]
@@ -111,5 +109,5 @@ def _changed(recipe: Recipe, training: Training) -> list[str]:
         done = epochs
     finishing = [line for change in recipe.changes if (line := change.finish_code())]
     if finishing:
-        lines += [*finishing, call(recipe, math.ceil(recipe.epochs / 3))]
+        lines += [*finishing, call(recipe, epochs_after(recipe))]
     return lines

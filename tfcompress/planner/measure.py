@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfcompress import edge
+from tfcompress.converters.file_outputs import runner_outputs
 from tfcompress.edge.engines.base import DELEGATES
-from tfcompress.edge.inputs import as_real
-from tfcompress.model.samples import Array, whole_batches
+from tfcompress.model.samples import Array
 
 from .data import Examples
 from .metrics import Metric
@@ -81,12 +81,8 @@ def outputs_of(path: Path, x: Mapping[str, Array], delegate: str) -> dict[str, A
     Raises:
         ModelRefused: The runtime cannot run the file, or died of it.
     """
-    count = len(next(iter(x.values())))
     with edge.Runner(path, delegate, isolated=True) as runner:
-        fixed = {info.shape[0] for info in runner.inputs}.pop()
-        real = as_real(whole_batches(x, fixed or 1), runner.inputs)
-        found = runner.named(real, batch_size=None if fixed else _BATCH)
-    return {name: array[:count] for name, array in found.items()}
+        return runner_outputs(runner, x, _BATCH)
 
 
 def file_figures(

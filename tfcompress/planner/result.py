@@ -208,10 +208,7 @@ class Compression:
         Raises:
             ValueError: The path does not end in .html, or there is no such folder.
         """
-        target = check_path("path", path)
-        if target.suffix != ".html":
-            raise ValueError(f"`path` must end in .html. Received: path={str(target)!r}")
-        check_folder(target)
+        target = _output(path, ".html")
         metric, said = self.bench.metric, [self.why]
         if self.best.test is not None and self.original_test is not None:
             said.append(
@@ -242,10 +239,7 @@ class Compression:
         Raises:
             ValueError: The path does not end in .tflite, or there is no such folder.
         """
-        target = check_path("path", path)
-        if target.suffix != ".tflite":
-            raise ValueError(f"`path` must end in .tflite. Received: path={str(target)!r}")
-        check_folder(target)
+        target = _output(path, ".tflite")
         write_whole({target: self.best.file.read_bytes()})
         return target
 
@@ -285,3 +279,12 @@ class Compression:
                 {**outcome.to_dict(), "label": outcome.recipe.label()} for outcome in self.outcomes
             ],
         }
+
+
+def _output(path: str | os.PathLike[str], suffix: str) -> Path:
+    """Return the path of a file to write, checked."""
+    target = check_path("path", path)
+    if target.suffix != suffix:
+        raise ValueError(f"`path` must end in {suffix}. Received: path={str(target)!r}")
+    check_folder(target)
+    return target

@@ -24,7 +24,7 @@ from tfcompress.model.samples import Array
 
 from .recipe import Recipe
 
-__all__ = ["TimeUp", "Training", "digest", "initial_rate", "rungs_of", "steps_of"]
+__all__ = ["TimeUp", "Training", "digest", "epochs_after", "initial_rate", "rungs_of", "steps_of"]
 
 
 class TimeUp(RuntimeError):
@@ -117,7 +117,7 @@ class Training:
             return self._load(recipe)
         for change in recipe.changes:
             model = change.finish(model, self.samples)
-        self._train(model, recipe, math.ceil(recipe.epochs / _TIMES), first=False)
+        self._train(model, recipe, epochs_after(recipe), first=False)
         return model
 
     def _rewritten(self, recipe: Recipe) -> keras.Model:
@@ -179,6 +179,11 @@ class _StopAt(keras.callbacks.Callback):  # type: ignore[misc]
         """Stop if it is time."""
         if time.monotonic() > self.end:
             self.model.stop_training = self.stopped = True
+
+
+def epochs_after(recipe: Recipe) -> int:
+    """Return the epochs of training after a change that finishes a trained model."""
+    return math.ceil(recipe.epochs / _TIMES)
 
 
 def _classifies(loss: Any) -> bool:

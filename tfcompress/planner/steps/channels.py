@@ -39,4 +39,5 @@ class Channels(ChangeStep):
 
     def code(self) -> str:
         """Return the call."""
-        return f"small = tfc.prune_channels(small, tfc.budgets.Macs({self.macs}), round_to=4)"
+        budget = f"tfc.budgets.Macs({self.macs})"
+        return f"small = tfc.prune_channels(small, {budget}, round_to={_ROUND_TO})"
