@@ -29,16 +29,17 @@ import time
 import traceback
 import uuid
 from pathlib import Path
+from typing import Any
 
 PREFIX = "tfcompress-remote-"
 OLDEST = (3, 11)
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 RUNTIMES = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}
 
 
 def main() -> int:
     """Receive, run and clean up; return the exit code, 128 + N for a worker that signal N ended."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(1))
+    on_ending(lambda *_: sys.exit(1))
     remove_leftovers()
     folder = os.fspath(Path(tempfile.gettempdir(), f"{PREFIX}{uuid.uuid4().hex}"))
     try:
@@ -53,7 +54,14 @@ def main() -> int:
         os.write(1, json.dumps(answer).encode() + b"\n")
         return 0 if fault else work(folder)
     finally:
+        on_ending(signal.SIG_IGN)  # a second signal would stop the removal
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def on_ending(handler: Any) -> None:
+    """Say what the signals that ask this program to end do."""
+    for number in ENDING:
+        signal.signal(number, handler)
 
 
 def receive(folder: str) -> str:
@@ -118,6 +126,7 @@ def import_fault(module: str) -> str:
 
 def work(folder: str) -> int:
     """Run the worker to its end, in a copy of this process; kill it if nobody reads its answers."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # until somebody waits for the worker
     worker = os.fork()
     if worker == 0:
         run_worker(folder)
@@ -130,9 +139,12 @@ def work(folder: str) -> int:
 
     threading.Thread(target=watch, daemon=True).start()
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         status = os.waitpid(worker, 0)[1]
     except SystemExit:
-        os.kill(worker, signal.SIGKILL)
+        with contextlib.suppress(OSError):  # it has ended
+            os.kill(worker, signal.SIGKILL)
+            os.waitpid(worker, 0)  # it may write to the folder until then
         raise
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
@@ -141,8 +153,8 @@ def run_worker(folder: str) -> None:
     """Be the worker, and end this process."""
     code = 1
     try:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
+        on_ending(signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         sys.argv = [f"{folder}/edge"]
         runpy.run_path(f"{folder}/edge/__main__.py", run_name="__main__")
         code = 0
