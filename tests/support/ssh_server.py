@@ -37,22 +37,16 @@ class Server:
             "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
         )  # fmt: skip
 
-    def pids(self):
-        """Process ids and command lines of what the server's connections started, oldest first."""
-        found = []
-        for entry in sorted(Path("/proc").iterdir()):
-            with contextlib.suppress(OSError):
-                mine = entry.name.isdigit() and (
-                    f"TMPDIR={self.tmp}\0".encode() in (entry / "environ").read_bytes()
-                )
-                if mine:
-                    line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                    found.append((int(entry.name), line))
-        return sorted(found)
-
     def processes(self):
-        """Command lines of what the server's connections started and that still runs."""
-        return [line for _, line in self.pids()]
+        """What the server's connections started and that still runs, as {process id: parent's}."""
+        found = {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if f"TMPDIR={self.tmp}\0".encode() in (entry / "environ").read_bytes():
+                    # "12 (name) S 11 ...", and a name may hold brackets and spaces.
+                    parent = (entry / "stat").read_text().rpartition(") ")[2].split()[1]
+                    found[int(entry.name)] = int(parent)
+        return found
 
 
 def _key(path):

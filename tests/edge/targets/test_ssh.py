@@ -183,9 +183,10 @@ def kill_one(server, kind):
             ["pgrep", "-f", f"^ssh .*{server.folder}"], capture_output=True, text=True, check=False
         ).stdout.split()
     ]  # fmt: skip
-    there = [pid for pid, line in server.pids() if "zlib.decompress" in line]
-    # The first is the program that cleans up, which SIGKILL would keep from it.
-    victims = here if kind == 0 else there[1:][-1:] if kind == 1 else there[:1]
+    there = server.processes()
+    # The program that cleans up is the parent of the others, and SIGKILL would keep it from that.
+    children = [pid for pid, parent in there.items() if parent in there]
+    victims = [here, children, there.keys() - children][kind]
     for pid in victims:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM if kind == 2 else signal.SIGKILL)
