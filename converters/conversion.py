@@ -23,6 +23,7 @@ from tfcompress.edge.system.scratch import scratch_folder
 from .checks import check_ranges, checked
 from .converted import Converted
 from .equalization.for_files import by_model
+from .file_outputs import file_runner
 from .finishing import Lowered, finish
 from .hybrid import slow_note
 from .input_shapes import InputShapes
@@ -222,7 +223,8 @@ def _convert(
         files_made = [new.dense for new in rewritten]
         run = functools.partial(keras_outputs, prepared.call)
         batch = prepared.call.inputs[0].shape[0]
-        judged = judge(run, batch, prepared.judged_by, files_made, timeout)
+        with file_runner(batch, timeout) as run_file:
+            judged = judge(run, run_file, prepared.judged_by, files_made)
         label, layer_of = f"model '{model.name}'", functools.partial(layer_at, model)
         converted = [
             checked(label, layer_of, path, precision, new, result, strict)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -11,53 +14,64 @@ from tfcompress.converters.file.model import Inspection
 from tfcompress.edge import Runner
 from tfcompress.edge.arrays import load_arrays, save_arrays
 from tfcompress.edge.inputs import as_real
-from tfcompress.edge.system.child import ChildFailure
+from tfcompress.edge.system.child import Child, ChildFailure
 from tfcompress.edge.targets.local import LOCAL
 from tfcompress.model.samples import Array, whole_batches
 
 from .errors import ConversionError
 
 
-def file_outputs(
-    path: Path, batch: int | None, samples: Mapping[str, Array], timeout: float | None
-) -> dict[str, Array]:
-    """Run a file in a child process.
+class RunFile(Protocol):
+    """Runs a file on samples: see `file_runner`."""
+
+    def __call__(self, path: Path, samples: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the outputs by name."""
+        ...
+
+
+@contextlib.contextmanager
+def file_runner(batch: int | None, timeout: float | None) -> Iterator[RunFile]:
+    """Run files in a child process, which starts with the first of them.
 
     Args:
-        path: The file.
-        batch: Samples that the file takes at once; None for any number.
-        samples: Arrays by input name.
-        timeout: Seconds to wait; None for no limit.
+        batch: Samples that the files take at once; None for any number.
+        timeout: Seconds for each file; None for no limit.
 
-    Returns:
-        The outputs by name; none if it took too long.
-
-    Raises:
-        ConversionError: The runtime fails on the file.
+    Yields:
+        A function that takes the path of a file and arrays by input name. It returns the outputs by
+        name, none if the file took too long, and raises ConversionError if the runtime fails on it.
     """
-    count = len(next(iter(samples.values())))
-    filled = whole_batches(samples, batch or 1)
-    inputs, out = path.with_suffix(".inputs.npz"), path.with_suffix(".outputs.npz")
-    save_arrays(inputs, list(filled.values()))
-    with LOCAL.session([path]) as session:
+    child: Child | None = None
+
+    def run(path: Path, samples: Mapping[str, Array]) -> dict[str, Array]:
+        nonlocal child
+        count = len(next(iter(samples.values())))
+        filled = whole_batches(samples, batch or 1)
+        inputs, out = path.with_suffix(".inputs.npz"), path.with_suffix(".outputs.npz")
+        save_arrays(inputs, list(filled.values()))
+        child = child or started.enter_context(LOCAL.session([])).child
         try:
-            reply = session.child.request(
+            reply = child.request(
                 "outputs",
                 timeout,
-                path=session.paths[0],
-                inputs=str(inputs),
+                path=os.fspath(path),
+                inputs=os.fspath(inputs),
                 names=list(filled),
-                out=str(out),
+                out=os.fspath(out),
             )
         except ChildFailure as failure:
+            child = None  # it may have been killed
             if failure.status == "timeout":
                 return {}
             raise ConversionError(
                 f"The runtime loads the file, but fails on samples: {failure.reason}. Try "
                 "batch_size=1, other samples or another precision."
             ) from failure
-    found = zip(reply["names"], load_arrays(out), strict=True)
-    return {name: array[:count] for name, array in found}
+        found = zip(reply["names"], load_arrays(out), strict=True)
+        return {name: array[:count] for name, array in found}
+
+    with contextlib.ExitStack() as started:
+        yield run
 
 
 def runner_outputs(

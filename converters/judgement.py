@@ -10,7 +10,7 @@ import numpy as np
 from tfcompress.converters.file.model import Inspection
 from tfcompress.model.samples import Array, thin
 
-from .file_outputs import file_outputs, output_scales
+from .file_outputs import RunFile, output_scales
 from .output_error import OutputError, compare
 
 SAMPLES = 32
@@ -48,10 +48,9 @@ class Judgement(NamedTuple):
 
 def judge(
     run: Callable[[dict[str, Array]], dict[str, Array]],
-    batch: int | None,
+    run_file: RunFile,
     judged_by: Sequence[dict[str, Array] | None],
     files: Sequence[Inspection],
-    timeout: float | None,
     remedy: str = REMEDY,
 ) -> list[Judgement]:
     """Compare files with what they were made from, on a few of the samples that there are for each.
@@ -59,10 +58,9 @@ def judge(
     Args:
         run: Returns the outputs that are right, by name, for samples by input name. It runs once
             for all files of one calibration.
-        batch: Samples that the files take at once; None for any number.
+        run_file: Runs a file. One without outputs is not judged.
         judged_by: For each file the samples; None for no samples.
         files: The files.
-        timeout: Seconds for each file; None for no limit. A file that takes longer is not judged.
         remedy: What to do if a range inside is the cause. Defaults to what a Keras model allows.
 
     Returns:
@@ -80,7 +78,7 @@ def judge(
         samples = thin(given, SAMPLES)
         if id(given) not in expected:
             expected[id(given)] = run(samples)
-        actual = file_outputs(file.path, batch, samples, timeout)
+        actual = run_file(file.path, samples)
         wanted = {
             name: value
             for name, value in expected[id(given)].items()

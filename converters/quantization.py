@@ -28,7 +28,7 @@ from tfcompress.model.samples import Array, InputSpec, load_samples, whole_batch
 from .checks import check_output, checked
 from .converted import Converted
 from .errors import ConversionError
-from .file_outputs import file_outputs
+from .file_outputs import file_runner
 from .finishing import Finished, Lowered, finish
 from .hybrid import slow_note
 from .integer_samples import unscaled_integers
@@ -119,11 +119,6 @@ def quantize(
     judged_by = calibration
     if samples is not None and (data is None or data[0] is not samples):
         judged_by = load_samples(samples, inputs, max_samples=SAMPLES)
-    if found.load_error:
-        raise ConversionError(
-            f"The runtime does not load '{found.path.name}', so that nothing can be measured: "
-            f"{found.load_error}"
-        )
     batch = inputs[0].shape[0] if inputs else None
     label = f"file '{found.path.name}'"
     with scratch_folder() as folder:
@@ -135,10 +130,9 @@ def quantize(
         [new] = finish({target: lowered}, [passes], None, release, timeout)
         new = new._replace(kept_weights=_by_layer(new.kept_weights))
         _check_smaller(found, precision, new)
-        right = functools.partial(file_outputs, source, batch, timeout=timeout)
-        [result] = judge(
-            lambda rows: right(samples=rows), batch, [judged_by], [new.dense], timeout, _REMEDY
-        )
+        with file_runner(batch, timeout) as run_file:
+            right = functools.partial(run_file, source)
+            [result] = judge(right, run_file, [judged_by], [new.dense], _REMEDY)
         converted = checked(label, layer_in, target, precision, new, result, strict)
         write_whole({target: new.content})
     said = [] if data is None else _unscaled(found, inputs, data[0], calibration or {})

@@ -6,8 +6,9 @@ Runs in child processes.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -77,24 +78,24 @@ class Histogram:
         Raises:
             NotFinite: A value is NaN.
         """
-        if not values.size:
+        return self.join([Part.of(values)])
+
+    def join(self, parts: Sequence[Part]) -> Histogram:
+        """Count the values of several runs, which costs little more than those of one."""
+        parts = [part for part in parts if part.size]
+        if not parts:
             return self
-        rows = _rows(values)
-        lows, highs = rows.min(axis=1), rows.max(axis=1)
+        lows = np.concatenate([self.lowest, *(part.lowest for part in parts)])
+        highs = np.concatenate([self.highest, *(part.highest for part in parts)])
         low, high = float(lows.min()), float(highs.max())
-        if not math.isfinite(low) or not math.isfinite(high):
-            if math.isnan(low):
-                raise NotFinite("The values hold NaN")
-            return self.add(values[np.isfinite(values)][None])
-        low, high = min(self.low, low), max(self.high, high)
         exponent = max(self.exponent, _exponent(low, high))
         first = math.floor(math.ldexp(min(low, 0.0), -exponent))
-        size = math.floor(math.ldexp(max(high, 0.0), -exponent)) - first + 1
-        some = thinned(values).reshape(-1)
+        bins = math.floor(math.ldexp(max(high, 0.0), -exponent)) - first + 1
+        some = np.concatenate([part.some for part in parts])
         zeros = some.size - int(np.count_nonzero(some))
         # Exact: the width is a power of two.
         places = np.floor(np.ldexp(some, -exponent)).astype(np.int32) - first
-        counts = np.bincount(places, minlength=size)
+        counts = np.bincount(places, minlength=bins)
         counts[-first] -= zeros
         if exponent == self.exponent:
             counts[self.first - first :][: len(self.counts)] += self.counts
@@ -102,10 +103,38 @@ class Histogram:
             known = np.flatnonzero(self.counts)
             places = ((known + self.first) >> (exponent - self.exponent)) - first
             np.add.at(counts, places, self.counts[known])
-        return Histogram(
-            low, high, self.zeros + zeros, exponent, first, counts, self.size + values.size,
-            np.append(self.lowest, lows), np.append(self.highest, highs),
-        )  # fmt: skip
+        size = self.size + sum(part.size for part in parts)
+        zeros += self.zeros
+        return Histogram(low, high, zeros, exponent, first, counts, size, lows, highs)
+
+
+class Part(NamedTuple):
+    """What is counted of a run.
+
+    Attributes:
+        some: Some values of each sample, evenly spaced, in one row.
+        lowest: The lowest value of each sample.
+        highest: The highest value of each sample.
+        size: Number of values, counted or not.
+    """
+
+    some: Array
+    lowest: Array
+    highest: Array
+    size: int
+
+    @classmethod
+    def of(cls, values: Array) -> Part:
+        """Look at the values of a run, as `Histogram.add` takes them."""
+        if not values.size:
+            return cls(values.reshape(-1), values[:0], values[:0], 0)
+        rows = _rows(values)
+        lows, highs = rows.min(axis=1), rows.max(axis=1)
+        if not math.isfinite(lows.min()) or not math.isfinite(highs.max()):
+            if np.isnan(lows).any():
+                raise NotFinite("The values hold NaN")
+            return cls.of(values[np.isfinite(values)][None])
+        return cls(thinned(values).reshape(-1), lows, highs, values.size)
 
 
 def thinned(values: Array) -> Array:

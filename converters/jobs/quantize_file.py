@@ -21,9 +21,11 @@ Json = dict[str, Any]
 
 def job(request: Json) -> Json:
     """Write the file at `request["out"]`, or say in "refused", "missing" or "error" why not."""
-    out = Path(request["out"])
+    path, out = Path(request["path"]), Path(request["out"])
+    if fault := load_error(path):
+        return {"refused": f"the runtime does not load it: {fault}"}
     try:
-        made = quantized(Path(request["path"]).read_bytes(), request)
+        made = quantized(path.read_bytes(), request)
     except (Refused, KernelsRefused, NotFinite, RuntimeError) as error:  # the last: a library's
         return {"refused": str(error)}
     except ImportError as error:

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 
 from tests.support.float_files import float_file, main_graph, run_file
 from tfcompress.converters.jobs.quantize_file import job
@@ -50,3 +51,14 @@ def test_without_tensorflow_it_says_what_to_install_and_still_reads(request_of, 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "pip install 'tfcompress[tensorflow]'" in job(request_of)["missing"]
     assert job({**request_of, "samples": None})["file"]["load_error"] is None
+
+
+def test_a_file_with_an_op_that_nobody_knows_is_refused(request_of, tmp_path):
+    model = unpack((tmp_path / "f.tflite").read_bytes())
+    for code in model.operatorCodes:
+        code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+        code.customCode = "MyOwn"
+    (tmp_path / "f.tflite").write_bytes(pack(model))
+    refused = job(request_of)["refused"]
+    assert refused.startswith("the runtime does not load it: ") and "MyOwn" in refused
+    assert not (tmp_path / "q.tflite").exists()
