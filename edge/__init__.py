@@ -27,6 +27,7 @@ from .targets.base import (
     Target,
     register_target,
 )
+from .targets.browser import Browser
 from .targets.ethos_u import EthosU
 from .targets.local import Local
 from .targets.microcontroller import Microcontroller
@@ -37,6 +38,7 @@ __all__ = [
     "Adb",
     "Availability",
     "BenchmarkResult",
+    "Browser",
     "Child",
     "DelegateMismatch",
     "DelegateUnavailable",

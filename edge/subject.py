@@ -171,7 +171,7 @@ def measured_elsewhere(
         return dataclasses.replace(result, status="refused", reason=said)
     try:
         found = target.measure(Path(path), settings)
-    except (ModelRefused, ModelFileError) as error:
+    except (DelegateMismatch, ModelRefused, ModelFileError, ImportError) as error:
         failure = error.__cause__
         status = failure.status if isinstance(failure, ChildFailure) else "refused"
         return dataclasses.replace(result, status=status, reason=str(error))
@@ -187,6 +187,7 @@ def measured_elsewhere(
         std_ms=found.std_ms,
         median_ms=found.median_ms,
         measured_by=found.by,
+        emulated=found.emulated,
     ).with_metrics(**found.metrics)
 
 

@@ -34,7 +34,7 @@ def test_names():
         "verify_generator",
     ]  # fmt: skip
     assert edge.__all__ == [
-        "Adb", "Availability", "BenchmarkResult", "Child", "DelegateMismatch",
+        "Adb", "Availability", "BenchmarkResult", "Browser", "Child", "DelegateMismatch",
         "DelegateUnavailable", "Estimate", "Estimator", "EthosU", "Generator", "Local",
         "Measurement", "Measurer", "Microcontroller", "ModelFileError", "ModelRefused", "OpTime",
         "Placement", "Process", "Profile", "Report",

@@ -64,8 +64,9 @@ def compare(
     expected: Mapping[str, Array],
     received: Mapping[str, Array],
     tolerance: float | None = None,
+    place: str = "the GPU",
 ) -> None:
-    """Compare the GPU's outputs with the CPU's.
+    """Compare the GPU's outputs with the CPU's, or those of another place.
 
     Args:
         path: The file, for messages.
@@ -75,6 +76,7 @@ def compare(
         received: The GPU's outputs by name, with the shapes and types of the CPU's.
         tolerance: Largest difference allowed, as a share of the CPU's largest output; None takes
             the one in `TOLERANCES`. Defaults to None.
+        place: Where the outputs come from, for the message. Defaults to `"the GPU"`.
 
     Raises:
         DelegateMismatch: An output differs by more than the tolerance.
@@ -108,12 +110,17 @@ def compare(
             worst = float(error.max())
             word = " output steps" if unit == "steps" else ""
             why = "given by the caller" if tolerance is not None else f"{kind}: {allowed.reason}"
+            advice = (
+                " The GPU delegate computes some sequences of ops wrongly without an error. Run "
+                "this file with delegate='xnnpack'"
+                if place == "the GPU"
+                else ""
+            )
             raise DelegateMismatch(
-                f"{path} on the GPU differs from XNNPACK on the same inputs: output {info.name!r} "
+                f"{path} on {place} differs from XNNPACK on the same inputs: output {info.name!r} "
                 f"is off by up to {worst:.4g}{word}, where it peaks at {peak:.4g} and "
-                f"{limit:.4g} is tolerated ({why}); {off} of {want.size} values are beyond that. "
-                "The GPU delegate computes some sequences of ops wrongly without an error. "
-                "Run this file with delegate='xnnpack'",
+                f"{limit:.4g} is tolerated ({why}); {off} of {want.size} values are beyond "
+                f"that.{advice}",
                 {
                     "output": info.name,
                     "error": worst,

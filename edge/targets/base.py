@@ -175,6 +175,7 @@ class Measurement:
         std_ms: Standard deviation of all runs, in milliseconds.
         median_ms: Median of all runs, in milliseconds; None if the program does not tell.
         metrics: Other figures by name, such as "max ms".
+        emulated: Whether latencies mean nothing there, because the processor is emulated.
     """
 
     by: str
@@ -186,6 +187,7 @@ class Measurement:
     std_ms: float | None = None
     median_ms: float | None = None
     metrics: Mapping[str, float | int | str] = field(default_factory=dict)
+    emulated: bool = False
 
 
 @runtime_checkable
@@ -224,6 +226,7 @@ class Measurer(Protocol):
 
         Raises:
             ModelRefused: The device cannot run the file, or the program died of it.
+            DelegateMismatch: Its outputs are not those of this machine.
             ModelFileError: The file is missing, corrupt, or no .tflite file.
             OSError: The device cannot be reached, or something is missing.
         """

@@ -10,6 +10,7 @@ from ..system.tflite import PROBE
 from .adb import Adb
 from .answers import parse
 from .base import TARGETS, AnyTarget, Estimator, Measurer, Settings
+from .browser import Browser
 from .ethos_u import ACCELERATORS, EthosU
 from .ssh import Ssh
 
@@ -19,7 +20,7 @@ PathLike = str | os.PathLike[str]
 def target_named(
     text: str, python: str = "python3", benchmark_model: PathLike = "benchmark_model"
 ) -> AnyTarget:
-    """Return the target of a name: a registered one, or such as `ssh:user@machine`, `adb:serial`.
+    """Return the target of a name: a registered one, or such as `ssh:user@machine`, `adb`.
 
     >>> from tfcompress.edge.targets.names import target_named
     >>> target_named("local")
@@ -45,10 +46,14 @@ def target_named(
         return Ssh(text.removeprefix("ssh:"), python)
     if text == "adb" or text.startswith("adb:"):
         return Adb(text.partition(":")[2] or None, benchmark_model)
+    if text.startswith("browser:"):
+        return Browser(text.removeprefix("browser:"))
     if text in ACCELERATORS:
         return EthosU(text)
     if text not in TARGETS.names():
-        names = ", ".join((*TARGETS.names(), "ssh:USER@HOST", "adb[:SERIAL]", *ACCELERATORS))
+        names = ", ".join(
+            (*TARGETS.names(), "ssh:USER@HOST", "adb[:SERIAL]", "browser:FOLDER", *ACCELERATORS)
+        )
         raise ValueError(f"`target` must be one of {names}. Received: target={text!r}")
     return TARGETS.get(text)
 

@@ -63,6 +63,7 @@ CALLED_BY_US = {
     ),
     *("edge.Estimator", "edge.Estimator.estimate", "edge.EthosU.estimate"),
     *("edge.Measurer", "edge.Measurer.measure", "edge.Adb.measure"),
+    "edge.Browser.measure",
     *("converters.DynamicInt8.for_runtime", "converters.Precision.for_runtime"),
     *("importance.bn_scale", "importance.l1_norm", "importance.l2_norm"),
     *("schedules.Schedule", "schedules.Schedule.from_config"),
@@ -727,6 +728,18 @@ def table(folder: Path) -> dict[str, list[Call]]:
                     "serial": "text",
                     "benchmark_model": "text",
                     "name": "text, empty text",
+                    "options": "empty list",
+                },
+            )
+        ],
+        "edge.Browser": [
+            Call(
+                edge.Browser,
+                {},
+                {
+                    "package": "text",
+                    "program": "text, empty text",
+                    "name": "text",
                     "options": "empty list",
                 },
             )
