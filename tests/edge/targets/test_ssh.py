@@ -20,7 +20,12 @@ from tfcompress.edge.system.tflite import PROBE
 from tfcompress.edge.targets import remote
 
 QUICK = {"min_runs": 4, "min_seconds": 0.0, "rounds": 2, "warmup": 0}
-PI = Path(os.environ.get("TFCOMPRESS_PI", Path(__file__).parents[3] / ".pi/python"))
+ROOT = Path(__file__).parents[3]
+# Machine -> its Python, and the script's arguments that make it.
+PIS = {
+    "aarch64": (os.environ.get("TFCOMPRESS_PI", ROOT / ".pi/python"), ".pi"),
+    "armv7l": (os.environ.get("TFCOMPRESS_PI32", ROOT / ".pi32/python"), ".pi32 armhf"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -192,11 +197,14 @@ def kill_one(server, kind):
             os.kill(pid, signal.SIGTERM if kind == 2 else signal.SIGKILL)
 
 
-@pytest.mark.slow("starts an emulated aarch64 Python some times")
+@pytest.mark.slow("starts an emulated Python on Arm some times")
 @pytest.mark.parametrize("name", ["float32", "int8"])
-def test_a_raspberry_pi_computes_what_this_machine_computes(server, files, name, rng):
-    need(PI.exists(), "no aarch64 runtime; make one with: tests/emulated_pi.sh .pi (Debian)")
-    pi = ssh(server, PI, name="pi", emulated=True)
+@pytest.mark.parametrize("processor", PIS)
+def test_a_raspberry_pi_computes_what_this_machine_computes(server, files, processor, name, rng):
+    python, makes = PIS[processor]
+    reason = f"no {processor} runtime; make one with: tests/emulated_pi.sh {makes} (Debian)"
+    need(Path(python).exists(), reason)
+    pi = ssh(server, python, name="pi", emulated=True)
     image = rng.normal(size=(2, 8, 8, 1)).astype("float32")
     with edge.Runner(files[name], target=pi) as runner:
         found = runner(image)
@@ -206,6 +214,6 @@ def test_a_raspberry_pi_computes_what_this_machine_computes(server, files, name,
     np.testing.assert_allclose(found, expected, rtol=0, atol=limit)
     result = edge.benchmark(files[name], target=pi, **QUICK)
     assert (result.status, result.emulated) == ("ok", True), result.reason
-    assert "aarch64" in result.machine.os
+    assert processor in result.machine.os
     assert "(emulated)" in str(edge.Report(result))
     assert left_behind(server) == []
