@@ -14,10 +14,10 @@ DOCS = Path(__file__).resolve().parents[1]
 LABELS, PANEL, GAP, ROW, TOP = 262, 190, 26, 34, 58
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #24292f }
-.title { font-weight: 600 } .quiet { fill: #57606a } .track { fill: #eaeef2 }
+.page { fill: white } .title { font-weight: 600 } .quiet { fill: #57606a } .track { fill: #eaeef2 }
 .bytes { fill: #4c6ef5 } .speed { fill: #2b8a3e }
 @media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3 } .quiet { fill: #9198a1 } .track { fill: #2f3742 }
+  .page { fill: #161b22 } text { fill: #e6edf3 } .quiet { fill: #9198a1 } .track { fill: #2f3742 }
   .bytes { fill: #748ffc } .speed { fill: #51cf66 } }
 """
 
@@ -133,8 +133,12 @@ def draw(picture: Picture) -> str:
             parts.append(bar(x, y + 19, 1, "track") + bar(x, y + 19, share, panel))
             parts.append(text(x, y + 13, label))
         parts.append(text(width - 62, y + 15, row.accuracy))
+    # A page of its own: a site may be dark where the system, whose colours these are, is light.
+    frame = f'x="-14" y="-8" width="{width + 28}" height="{height + 16}"'
+    parts.insert(0, f'<rect class="page" {frame} rx="6"/>')
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-14 -8 {width + 28} {height + 16}" '
+        'role="img" '
         f'aria-label="{escape(picture.title)}">\n<style>{STYLE}</style>\n'
         + "\n".join(parts)
         + "\n</svg>\n"
