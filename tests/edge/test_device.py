@@ -83,9 +83,9 @@ def test_without_a_runtime_the_error_says_what_to_install(tmp_path):
     assert "pip install tflite-runtime 'numpy<2'" in done.stdout
 
 
-def test_the_folder_that_the_readme_says_to_copy_runs_by_itself(tmp_path):
-    readme = (FOLDER.parent / "README.md").read_text("utf-8")
-    [name] = re.findall(r"`scp -r (\S+) \S+:`", readme)
+def test_the_folder_that_the_documentation_says_to_copy_runs_by_itself(tmp_path):
+    page = (FOLDER.parent / "docs/methods/run_and_measure.md").read_text("utf-8")
+    [name] = re.findall(r"`scp -r (\S+) \S+:`", page)
     subprocess.run(["cp", "-r", FOLDER.parent / name, tmp_path], check=True)
     script = (
         "import edge, numpy as np\n"
