@@ -194,14 +194,16 @@ def distilled(loss: type, find: Callable[[keras.Model], str]) -> Callable[..., s
 
 
 def hidden_states(model: keras.Model) -> str:
-    """The last normalization, or layer with a kernel, that is followed by others."""
+    """The last normalization or residual sum that is followed by others."""
     found = [
         node.name
         for node in nodes(model)
-        if "Norm" in type(node.operation).__name__ and None not in node.consumers
+        if type(node.operation).__name__.endswith(("Normalization", "LayerNorm", "Add"))
+        and None not in node.consumers
+        and len(node.tensors[0].shape) > 1
     ]
     if not found:
-        raise ValueError("no normalization inside")
+        raise ValueError("it has no hidden states")
     return found[-1]
 
 
@@ -209,7 +211,7 @@ def attention(model: keras.Model) -> str:
     """The first layer that gives attention probabilities."""
     own = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
     for node in nodes(model):
-        softmax = type(node.operation).__name__ == "Softmax" and len(node.tensors[0].shape) == 4
+        softmax = type(node.operation).__name__ == "Softmax" and len(node.tensors[0].shape) >= 4
         if isinstance(node.operation, own) or softmax:
             return str(node.name)
     raise ValueError("it has no attention")

@@ -46,4 +46,4 @@ def test_they_are_selected_as_the_layer_that_they_stand_for():
     source = model()
     qat = tfc.quantize_aware(source, exclude=[source.get_layer("places")])
     kept = [layer.path for layer in tfc.qat_report(qat).floating]
-    assert kept == ["places_table", "places"]
+    assert kept == ["places_embeddings", "places"]

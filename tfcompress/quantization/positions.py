@@ -50,7 +50,7 @@ def plain_positions(model: keras.Model) -> keras.Model:
             return twin
         variable, name = operation.position_embeddings, operation.name
         options = {"dtype": operation.dtype_policy}
-        table = Parameter(variable.shape, variable, name=f"{name}_table", **options)
+        table = Parameter(variable.shape, variable, name=f"{name}_{variable.name}", **options)
         setattr(table, Origin.NAME, origin)
 
         def positions(x: Any, **_: Any) -> Any:
