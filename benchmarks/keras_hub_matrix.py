@@ -98,12 +98,13 @@ def zeros(model: keras.Model, x: Any, folder: Path) -> str:
     targets = keras.tree.map_structure(np.asarray, model(x))
     prune = tfc.Prune(tfc.schedules.OneShot(0.5))
     model.fit(x, targets, verbose=0, callbacks=[prune])
-    rows = [row for row in tfc.summary(model).layers if "Dense" in row.type]
+    kernels = ("Dense", "Conv2D")
+    rows = [row for row in tfc.summary(model).layers if row.type.endswith(kernels)]
     share = sum(row.zeros for row in rows) / sum(row.parameters for row in rows)
     check_saved(model, x, folder)
     model.set_weights(before)
     if share < 0.4:
-        raise Wrong(f"{share:.0%} of the weights of dense layers are zero, where 50% are asked for")
+        raise Wrong(f"{share:.0%} of the weights in kernels are zero, where 50% are asked for")
     return f"{share:.2f}"
 
 
