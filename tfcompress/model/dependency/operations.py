@@ -163,7 +163,7 @@ _ELEMENTWISE = (
     *("Softsign", "Sqrt", "Square", "Squareplus", "Tanh", "TanhShrink", "Threshold"),
     *("Add", "Divide", "DivideNoNan", "Maximum", "Minimum", "Multiply", "Power", "Subtract"),
     *("TrueDivide", "Equal", "Greater", "GreaterEqual", "Less", "LessEqual", "NotEqual", "Where"),
-    *("LogicalAnd", "LogicalNot", "LogicalOr"),
+    *("LogicalAnd", "LogicalNot", "LogicalOr", "OnesLike", "ZerosLike"),
 )
 _REDUCE = ("All", "Any", "Argmax", "Argmin", "Max", "Mean", "Min", "Prod", "Std", "Sum", "Var")
 
