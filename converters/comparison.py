@@ -14,6 +14,7 @@ from tfcompress.model.samples import Array, InputSpec, load_samples
 
 from . import output_error
 from .file_outputs import output_scales, runner_outputs
+from .hybrid import speed_notes
 from .verified import Verification
 
 __all__ = ["compare"]
@@ -72,7 +73,8 @@ def compare(
             f"{ {n: a.shape for n, a in actual.items()} } and "
             f"{ {n: a.shape for n, a in expected.items()} }"
         )
-    scales = output_scales(inspect(path))
+    found = inspect(path)
+    scales = output_scales(found)
     if len(expected) == len(scales) == 1:
         scales = dict(zip(expected, scales.values(), strict=True))
     errors = tuple(
@@ -80,7 +82,8 @@ def compare(
         for name, value in expected.items()
     )
     count = len(next(iter(arrays.values())))
-    return Verification(files[0], delegate, count, errors, against=files[1].name)
+    notes = speed_notes(found) if delegate == "xnnpack" else ()
+    return Verification(files[0], delegate, count, errors, against=files[1].name, notes=notes)
 
 
 def _specs(runner: Runner) -> list[InputSpec]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ from .kernel_choice import Exceptions, check_exceptions
 from .lowering import lower
 from .outputs import keras_outputs
 from .preparation import PathLike, Prepared, check_files, prepare
-from .runtimes import parse_release
+from .runtimes import Release, parse_release
+from .several_shapes import Made, check_several, join
 from .sparse import Sparse, check_sparse
 
 
@@ -43,7 +44,7 @@ def convert(
     *,
     precisions: Exceptions | None = None,
     batch_size: int | None = None,
-    input_shapes: InputShapes | None = None,
+    input_shapes: InputShapes | Sequence[InputShapes] | None = None,
     strict: bool = False,
     sparse: bool | Sparse = False,
     samples: Any = None,
@@ -86,8 +87,11 @@ def convert(
             functional model fixes it. LSTM, GRU and other loops need a fixed batch. Around a
             Flatten layer, a free batch adds ops that compute shapes at run time, outside XNNPACK.
         input_shapes: Name of an input -> its shape in the file, batch first, where the model leaves
-            sizes free: `{"token_ids": (1, 128)}`. None keeps a size as it is. Defaults to None, the
-            shapes of the model. A fixed length lets the converter fold what is computed from it.
+            sizes free: `{"token_ids": (1, 128)}`. None keeps a size as it is. A list of such dicts
+            makes one file with a signature for each, such as "serving_32" and "serving_128", named
+            by the sizes that differ; weights are stored once, and `edge.Runner(signature=)` picks.
+            It takes precisions without samples. Defaults to None, the shapes of the model. A fixed
+            length lets the converter fold what is computed from it.
         strict: Whether to raise if an output is far from the model's, or if, for an integer
             precision such as `Int8`, a multiplying op stayed in float or a QUANTIZE or DEQUANTIZE
             op is left inside the graph. Nothing is written then. Defaults to False: you are warned
@@ -132,7 +136,7 @@ def convert_all(
     *,
     precisions: Mapping[PathLike, Exceptions] | None = None,
     batch_size: int | None = None,
-    input_shapes: InputShapes | None = None,
+    input_shapes: InputShapes | Sequence[InputShapes] | None = None,
     strict: bool = False,
     sparse: bool | Sparse = False,
     samples: Any = None,
@@ -159,7 +163,8 @@ def convert_all(
         batch_size: Samples per run, for all files. Defaults to None, a free batch, unless the
             `keras.Input` of a functional model fixes it.
         input_shapes: Name of an input -> its shape in all files, batch first, where the model
-            leaves sizes free: `{"token_ids": (1, 128)}`. Defaults to None, those of the model.
+            leaves sizes free: `{"token_ids": (1, 128)}`; or a list of such dicts, for a signature
+            for each in each file. Defaults to None, the shapes of the model.
         strict: Whether to raise if an output is far from the model's, or if a file of an integer
             precision keeps float ops. Defaults to False: you are warned of the outputs, and
             `Converted` lists the ops.
@@ -199,7 +204,7 @@ def _convert(
     files: Mapping[PathLike, Precision | str],
     exceptions: Mapping[PathLike, Exceptions] | None,
     batch_size: int | None,
-    input_shapes: InputShapes | None,
+    input_shapes: InputShapes | Sequence[InputShapes] | None,
     strict: bool,
     sparse: bool | Sparse,
     samples: Any,
@@ -215,11 +220,41 @@ def _convert(
     single = check_exceptions(precisions, exceptions)
     if release is not None:
         precisions = {path: p.for_runtime(release) for path, p in precisions.items()}
+
+    def make(shapes: InputShapes | None) -> Made:
+        return _make(
+            model, precisions, single, batch_size, shapes, strict, config, samples, release, timeout
+        )
+
+    if input_shapes is None or isinstance(input_shapes, Mapping):
+        made = make(input_shapes)
+    else:
+        keys = check_several(model, input_shapes, batch_size, precisions, config, samples)
+        made = join([make(shapes) for shapes in input_shapes], keys, timeout)
+    write_whole(made.content)
+    for text in made.said:
+        warnings.warn(text, stacklevel=3)  # the caller of `convert` or `convert_all`
+    return made.converted
+
+
+def _make(
+    model: keras.Model,
+    precisions: Mapping[Path, Precision],
+    single: Mapping[Path, Mapping[Any, Precision]],
+    batch_size: int | None,
+    input_shapes: InputShapes | None,
+    strict: bool,
+    sparse: Sparse | None,
+    samples: Any,
+    release: Release | None,
+    timeout: float | None,
+) -> Made:
+    """Make and check all files, and write none."""
     with scratch_folder() as folder:
         prepared = prepare(model, precisions, batch_size, samples, single, input_shapes)
         lowered, loops = _lower_all(prepared, precisions, folder, timeout)
         made = dict(zip(precisions, lowered, strict=True))
-        rewritten = finish(made, prepared.passes, config, release, timeout)
+        rewritten = finish(made, prepared.passes, sparse, release, timeout)
         files_made = [new.dense for new in rewritten]
         run = functools.partial(keras_outputs, prepared.call)
         batch = prepared.call.inputs[0].shape[0]
@@ -232,14 +267,12 @@ def _convert(
                 precisions.items(), rewritten, judged, strict=True
             )
         ]
-        write_whole({path: new.content for path, new in zip(precisions, rewritten, strict=True)})
     said = [*prepared.warnings, *loops, *(new.note for new in rewritten if new.note)]
     for path, new, result in zip(precisions, rewritten, judged, strict=True):
         said += [f"{path.name}: {fault}" for fault in result.faults]
         said += slow_note(new.dense, path.name)
-    for text in said:
-        warnings.warn(text, stacklevel=3)  # the caller of `convert` or `convert_all`
-    return converted
+    content = {path: new.content for path, new in zip(precisions, rewritten, strict=True)}
+    return Made(converted, content, said)
 
 
 def _lower_all(

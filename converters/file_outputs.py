@@ -95,11 +95,20 @@ def runner_outputs(
     return {name: np.asarray(value)[:count] for name, value in outputs.items()}
 
 
-def output_scales(found: Inspection) -> dict[str, float]:
-    """Return the step of every quantized output, also of one that the file dequantizes."""
+def output_scales(found: Inspection, key: str | None = None) -> dict[str, float]:
+    """Return the step of every quantized output, also of one that the file dequantizes.
+
+    Args:
+        found: The file.
+        key: Name of the signature. Defaults to None, the first.
+
+    Returns:
+        Name of the output -> its step.
+    """
+    signatures = [s for s in found.signatures if key in (None, s.key)]
     producers = {node.outputs[0]: node for node in found.nodes if node.op == "DEQUANTIZE"}
     scales = {}
-    for name, place in found.signatures[0].outputs.items() if found.signatures else ():
+    for name, place in signatures[0].outputs.items() if signatures else ():
         tensor = found.tensors[place]
         if place in producers:
             tensor = found.tensors[producers[place].inputs[0]]

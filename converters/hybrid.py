@@ -6,9 +6,10 @@ import math
 
 from tfcompress.converters.file.model import Inspection, Node
 
-__all__ = ["depthwise_share", "slow_note", "speed_notes"]
+__all__ = ["attention_share", "depthwise_share", "slow_note", "speed_notes"]
 
 _WORTH_A_WORD = 0.02
+_MOST = 0.5
 
 
 def depthwise_share(found: Inspection) -> float:
@@ -79,10 +80,11 @@ def speed_notes(found: Inspection) -> tuple[str, ...]:
             "Dense layers of 4 bits are smaller, and as fast as int8 or faster on XNNPACK. "
             "TensorFlow Lite Micro does not run them: keep them in int8 there."
         )
-    attention = ("BATCH_MATMUL", "int8", "int8") in ops
-    if attention and any(node.op == "SOFTMAX" for node in found.nodes):
+    share = attention_share(found)
+    if share >= _MOST:
         said.append(
-            "Attention in int8 is for accelerators: on a CPU, DynamicInt8() or WeightOnly() is "
+            f"{share:.0%} of the multiply-accumulates are attention in int8 and the dense layers "
+            "around it, which is for accelerators: on a CPU, DynamicInt8() or WeightOnly() is "
             "faster, nearer to the model, and needs no samples. Compare them with edge.benchmark."
         )
     if any(_unpacks_int4(found, node) for node in found.nodes):
@@ -91,6 +93,32 @@ def speed_notes(found: Inspection) -> tuple[str, ...]:
             "file: take WeightOnly(activations='int8') for speed."
         )
     return tuple(said)
+
+
+def attention_share(found: Inspection) -> float:
+    """Return the share of a file's work that is attention in int8, and dense layers in int8.
+
+    XNNPACK computes both more slowly than dense layers of float activations and int8 weights.
+
+    Args:
+        found: A file.
+
+    Returns:
+        Their share of the multiply-accumulates, 0 to 1; 0 for a file without attention in int8.
+    """
+    attends = any(
+        node.op == "BATCH_MATMUL" and _types(found, node) == ("int8", "int8")
+        for node in found.nodes
+    ) and any(node.op == "SOFTMAX" for node in found.nodes)
+    if not attends:
+        return 0.0
+    total = slow = 0
+    for node in found.nodes:
+        macs = _macs(found, node)
+        total += macs
+        if node.op in ("BATCH_MATMUL", "FULLY_CONNECTED") and _types(found, node)[0] == "int8":
+            slow += macs
+    return slow / total if total else 0.0
 
 
 def _unpacks_int4(found: Inspection, node: Node) -> bool:
@@ -103,8 +131,14 @@ def _types(found: Inspection, node: Node) -> tuple[str, str]:
 
 
 def _macs(found: Inspection, node: Node) -> int:
-    if node.op not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+    """Return the multiply-accumulates of an op; a free size counts as 1, other ops as 0."""
+    if node.op not in ("BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
         return 0
-    weights = found.tensors[node.inputs[1]].shape
-    positions = found.tensors[node.outputs[0]].shape[1:-1]
-    return math.prod(size or 1 for size in (*positions, *weights))
+    left, right = (found.tensors[place].shape for place in node.inputs[:2])
+    summed = {
+        "BATCH_MATMUL": left[-2:-1] if node.options.get("adj_x") else left[-1:],
+        "CONV_2D": right[1:],
+        "DEPTHWISE_CONV_2D": right[1:-1],
+        "FULLY_CONNECTED": right[-1:],
+    }[node.op]
+    return math.prod(size or 1 for size in (*summed, *found.tensors[node.outputs[0]].shape))

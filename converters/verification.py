@@ -11,17 +11,19 @@ import numpy as np
 
 from tfcompress.converters.file.read import inspect
 from tfcompress.edge import Runner
-from tfcompress.edge.arguments import check_bool, check_choice, check_threads
+from tfcompress.edge.arguments import check_bool, check_choice, check_text, check_threads
 from tfcompress.edge.engines.base import DELEGATES
 from tfcompress.edge.inputs import as_real
 from tfcompress.edge.system.tflite import check
 from tfcompress.model.checks import check_built
 from tfcompress.model.functionalize import with_graph
 from tfcompress.model.samples import Array, load_samples, thin, whole_batches
-from tfcompress.model.signature import Signature, signature
+from tfcompress.model.signature import Signature
+from tfcompress.model.signature import signature as signature_of
 
 from .by_layer import layer_errors
 from .file_outputs import output_scales, runner_outputs
+from .hybrid import speed_notes
 from .judgement import SAMPLES
 from .output_error import compare
 from .outputs import BATCH, keras_outputs
@@ -39,6 +41,7 @@ def verify(
     threads: int | None = None,
     *,
     by_layer: bool = False,
+    signature: str | None = None,
 ) -> Verification:
     """Compare the outputs of a .tflite file with those of its Keras model.
 
@@ -64,6 +67,8 @@ def verify(
         by_layer: Whether to compare the output of each layer, too, on up to 32 of the samples: the
             way to find where an error enters. The file then also runs without a delegate, since
             delegates hide what is inside. Defaults to False.
+        signature: Name of the signature to run, such as "serving_128" of a file that was converted
+            at several shapes. Defaults to None, the first, which `by_layer` wants.
 
     Returns:
         The errors of each output.
@@ -71,20 +76,32 @@ def verify(
     Raises:
         ModelFileError: There is no readable .tflite file at `path`.
         ModelRefused: The runtime cannot run the file, or died of it.
-        ValueError: The samples do not fit the model, the file was made from another model, or
-            `by_layer` is given for a subclassed model whose `call` cannot be traced.
+        ValueError: The samples do not fit the model, the file was made from another model or has no
+            such signature, or `by_layer` is given for a subclassed model whose `call` cannot be
+            traced, or with a signature.
     """
     check_choice("delegate", delegate, DELEGATES.names())
     check_threads(threads)
     check_bool("by_layer", by_layer)
-    check(path)
+    if signature is not None:
+        check_text("signature", signature)
+        if by_layer:
+            raise ValueError(
+                "`by_layer` reads the first signature of a file. Received: "
+                f"signature={signature!r} with by_layer=True"
+            )
+    found = inspect(check(path))
+    keys = [s.key for s in found.signatures]
+    if signature is not None:
+        check_choice("signature", signature, keys)
     model = check_built(model)
     graph = with_graph(model, whole=True) if by_layer else None
-    call = signature(model)
+    call = signature_of(model)
     arrays = load_samples(samples, call.inputs)
-    found = inspect(path)
     count = len(next(iter(arrays.values())))
-    with Runner(path, delegate=delegate, threads=threads, isolated=True) as runner:
+    with Runner(
+        path, delegate=delegate, threads=threads, signature=signature, isolated=True
+    ) as runner:
         _check_inputs(call, runner, found.path)
         expected = keras_outputs(call, arrays)
         actual = runner_outputs(runner, arrays, BATCH)
@@ -94,7 +111,7 @@ def verify(
             f"{found.path} is not a file of model '{model.name}': its outputs are "
             f"{sorted(actual)}, the model's are {sorted(expected)}"
         )
-    scales = output_scales(found)
+    scales = output_scales(found, signature)
     return Verification(
         found.path,
         delegate,
@@ -103,6 +120,7 @@ def verify(
             compare(name, value, actual[name], scales.get(name)) for name, value in expected.items()
         ),
         () if graph is None else layer_errors(graph, call, found, parts),
+        notes=speed_notes(found) if delegate == "xnnpack" else (),
     )
 
 

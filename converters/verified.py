@@ -36,6 +36,7 @@ class Verification:
         layers: With `by_layer`, the errors of the layers whose outputs are in the file, the worst
             first; else empty.
         against: What the file was compared with. Defaults to "the Keras model".
+        notes: What the types in the file mean for its speed on a CPU. Defaults to none.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class Verification:
     outputs: tuple[OutputError, ...]
     layers: tuple[LayerError, ...] = ()
     against: str = "the Keras model"
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> OutputError:
         for output in self.outputs:
@@ -158,6 +160,7 @@ class Verification:
             "samples": self.samples,
             "outputs": outputs,
             "layers": layers,
+            "notes": list(self.notes),
         }
 
     def __str__(self) -> str:
@@ -181,7 +184,8 @@ class Verification:
                 "" if o.top1 is None else f"{o.top1:.1%}",
                 "" if o.worst_r2 is None else f"{o.worst_r2:.3f} (channel {o.worst_channel})",
             )
-        return as_text(table, *([layer_table(self.layers)] if self.layers else []), width=120)
+        layers = [layer_table(self.layers)] if self.layers else []
+        return as_text(table, *layers, *self.notes, width=120)
 
 
 def _missing_figure(output: OutputError, figure: str) -> str:

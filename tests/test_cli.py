@@ -19,6 +19,8 @@ from tests.zoo.language_models import CHARACTERS, character_tokenizer
 from tests.zoo.sparse_nets import converted
 from tfcompress import budgets, converters, edge
 from tfcompress.cli import main
+from tfcompress.cli.conversion import _shapes
+from tfcompress.cli.files import _slow_attention
 from tfcompress.cost import latency
 from tfcompress.edge.system.tflite import PROBE, sizes
 from tfcompress.edge.targets.base import TARGETS
@@ -190,6 +192,22 @@ def test_convert_takes_the_sizes_of_inputs(folder):
     ]:
         done = run(*command, "--shape", given)
         assert (done.exit_code, said in " ".join(done.output.split())) == (2, True), done.output
+
+
+def test_sizes_given_again_are_those_of_another_signature(folder, tmp_path):
+    assert _shapes(("a=1,2", "b=any,4")) == {"a": (1, 2), "b": (None, 4)}
+    assert _shapes(("a=1,2", "b=4", "a=1,3")) == [
+        {"a": (1, 2), "b": (4,)},
+        {"a": (1, 3), "b": (4,)},
+    ]
+    command = ["convert", folder / "model.keras", tmp_path / "m.tflite"]
+    done = run(*command, "--shape", "a=1", "--shape", "a=2", *["--shape", "b=1"] * 3)
+    assert done.exit_code == 2
+    assert "or as often as the others: a 2 time(s), b 3 time(s)" in " ".join(done.output.split())
+    done = run(*command, "--shape", "x=1,16", "--shape", "x=2,16")
+    assert done.exit_code == 0, done.output
+    keys = [s.key for s in converters.inspect(tmp_path / "m.tflite").signatures]
+    assert keys == ["serving_1", "serving_2"]
 
 
 def test_convert_needs_calibration_for_int8(folder):
@@ -441,6 +459,31 @@ def test_bench_prints_ratios_and_writes_a_report(folder):
     assert first["speedup"] == 1.0
     assert second["runs"] >= 20
     assert report.read_text().startswith("# ")
+
+
+@pytest.mark.slow("converts attention")
+def test_bench_says_what_is_faster_than_attention_in_int8(folder, tmp_path):
+    x = keras.Input((8, 16))
+    model = keras.Model(x, keras.layers.MultiHeadAttention(2, 8)(x, x))
+    data = np.random.default_rng(0).normal(size=(8, 8, 16)).astype("float32")
+    path = tmp_path / "m.tflite"
+    converters.convert(model, path, converters.Int8(data), batch_size=1)
+    done = run("bench", path, "--runs", 20, "--seconds", 0)
+    assert done.exit_code == 0, done.output
+    assert "m. 100% of the multiply-accumulates are attention" in " ".join(done.stdout.split())
+
+    def result(name, path, ms, **fields):
+        return edge.BenchmarkResult(name, str(path), "xnnpack", median_ms=ms, **fields)
+
+    int8 = result("int8", path, 3.0)
+    others = [
+        result("dynamic", folder / "float.tflite", 1.5),
+        result("slow", folder / "float.tflite", 6.0),
+        result("elsewhere", folder / "float.tflite", 1.0, target="pi"),
+    ]
+    [said] = _slow_attention([int8, *others])
+    assert said.startswith("int8 on local: dynamic ran 2.0x as fast. 100% of")
+    assert _slow_attention(others) == []
 
 
 def test_bench_lists_the_delegates_that_are_registered(folder):

@@ -21,7 +21,8 @@ from .tensor_values import Samples, runs
 Array = np.ndarray[Any, np.dtype[Any]]
 
 # Ops that a normalization is made of, by the converter.
-_STEPS = {"ADD", "MEAN", "MUL", "NEG", "RSQRT", "SQUARE", "SQUARED_DIFFERENCE", "SUB"}
+_STEPS = {"ADD", "DIV", "MEAN", "MUL", "NEG", "RSQRT", "SQRT", "SQUARE", "SQUARED_DIFFERENCE",
+          "SUB"}  # fmt: skip
 _SUMS = {"ADD", "SUB"}
 
 _ALPHA = 0.85
@@ -33,7 +34,7 @@ def normalizations(graph: Graph) -> set[int]:
     """Return what normalizations compute, and the sums that they read.
 
     A normalization is what is computed from one tensor alone by means, products and sums, on the
-    way to a reciprocal root and from it.
+    way to the root of a mean square, or to its reciprocal, and from it.
 
     Args:
         graph: A float graph.
@@ -44,7 +45,7 @@ def normalizations(graph: Graph) -> set[int]:
     makers = producers(graph)
     found: set[int] = set()
     for node in graph.tables.operators:
-        if graph.op(node) == "RSQRT":
+        if graph.op(node) in ("RSQRT", "SQRT"):
             root = int(node.outputs[0])
             source = _source(graph, makers, root)
             if source is not None:
@@ -80,9 +81,9 @@ def even_out(graph: Graph, tensors: set[int], samples: Samples) -> set[int]:
 
 
 def _source(graph: Graph, makers: dict[int, Any], root: int) -> int | None:
-    """Return the tensor whose mean square a reciprocal root is taken of; None if it is another."""
+    """Return the tensor whose mean square a root is taken of; None if it is another."""
     node = makers[root]
-    while graph.op(node) in ("RSQRT", "ADD"):
+    while graph.op(node) in ("RSQRT", "SQRT", "ADD"):
         moving = [int(i) for i in node.inputs if not graph.constant(int(i))]
         if len(moving) != 1 or moving[0] not in makers:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -108,7 +109,11 @@ def _variation(
     made = finish(quantize(ready, kept_float=kept, per_channel_dense=per_channel_dense))
     size = min(samples.size, max(_SEEN // samples.batch_size, 1) * samples.batch_size)
     some = samples._replace(arrays={k: v[:size] for k, v in samples.arrays.items()})
-    exact, found = _outputs(content, some), _outputs(made, some)
+    exact = _outputs(content, some)
+    try:
+        found = _outputs(made, some)
+    except RuntimeError:  # A divisor that int8 rounds to zero ends the run.
+        return -math.inf
     worst = 1.0
     for wanted, actual in zip(exact, found, strict=True):
         spread = float(np.square(wanted - wanted.mean(0)).sum())

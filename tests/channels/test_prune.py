@@ -207,7 +207,31 @@ def imaged():
     return keras.Model(i, layers.Dense(2)(layers.Flatten()(x)))
 
 
-@pytest.mark.parametrize("build", [shuffled, sliced, multiplied, recurrent, imaged])
+def grouped():
+    """Attention written out, in which two heads of queries share one of keys and values."""
+    i = keras.Input((5, 6))
+    q, k, v = (
+        layers.EinsumDense("btd,dhe->bthe", (5, heads, 3), name=name)(i)
+        for name, heads in (("q", 4), ("k", 2), ("v", 2))
+    )
+    k, v = (ops.repeat(x, 2, axis=2) for x in (k, v))
+    q, k = (ops.moveaxis(x, (2, 1), (1, -2)) for x in (q, k))
+    scores = ops.softmax(ops.einsum("bnth,bnsh->bnts", q, k))
+    x = ops.einsum("bnts,bsnh->btnh", scores, v)
+    x = layers.EinsumDense("bthe,hed->btd", (5, 6), name="out")(x)
+    return keras.Model(i, layers.Dense(2)(x))
+
+
+def test_heads_go_with_those_that_share_their_keys():
+    groups = tfc.channel_groups(grouped()).prunable
+    [heads] = [group for group in groups if {"q", "k", "v"} <= set(group.producers)]
+    assert heads.size == 2
+    small = tfc.prune_channels(grouped(), 0.5, round_to=1)
+    shapes = {n: small.get_layer(n).kernel.shape for n in ("q", "k", "v")}
+    assert [shape[1] for shape in shapes.values()] == [2, 1, 1]
+
+
+@pytest.mark.parametrize("build", [shuffled, sliced, multiplied, recurrent, imaged, grouped])
 def test_operations_follow(build, tmp_path):
     model = build()
     x = np.random.default_rng(0).normal(size=(6, *model.input_shape[1:])).astype("float32")

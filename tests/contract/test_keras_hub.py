@@ -1,4 +1,7 @@
-"""Every method on transformers of KerasHub, whose blocks are layers made of layers."""
+"""Every method on transformers: of KerasHub, whose blocks are layers made of layers, and by hand.
+
+`benchmarks/keras_hub_matrix.py` prints what each method gives on each.
+"""
 
 import contextlib
 
@@ -7,12 +10,15 @@ import numpy as np
 import pytest
 
 import tfcompress as tfc
+from tests.channels.test_prune import cut_what_is_silent
+from tests.zoo.attention_blocks import BLOCKS, block
 from tests.zoo.keras_hub import FAMILIES, family
-from tfcompress import converters
+from tfcompress import converters, distill
 from tfcompress.model.keras_private import flat_layers
 from tfcompress.model.opening.opener import is_composite
 
-IN_CI = ("BERT", "GPT-2", "ViT")
+BY_HAND = ("MultiHeadAttention, mask: padding", "GroupQueryAttention, mask: causal")
+IN_CI = ("BERT", "GPT-2", "ViT", *BY_HAND)
 NAMES = [
     pytest.param(
         name,
@@ -20,7 +26,7 @@ NAMES = [
         if name in IN_CI
         else pytest.mark.large,
     )
-    for name in FAMILIES
+    for name in (*FAMILIES, *BLOCKS)
 ]
 
 # What is refused, and a part of the reason.
@@ -35,6 +41,10 @@ def refused(name, step):
     """Return a context that wants the error that a family meets in a step, if it meets one."""
     why = REFUSED.get((name, step))
     return contextlib.nullcontext() if why is None else pytest.raises(ValueError, match=why)
+
+
+def built(name):
+    return block(name) if name in BLOCKS else family(name)
 
 
 def values(model, x):
@@ -70,7 +80,7 @@ def test_a_family_is_opened(name, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_family_is_made_smaller_by_every_method(name, tmp_path):
-    model, x = family(name)
+    model, x = built(name)
     expected = values(model, x)
 
     def converted(model, precision):
@@ -87,6 +97,9 @@ def test_a_family_is_made_smaller_by_every_method(name, tmp_path):
     with refused(name, "convert"):
         file = converted(model, converters.DynamicInt8())
         converters.verify(model, file, x).raise_if_above(snr_below=20)
+        kinds = {tensor.dtype for tensor in converters.inspect(file).tensors if tensor.constant}
+        sizes = [np.prod(variable.shape) for variable in model.trainable_variables]
+        assert "int8" in kinds or max(sizes) < 1024
 
     qat = tfc.quantize_aware(model)
     tfc.calibrate(qat, x)
@@ -109,3 +122,34 @@ def test_training_in_place_prunes_what_is_inside_blocks():
     for row in tfc.summary(model).layers:
         if "transformer" in row.path and row.type in ("Dense", "EinsumDense"):
             assert row.zeros >= row.parameters // 2 - 32  # biases are not pruned
+
+
+@pytest.mark.slow("cuts and distils a transformer")
+@pytest.mark.parametrize("attention", ["heads", "width"])
+@pytest.mark.parametrize("name", BY_HAND)
+def test_attention_written_by_hand_is_cut_without_a_trace_and_distilled(name, attention):
+    """Heads, head width, units of the dense layers and width of the embeddings."""
+    model, x = block(name)
+    kinds = {group.kind for group in tfc.channel_groups(model, attention=attention).prunable}
+    cut = {"heads"} if attention == "heads" else {"key width", "value width"}
+    assert kinds >= {"channels", "units", *(cut if name in BY_HAND[:1] else ())}
+    small = tfc.prune_channels(model, 0.5, attention=attention, round_to=1)
+    assert macs(small) <= 0.55 * macs(model)
+    losses = [
+        distill.AttentionScores("attention_1", "attention_1"),
+        distill.Features("mlp_sum_1", "mlp_sum_1"),
+    ]
+    distiller = tfc.Distiller(model, small, losses, student_loss_weight=0.0)
+    distiller.compile("sgd", jit_compile=False)
+    assert np.isfinite(distiller.fit(x, verbose=0).history["distillation_loss"][0])
+    silent = cut_what_is_silent(model, attention=attention)
+    assert silent.count_params() < model.count_params()
+    expected = values(model, x)
+    np.testing.assert_allclose(values(silent, x), expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_flash_attention_is_refused_by_keras_on_tensorflow(name):
+    model, x = block(name, flash_attention=True)
+    with pytest.raises(ValueError, match="Flash attention is not supported in tensorflow backend"):
+        model(x)

@@ -4,11 +4,12 @@ import warnings
 from types import SimpleNamespace
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
 from tfcompress import converters, edge
-from tfcompress.converters.hybrid import depthwise_share, speed_notes
+from tfcompress.converters.hybrid import attention_share, depthwise_share, speed_notes
 
 
 def net(channels):
@@ -47,8 +48,11 @@ def test_small_kernels_stay_float_so_that_nothing_is_said(tmp_path):
 
 def file_of(op, activations, weights):
     """An inspection of a file with one op, as far as the notes read it."""
-    tensors = [SimpleNamespace(dtype=activations), SimpleNamespace(dtype=weights)]
-    return SimpleNamespace(tensors=tensors, nodes=[SimpleNamespace(op=op, inputs=(0, 1))])
+    shapes = {activations: (2, 8, 4), weights: (3, 4)}
+    tensors = [SimpleNamespace(dtype=kind, shape=shapes[kind]) for kind in (activations, weights)]
+    tensors.append(SimpleNamespace(dtype=activations, shape=(2, 8, 3)))
+    node = SimpleNamespace(op=op, inputs=(0, 1), outputs=(2,), options={})
+    return SimpleNamespace(tensors=tensors, nodes=[node])
 
 
 @pytest.mark.parametrize(
@@ -71,5 +75,25 @@ def test_speed_notes_say_what_a_type_means(op, activations, weights, note):
 def test_attention_in_int8_is_said_to_be_slow_on_a_cpu(dtype, said):
     product = file_of("BATCH_MATMUL", dtype, dtype)
     assert not speed_notes(product)
-    product.nodes.append(SimpleNamespace(op="SOFTMAX", inputs=(0,)))
+    product.nodes.append(SimpleNamespace(op="SOFTMAX", inputs=(0,), outputs=(2,), options={}))
     assert sum("on a CPU, DynamicInt8()" in text for text in speed_notes(product)) == said
+
+
+def test_the_share_of_attention_is_what_the_file_multiplies(tmp_path):
+    """With a convolution that multiplies more, DynamicInt8 is not the advice."""
+    x = keras.Input((8, 16))
+    y = layers.MultiHeadAttention(2, 8)(x, x)
+    small = keras.Model(x, y)
+    large = keras.Model(x, layers.Conv1D(64, 8, padding="same")(y))
+    data = np.random.default_rng(0).normal(size=(8, 8, 16)).astype("float32")
+    products = 8 * 16 * 16 * 4 + 2 * 8 * 8 * 16
+    found = {}
+    for model in (small, large):
+        path = tmp_path / f"{model.name}.tflite"
+        file = converters.convert(model, path, converters.Int8(data), batch_size=1)
+        found[model] = (attention_share(converters.inspect(file)), file.notes)
+        assert converters.verify(model, file, data).notes == file.notes
+    assert found[small][0] == 1
+    assert "100% of the multiply-accumulates are attention in int8" in " ".join(found[small][1])
+    assert found[large][0] == pytest.approx(products / (products + 8 * 16 * 8 * 64))
+    assert found[large][1] == ()

@@ -128,6 +128,27 @@ def test_attention_scores():
     assert float(loss.compute_loss(teacher, student)) == pytest.approx(expected, rel=1e-5)
     expected = np.mean((teacher.mean(axis=1) - student[:, :2].mean(axis=1)) ** 2)
     assert float(loss.compute_loss(teacher, student[:, :2])) == pytest.approx(expected, rel=1e-5)
+    grouped = teacher.reshape(2, 2, 2, 3, 3)
+    assert float(loss.compute_loss(grouped, student[:, :2])) == pytest.approx(expected, rel=1e-5)
+
+
+def test_attention_that_is_written_out_has_scores_at_its_softmax():
+    """Those of one model are those of the other, whose heads are in groups."""
+
+    def attending(name, groups):
+        x = keras.Input((3, 8), name="x")
+        q = keras.ops.reshape(layers.Dense(8, kernel_initializer="identity")(x), (-1, 3, 2, 4))
+        scores = keras.ops.einsum("btnh,bsnh->bnts", q, q)
+        scores = keras.ops.reshape(scores, (-1, *groups, 3, 3))
+        found = layers.Softmax(name=name)(scores)
+        return keras.Model(x, layers.Dense(2)(keras.ops.reshape(found, (-1, 2, 9))))
+
+    plain, other = attending("plain", (2,)), attending("grouped", (1, 2))
+    loss = AttentionScores("plain", "grouped")
+    distiller = tfc.Distiller(plain, other, loss, student_loss_weight=0.0)
+    distiller.compile("sgd", run_eagerly=True)
+    history = distiller.fit(RNG.normal(size=(4, 3, 8)).astype("float32"), verbose=0).history
+    assert history["distillation_loss"][0] == pytest.approx(0, abs=1e-12)
 
 
 def test_features_are_projected_where_the_widths_differ():

@@ -27,7 +27,7 @@ def cut(like, **options):
     [
         ("GPT-2", {"filters": "intermediate"}, {"intermediate_dim": 32}),
         ("Llama", {"filters": "feedforward"}, {"intermediate_dim": 32}),
-        ("Gemma", {}, {"intermediate_dim": 32}),
+        ("Gemma", {"filters": "ffw"}, {"intermediate_dim": 32}),
     ],
 )
 def test_a_language_model_generates_what_the_smaller_model_says(name, options, arguments):

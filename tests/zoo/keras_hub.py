@@ -6,12 +6,13 @@ import numpy as np
 from tests.support.helpers import need
 
 VOCABULARY, LENGTH, SAMPLES = 40, 8, 8
+# A dynamic-range file has int8 weights from 1,024 elements on, as 32 x 32.
 ENCODER = {
     "vocabulary_size": VOCABULARY,
     "num_layers": 2,
     "num_heads": 4,
-    "hidden_dim": 16,
-    "intermediate_dim": 32,
+    "hidden_dim": 32,
+    "intermediate_dim": 64,
     "max_sequence_length": LENGTH,
 }
 DECODER = {
@@ -19,17 +20,17 @@ DECODER = {
     "num_layers": 2,
     "num_query_heads": 4,
     "num_key_value_heads": 2,
-    "hidden_dim": 16,
-    "intermediate_dim": 32,
+    "hidden_dim": 32,
+    "intermediate_dim": 64,
 }
 ONE_LAYER = {**ENCODER, "num_layers": 1}
 IMAGES = {"image_shape": (16, 16, 3)}
-VISION = {"patch_size": 8, "num_layers": 2, "num_heads": 4, "hidden_dim": 16, **IMAGES}
-SWIN = {"embed_dim": 8, "depths": (2, 1), "num_heads": (2, 4), "window_size": 2, "patch_size": 2}
+VISION = {"patch_size": 8, "num_layers": 2, "num_heads": 4, "hidden_dim": 32, **IMAGES}
+SWIN = {"embed_dim": 16, "depths": (2, 1), "num_heads": (2, 4), "window_size": 2, "patch_size": 2}
 MIX = {
     "image_shape": (32, 32, 3),
     "num_layers": 4,
-    "hidden_dims": [4, 8, 12, 16],
+    "hidden_dims": [4, 8, 16, 32],
     "layerwise_depths": [1] * 4,
     "layerwise_num_heads": [1, 2, 2, 4],
     "layerwise_sr_ratios": [2, 1, 1, 1],
@@ -79,7 +80,7 @@ MOBILE_5 = {  # its second stage has the blocks of MobileNet V4
 FAMILIES = {
     "BERT": lambda hub: hub.BertBackbone(**ENCODER),
     "GPT-2": lambda hub: hub.GPT2Backbone(**ENCODER),
-    "ViT": lambda hub: hub.ViTBackbone(mlp_dim=32, **VISION),
+    "ViT": lambda hub: hub.ViTBackbone(mlp_dim=64, **VISION),
     "DistilBERT": lambda hub: hub.DistilBertBackbone(**ENCODER),
     "RoBERTa": lambda hub: hub.RobertaBackbone(**ENCODER),
     "ALBERT": lambda hub: hub.AlbertBackbone(**ENCODER, embedding_dim=8),
@@ -87,12 +88,12 @@ FAMILIES = {
     "FNet": lambda hub: hub.FNetBackbone(**{k: v for k, v in ENCODER.items() if k != "num_heads"}),
     "GPT-2 language model": lambda hub: hub.GPT2CausalLM(hub.GPT2Backbone(**ENCODER)),
     "OPT": lambda hub: hub.OPTBackbone(**ENCODER),
-    "Gemma": lambda hub: hub.GemmaBackbone(**DECODER, head_dim=4),
-    "Gemma 3": lambda hub: hub.Gemma3Backbone(**DECODER, head_dim=4, image_size=16),
+    "Gemma": lambda hub: hub.GemmaBackbone(**DECODER, head_dim=8),
+    "Gemma 3": lambda hub: hub.Gemma3Backbone(**DECODER, head_dim=8, image_size=16),
     "Llama": lambda hub: hub.LlamaBackbone(**DECODER),
     "Mistral": lambda hub: hub.MistralBackbone(**DECODER, sliding_window=4),
     "Qwen 2": lambda hub: hub.QwenBackbone(**DECODER),
-    "Qwen 3": lambda hub: hub.Qwen3Backbone(**DECODER, head_dim=4),
+    "Qwen 3": lambda hub: hub.Qwen3Backbone(**DECODER, head_dim=8),
     "Phi-3": lambda hub: hub.Phi3Backbone(**DECODER),
     "T5": lambda hub: hub.T5Backbone(
         **{k: v for k, v in ONE_LAYER.items() if k != "max_sequence_length"}
@@ -104,7 +105,7 @@ FAMILIES = {
         max_encoder_sequence_length=2 * LENGTH,
         max_decoder_sequence_length=LENGTH,
     ),
-    "DeiT": lambda hub: hub.DeiTBackbone(intermediate_dim=32, **VISION),
+    "DeiT": lambda hub: hub.DeiTBackbone(intermediate_dim=64, **VISION),
     "Swin": lambda hub: hub.SwinTransformerBackbone(**SWIN, **IMAGES),
     "SegFormer": lambda hub: hub.SegFormerBackbone(
         hub.MiTBackbone(**MIX, max_drop_path_rate=0.1), 8

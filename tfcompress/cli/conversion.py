@@ -76,9 +76,12 @@ def _exceptions(layers: tuple[str, ...]) -> dict[str, converters.Precision] | No
     return found or None
 
 
-def _shapes(shapes: tuple[str, ...]) -> dict[str, tuple[int | None, ...]] | None:
-    """Return the sizes of inputs, each given as INPUT=SIZES."""
-    found = {}
+Shapes = dict[str, tuple[int | None, ...]]
+
+
+def _shapes(shapes: tuple[str, ...]) -> Shapes | list[Shapes] | None:
+    """Return the sizes of inputs, each given as INPUT=SIZES; several if an input comes again."""
+    found: dict[str, list[tuple[int | None, ...]]] = {}
     for text in shapes:
         name, _, given = text.partition("=")
         try:
@@ -87,8 +90,18 @@ def _shapes(shapes: tuple[str, ...]) -> dict[str, tuple[int | None, ...]] | None
             raise click.BadParameter(
                 f"{text!r} is not INPUT=SIZES, such as token_ids=1,128.", param_hint="--shape"
             ) from None
-        found[name] = tuple(sizes)
-    return found or None
+        found.setdefault(name, []).append(tuple(sizes))
+    count = max(map(len, found.values()), default=0)
+    if any(len(given) not in (1, count) for given in found.values()):
+        times = ", ".join(f"{name} {len(given)} time(s)" for name, given in found.items())
+        raise click.BadParameter(
+            f"give each input once, or as often as the others: {times}.", param_hint="--shape"
+        )
+    each = [
+        {name: given[i if len(given) > 1 else 0] for name, given in found.items()}
+        for i in range(count)
+    ]
+    return each if count > 1 else each[0] if each else None
 
 
 def _fields(precision: type[converters.Precision]) -> set[str]:
@@ -185,7 +198,8 @@ def with_options(command: Command) -> Command:
     multiple=True,
     metavar="INPUT=SIZES",
     help="Sizes of an input that the model leaves free, batch first, such as token_ids=1,128; "
-    "`any` keeps one as it is. May be given several times.",
+    "`any` keeps one as it is. Given again for the same inputs, it makes a signature for each, "
+    "such as serving_32 and serving_128.",
 )
 @click.option("--strict", is_flag=True, help="Fail if an integer file keeps float ops inside.")
 @click.option(

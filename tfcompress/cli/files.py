@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -170,6 +170,7 @@ def c_array(path: Path, out: Path) -> None:
 @click.argument("path", type=FILE)
 @click.option("--samples", type=FILE, required=True, help=".npz of samples by input name.")
 @click.option("--by-layer", is_flag=True, help="Compare the output of each layer, too.")
+@click.option("--signature", help="Signature to run, such as serving_128; default: the first.")
 @bounded
 @on_delegate
 @on_threads
@@ -180,6 +181,7 @@ def verify(
     path: Path,
     samples: Path,
     by_layer: bool,
+    signature: str | None,
     delegate: str,
     threads: int | None,
     as_json: bool,
@@ -193,8 +195,9 @@ def verify(
     from tfcompress import converters
 
     found = converters.verify(
-        load(model, unsafe), path, samples, delegate=delegate, threads=threads, by_layer=by_layer
-    )
+        load(model, unsafe), path, samples, delegate, threads, by_layer=by_layer,
+        signature=signature,
+    )  # fmt: skip
     show(found, as_json)
     check_bounds(found, bounds)
 
@@ -275,6 +278,8 @@ def bench(
         click.echo(found.to_json(), nl=False)
     else:
         Console().print(found.table())
+        for note in _slow_attention(results):
+            click.echo(note)
     if report is not None:
         found.save(report)
     _check_all_ran(found)
@@ -282,6 +287,29 @@ def bench(
 
 def _show(progress: Progress, task: TaskID, done: int, total: int) -> None:
     progress.update(task, completed=done, total=total)
+
+
+def _slow_attention(results: Sequence[edge.BenchmarkResult]) -> list[str]:
+    """Say of each file with attention in int8 that ran on XNNPACK what was faster there."""
+    from tfcompress.converters.file.read import inspect
+    from tfcompress.converters.hybrid import attention_share, speed_notes
+
+    said = []
+    for result in results:
+        if result.delegate != "xnnpack" or not result.ok or not result.median_ms:
+            continue
+        found = inspect(result.path)
+        if not attention_share(found):
+            continue
+        faster = [
+            f"{other.name} ran {result.median_ms / other.median_ms:.1f}x as fast"
+            for other in results
+            if other.target == result.target and other.median_ms
+            and other.median_ms < result.median_ms
+        ]  # fmt: skip
+        on = f" on {result.target}: {', '.join(faster)}" if faster else ""
+        said += [f"{result.name}{on}. {note}" for note in speed_notes(found)]
+    return list(dict.fromkeys(said))
 
 
 def _check_all_ran(report: edge.Report) -> None:

@@ -143,10 +143,20 @@ def layer_at(model: keras.Model, name: str, role: str = "model") -> tuple[str, N
     )
 
 
-def attention_at(model: keras.Model, name: str, role: str = "model") -> tuple[str, Node]:
-    """Return the path and the first call of the attention layer with a name.
+def attention_at(
+    model: keras.Model, name: str, role: str = "model"
+) -> tuple[Place, tuple[int | None, ...]]:
+    """Return where the attention scores of a layer are, and their sizes.
 
-    The layer may be quantization-aware.
+    The layer may be quantization-aware, or the softmax of attention that is written out.
+
+    Args:
+        model: A functional or sequential model.
+        name: The layer's path, or its own name if only one layer has it.
+        role: What to call the model in an error. Defaults to "model".
+
+    Returns:
+        The place, and the sizes of the batch, of the queries, and of what comes last.
 
     Raises:
         ValueError: No layer or several layers have the name, or the layer has no attention scores.
@@ -156,12 +166,17 @@ def attention_at(model: keras.Model, name: str, role: str = "model") -> tuple[st
         # The rounding has the layer's name, and follows it.
         path, node = _before(model, path, node)
     layer = node.operation.layer if isinstance(node.operation, LayerQuantizer) else node.operation
-    if not isinstance(layer, _ATTENTION):
-        raise ValueError(
-            f"Layer {name!r} of the {role} {model.name!r} has no attention scores: it is no "
-            f"MultiHeadAttention or GroupQueryAttention, but a {type(layer).__name__}."
-        )
-    return path, node
+    shape = tuple(node.tensors[0].shape)
+    if isinstance(layer, _ATTENTION):
+        return Place(path, scores=True), shape
+    # Whether it is of keras.layers or of keras.ops: (samples, heads, ..., queries, keys).
+    if type(layer).__name__ == "Softmax" and len(shape) >= 4:
+        return Place(path), (shape[0], *shape[-2:])
+    raise ValueError(
+        f"Layer {name!r} of the {role} {model.name!r} has no attention scores: it is no "
+        "MultiHeadAttention or GroupQueryAttention, and no Softmax over (samples, heads, "
+        f"queries, keys), but a {type(layer).__name__}. What a layer is made of, open_layers shows."
+    )
 
 
 def output_of(model: keras.Model, name: str | None, role: str = "model") -> Any:

@@ -6,6 +6,7 @@ of them; Keras' own losses may be in the list too.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -190,9 +191,10 @@ class AttentionScores(_Pair):
     True
 
     Args:
-        teacher_layer_name: A MultiHeadAttention or GroupQueryAttention of the teacher: its name, or
-            its path if it is in a nested model. It need not return its scores.
-        student_layer_name: A MultiHeadAttention or GroupQueryAttention of the student,
+        teacher_layer_name: A MultiHeadAttention or GroupQueryAttention of the teacher, which need
+            not return its scores, or the Softmax of attention that is written out, as `open_layers`
+            shows it: its name, or its path if it is in a nested model.
+        student_layer_name: A MultiHeadAttention, GroupQueryAttention or Softmax of the student,
             quantization-aware or not: its name, or its path if it is in a nested model.
         mask: Name of an input (samples, positions) that is 0 at padding, such as `"padding_mask"`,
             for layers in which each position attends to all. Defaults to None: all pairs count.
@@ -219,7 +221,7 @@ class AttentionScores(_Pair):
     def validate_model_compatibility(self, teacher: keras.Model, student: keras.Model) -> None:
         """Raise if there are no such layers, or the positions differ."""
         first, second = (
-            tuple(attention_at(model, name, role)[1].tensors[0].shape)
+            attention_at(model, name, role)[1]
             for model, name, role in _roles(self, teacher, student)
         )
         _check_shapes(self, first, second)
@@ -227,11 +229,11 @@ class AttentionScores(_Pair):
 
     def teacher_place(self, teacher: keras.Model) -> Place:
         """Return where to read the teacher."""
-        return Place(attention_at(teacher, self.teacher_layer_name)[0], scores=True)
+        return attention_at(teacher, self.teacher_layer_name)[0]
 
     def student_place(self, student: keras.Model) -> Place:
         """Return where to read the student."""
-        return Place(attention_at(student, self.student_layer_name)[0], scores=True)
+        return attention_at(student, self.student_layer_name)[0]
 
     def compute_loss(self, teacher_outputs: Any, student_outputs: Any, **kwargs: Any) -> Any:
         """Return the loss, a scalar.
@@ -243,7 +245,7 @@ class AttentionScores(_Pair):
                 keys)`, with any number of heads.
             **kwargs: `mask`, the values of the input of that name.
         """
-        teacher, student = (ops.cast(x, "float32") for x in (teacher_outputs, student_outputs))
+        teacher, student = (_by_head(x) for x in (teacher_outputs, student_outputs))
         if teacher.shape[1] != student.shape[1]:
             teacher, student = (ops.mean(x, axis=1) for x in (teacher, student))
         difference = ops.mean(ops.square(teacher - student), axis=1)
@@ -251,6 +253,17 @@ class AttentionScores(_Pair):
             return ops.mean(difference)
         counts = ops.cast(kwargs["mask"], "bool")
         return mean_where(difference, ops.logical_and(counts[:, :, None], counts[:, None, :]))
+
+
+def _by_head(scores: Any) -> Any:
+    """Return `(samples, heads, queries, keys)`, of scores whose heads may be in groups."""
+    scores = ops.cast(scores, "float32")
+    heads = scores.shape[1:-2]
+    return (
+        scores
+        if len(heads) == 1
+        else ops.reshape(scores, (-1, math.prod(heads), *scores.shape[-2:]))
+    )
 
 
 def _attention_map(features: Any) -> Any:

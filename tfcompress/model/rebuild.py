@@ -63,6 +63,9 @@ def rebuild(
         else:
             args, kwargs = node.call.arguments.fill_in(values)
         outputs = keras.tree.flatten(call(node, args, kwargs))
+        made = zip(node.tensors, outputs, strict=True)
+        dense = [new for old, new in made if isinstance(new, keras.KerasTensor) and not old.sparse]
+        keras_private.set_dense(dense)
         values.update(zip(node.outputs, outputs, strict=True))
     results = keras.tree.map_structure(lambda tensor: values[id(tensor)], graph.output)
     return finish(inputs, results, name=name)

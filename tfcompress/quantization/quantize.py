@@ -20,6 +20,7 @@ from tfcompress.model.rebuild import warn_of_untied
 
 from .embeddings import plain_embeddings
 from .graph_copy import Graph, Shared
+from .positions import plain_positions
 from .residual_sums import residual_sums
 from .scheme import QuantizationScheme
 from .uneven import uneven_first_layers
@@ -89,7 +90,7 @@ def quantize_aware(
     check(exclude, "exclude")
     model = with_graph(model)
     _check(model)
-    model = plain_embeddings(model)
+    model = plain_positions(plain_embeddings(model))
     layers = [
         (path, lineage)
         for path, lineage in walk(model)

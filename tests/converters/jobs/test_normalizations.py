@@ -30,6 +30,11 @@ def rms_norm(x):
     return x * tf.math.rsqrt(tf.reduce_mean(tf.square(x), -1, keepdims=True) + 1e-6) * (1 + X[0])
 
 
+def divided_norm(x):
+    """As Gemma's; in int8, a divisor that is rounded to zero ends the run."""
+    return x / tf.sqrt(tf.reduce_mean(tf.square(x), -1, keepdims=True) + 1e-6) * (1 + X[0])
+
+
 def net(norm, large):
     """A dense layer, a residual sum, a normalization, and two dense layers that read it."""
 
@@ -42,7 +47,7 @@ def net(norm, large):
     return float_file(call, x=(None, WIDTH))
 
 
-@pytest.mark.parametrize("norm", [layer_norm, rms_norm])
+@pytest.mark.parametrize("norm", [layer_norm, rms_norm, divided_norm])
 def test_normalizations_that_int8_would_ruin_stay_in_float(norm, monkeypatch):
     content = net(norm, LARGE)
     graph = main_graph(content)
@@ -81,3 +86,17 @@ def test_a_root_of_something_else_is_no_normalization():
     assert not normalizations(main_graph(content))
     content = float_file(lambda x: tf.math.l2_normalize(x @ FIRST, -1), x=(None, WIDTH))
     assert not normalizations(main_graph(content))
+
+
+def test_a_divisor_that_int8_rounds_to_zero_stays_in_float():
+    """Of samples where one is 3,000 times as large as the others: int8 loses these, and runs."""
+
+    def call(x):
+        return divided_norm(tf.matmul(x, FIRST)) @ SECOND
+
+    sizes = np.where(np.arange(len(X)) == 5, 3000, 1)[:, None].astype("float32")
+    content, given = float_file(call, x=(None, WIDTH)), Samples({"x": X * sizes})
+    made = post_training(content, OPTIONS, given, None)
+    assert made.kept_float
+    [actual] = run_file(made.content, given)
+    assert np.isfinite(actual).all()

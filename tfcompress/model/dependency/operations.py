@@ -56,6 +56,29 @@ def _transpose(call: Call) -> Labels:
     return tuple(call.x[axis] for axis in (order or reversed(range(len(call.x)))))
 
 
+def _moveaxis(call: Call) -> Labels:
+    rank, moved = len(call.x), {}
+    ends = [call.operation.source, call.operation.destination]
+    sources, places = ([end] if isinstance(end, int) else end for end in ends)
+    for source, place in zip(sources, places, strict=True):
+        moved[place % rank] = source % rank
+    order = [axis for axis in range(rank) if axis not in moved.values()]
+    for place in sorted(moved):
+        order.insert(place, moved[place])
+    return tuple(call.x[axis] for axis in order)
+
+
+def _repeat(call: Call) -> Labels | list[Labels]:
+    """Each unit is there several times, as heads of keys that several heads of queries share."""
+    repeats, axis = call.operation.repeats, call.operation.axis
+    if axis is None or np.ndim(repeats):
+        return keep_all(call)
+    place = axis % len(call.x)
+    ids = call.x[place]
+    more = None if ids is None else np.repeat(ids, int(repeats))
+    return (*call.x[:place], more, *call.x[place + 1 :])
+
+
 def _same_elements(call: Call) -> Labels:
     return axes.reshape(call.coupling, call.x, call.shapes[0])
 
@@ -140,7 +163,7 @@ _ELEMENTWISE = (
     *("Softsign", "Sqrt", "Square", "Squareplus", "Tanh", "TanhShrink", "Threshold"),
     *("Add", "Divide", "DivideNoNan", "Maximum", "Minimum", "Multiply", "Power", "Subtract"),
     *("TrueDivide", "Equal", "Greater", "GreaterEqual", "Less", "LessEqual", "NotEqual", "Where"),
-    *("LogicalAnd", "LogicalNot", "LogicalOr"),
+    *("LogicalAnd", "LogicalNot", "LogicalOr", "OnesLike", "ZerosLike"),
 )
 _REDUCE = ("All", "Any", "Argmax", "Argmin", "Max", "Mean", "Min", "Prod", "Std", "Sum", "Var")
 
@@ -153,7 +176,9 @@ OPERATIONS: Mapping[str, Rule] = {
     "ExpandDims": _same_elements,
     "GetItem": _get_item,
     "Matmul": _matmul,
+    "Moveaxis": _moveaxis,
     "Pad": _pad,
+    "Repeat": _repeat,
     "Reshape": _reshape,
     "Split": _split,
     "Squeeze": _same_elements,

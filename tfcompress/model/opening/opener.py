@@ -25,6 +25,9 @@ from .recording import record
 __all__ = ["Opener", "is_composite", "is_opened"]
 
 
+_ROTARY = "keras_hub>RotaryEmbedding"
+
+
 def is_composite(operation: Any) -> bool:
     """Return whether an operation is a layer made of layers that nothing but its `call` describes.
 
@@ -46,8 +49,8 @@ def is_composite(operation: Any) -> bool:
 def is_opened(operation: Any) -> bool:
     """Return whether an operation is a layer that is opened, if it can be.
 
-    That is one made of layers, and one that no file gives back, because its config or what it says
-    of its shapes leaves something out.
+    That is one made of layers, one that no file gives back, because its config or what it says of
+    its shapes leaves something out, and KerasHub's rotary positions, which int8 has ops for.
 
     Args:
         operation: A layer, or an operation of `keras.ops`.
@@ -57,7 +60,8 @@ def is_opened(operation: Any) -> bool:
     """
     if not _is_own(operation):
         return False
-    return bool(children(operation)) or not can_be_remade(operation)
+    rotates = keras.saving.get_registered_name(rule_class(operation)) == _ROTARY
+    return bool(children(operation)) or rotates or not can_be_remade(operation)
 
 
 def _is_own(operation: Any) -> bool:
