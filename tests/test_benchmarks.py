@@ -186,9 +186,27 @@ def test_sparse_files_are_smaller_by_what_is_zero(run, tmp_path):
 
 
 @pytest.mark.large
-@pytest.mark.parametrize("script", ["pruning_overhead.py", "qat_overhead.py"])
-def test_overhead_measures_every_variant(script, run, tmp_path):
-    command = [script, "--json", "out.json", "--rounds", "1", "--steps", "2", "--batch", "4"]
+@pytest.mark.parametrize(
+    ("script", "options"),
+    [
+        ("pruning_overhead.py", ()),
+        ("pruning_overhead.py", ("--net", "transformer")),
+        ("qat_overhead.py", ()),
+    ],
+)
+def test_overhead_measures_every_variant(script, options, run, tmp_path):
+    command = [
+        script,
+        *options,
+        "--json",
+        "out.json",
+        "--rounds",
+        "1",
+        "--steps",
+        "2",
+        "--batch",
+        "4",
+    ]
     assert run(*command) in (0, 1)  # Times of two steps meet a target by chance.
     results = json.loads((tmp_path / "out.json").read_text())["results"]
     variants = results.get("Keras 3", results)
@@ -225,5 +243,8 @@ def test_language_model_measures_every_file_once(run, tmp_path):
         *(set(rows) - {"half zeros", "half zeros, int8"}),
     }
     assert all(len(times) == 2 for times in found["ms_a_token"].values())
-    run(*command)
+    run(*command, "--parts", "speed", "--json", "again.json")
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert again["perplexity"] == []
+    assert set(again["ratios"]) == {"float32", "int8", "int4"}
     assert written(tmp_path / "cache", "*.*") == made
