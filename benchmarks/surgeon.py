@@ -60,16 +60,19 @@ def _inverse(x: Array) -> Array:
     return found
 
 
-def cut(teacher: keras.Model, student: keras.Model, samples: Samples, share: float) -> None:
+def cut(
+    teacher: keras.Model, student: keras.Model, samples: Samples, heads: float, units: float
+) -> None:
     """Make a share of the heads and MLP units of each block zero, and fit what reads the others.
 
-    `prune_channels(student, share)` then takes them out, and the function stays.
+    `prune_channels` with these shares then takes them out, and the function stays.
 
     Args:
         teacher: An opened encoder of KerasHub.
         student: A copy of it, which is changed.
         samples: What they read: `padding_mask` among it.
-        share: Of the heads, and of the units, in each block.
+        heads: Share of the heads to cut in each block.
+        units: Share of the units to cut in each block.
     """
     real = samples["padding_mask"].astype(bool)
 
@@ -85,13 +88,13 @@ def cut(teacher: keras.Model, student: keras.Model, samples: Samples, share: flo
         start = norm.name.removesuffix("_norm")
         if norm.name.endswith(ends[0]):
             attention = student.get_layer(start)
-            _without_heads(attention, norm, goal, states, student, share)
+            _without_heads(attention, norm, goal, states, student, heads)
         else:
             start = norm.name.removesuffix("layer_norm")
             made = student.get_layer(f"{start}intermediate_dense")
             read = student.get_layer(f"{start}output_dense")
             x, written, stream = states(student, [read.input, read.output, norm.input])
-            kernel, bias = _fitted(x, goal - (stream - written), share, 1)
+            kernel, bias = _fitted(x, goal - (stream - written), units, 1)
             read.set_weights([kernel, bias])
             alive = kernel.any(1)
             made.set_weights([part * alive for part in made.get_weights()])

@@ -283,10 +283,12 @@ def test_surgeon_leaves_what_prune_channels_takes_out(monkeypatch):
     data = {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": 0 * ids + (ids > 5)}
     teacher, student = encoder(), encoder()
     small = distil.cut(teacher, student, data)
-    assert tfc.summary(small).total.macs < 0.55 * tfc.summary(teacher).total.macs
+    # 3 of 4 heads and 24 of 64 units; the products of attention count for more in so small a net.
+    assert tfc.summary(small).total.macs < 0.61 * tfc.summary(teacher).total.macs
     found = small.predict(data, verbose=0)
     np.testing.assert_allclose(found, student.predict(data, verbose=0), atol=1e-5)
-    plain = tfc.prune_channels(teacher, 0.5, filters="self_attention_layer$|intermediate_dense")
+    plain = tfc.prune_channels(teacher, distil.HEADS, filters="self_attention_layer$")
+    plain = tfc.prune_channels(plain, distil.UNITS, filters="intermediate_dense")
     exact = teacher.predict(data, verbose=0)
     near, far = (minilm.cosines(y, exact).mean() for y in (found, plain.predict(data, verbose=0)))
     assert near > far
