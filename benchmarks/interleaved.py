@@ -37,7 +37,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=description)
     found.add_argument("--rounds", type=int, default=60, help="turns of each that count")
     found.add_argument("--steps", type=int, default=5, help="steps in a turn")
-    found.add_argument("--batch", type=int, default=128, help="images in a batch")
+    found.add_argument("--batch", type=int, default=128, help="samples in a batch")
     found.add_argument("--jit", action="store_true", help="compile the steps with XLA")
     found.add_argument("--json", type=Path, help="write the results here, too")
     return found
@@ -71,20 +71,24 @@ def images(batch: int) -> tuple[Any, Any]:
 
 
 def measure(
-    variants: dict[str, Variant], args: argparse.Namespace, keras: Any = keras3
+    variants: dict[str, Variant],
+    args: argparse.Namespace,
+    keras: Any = keras3,
+    data: Callable[[int], tuple[Any, Any]] = images,
 ) -> dict[str, Array]:
-    """Milliseconds of each step of `fit` on random images.
+    """Milliseconds of each step of `fit` on random data.
 
     Args:
         variants: By name, a compiled model of `build` and the callbacks of its fit.
         args: The options of `parser`. `WARM_UP` more turns are taken, which do not count.
         keras: Keras 3, or tf_keras.
+        data: Makes inputs and classes for a batch of so many samples. Defaults to `images`.
 
     Returns:
         By name, an array `(rounds, steps)`.
     """
     total = (args.rounds + WARM_UP) * args.steps
-    data = tf.data.Dataset.from_tensors(images(args.batch)).repeat(total)
+    batches = tf.data.Dataset.from_tensors(data(args.batch)).repeat(total)
     turns = _Turns(len(variants))
 
     class Callback(_Stopwatch, keras.callbacks.Callback):  # type: ignore[misc]
@@ -93,7 +97,7 @@ def measure(
     def run(mine: int, model: Any, callbacks: Sequence[Any]) -> Array:
         watch = Callback(turns, mine, args.steps)
         try:
-            model.fit(data, shuffle=False, verbose=0, callbacks=[watch, *callbacks])
+            model.fit(batches, shuffle=False, verbose=0, callbacks=[watch, *callbacks])
         except BaseException:
             turns.pass_on(broken=True)
             raise

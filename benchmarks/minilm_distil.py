@@ -1,7 +1,8 @@
 r"""MiniLM-L6 made smaller, and trained for minutes to give the embeddings that it gave before.
 
 Two students learn from the original on plain text, hidden state by hidden state: one with half of
-its kernels' weights zero, and one with half of its heads and half of the units of its MLPs cut. The
+its kernels' weights zero, and one with half of its multiply-accumulates. That one lost a quarter of
+its heads and 63% of the units of its MLPs by surgeon.py, which fits the rest to the original. The
 figure is the cosine between the embeddings of student and original in Keras, over 256 sentences of
 another text, before and after the steps. Options as in minilm.py.
 
@@ -23,6 +24,7 @@ import keras
 import keras_hub
 import minilm
 import numpy as np
+import surgeon
 import verdicts
 from rich.console import Console
 
@@ -30,6 +32,9 @@ import tfcompress as tfc
 from tfcompress import distill
 
 LEAST = 0.95
+# Shares that are cut. Half of both keeps a cosine of 0.823 before any training, these 0.849.
+HEADS, UNITS = 0.25, 0.631
+SAMPLES = 256  # sentences on which the kernels that read what is cut are fitted
 ZEROS, CUT = "half_zero", "half_macs"
 
 console = Console()
@@ -41,9 +46,16 @@ def original(folder: Path) -> keras.Model:
     return tfc.open_layers(minilm.encoder(backbone))
 
 
-def cut(model: keras.Model) -> keras.Model:
-    """The encoder with half of its heads and half of the units of its MLPs."""
-    return tfc.prune_channels(model, 0.5, filters="self_attention_layer$|intermediate_dense")
+def cut(teacher: keras.Model, student: keras.Model, data: minilm.Samples) -> keras.Model:
+    """The encoder with half of its multiply-accumulates, by fewer heads and units of its MLPs."""
+    rows = np.random.default_rng(0).choice(len(data["token_ids"]), SAMPLES, replace=False)
+    samples = {name: array[rows] for name, array in data.items()}
+    surgeon.cut(teacher, student, samples, HEADS, UNITS)
+    for share, filters in ((HEADS, "self_attention_layer$"), (UNITS, "intermediate_dense")):
+        student = tfc.prune_channels(
+            student, share, filters=filters, importance="l2_norm", round_to=1
+        )
+    return student
 
 
 def blocks(model: keras.Model) -> list[str]:
@@ -56,7 +68,9 @@ def train(
 ) -> None:
     """Let the student learn hidden states and embeddings; one of them gets zeros meanwhile."""
     pairs = zip(blocks(teacher), blocks(student), strict=True)
-    losses = [distill.Features(*pair) for pair in pairs] + [distill.Features()]
+    # Hidden states of padding count for nothing in the mean.
+    losses = [distill.Features(*pair, mask="padding_mask") for pair in pairs]
+    losses.append(distill.Features())
     distiller = tfc.Distiller(teacher, student, losses, [1.0] * (len(losses) - 1) + [20.0], 0.0)
     rate = keras.optimizers.schedules.CosineDecay(
         0.0, args.steps, alpha=0.01, warmup_target=args.rate, warmup_steps=args.steps // 20
@@ -96,7 +110,7 @@ def main() -> int:
     results: list[dict[str, Any]] = []
     for name in args.students:
         student = original(args.encoder)
-        student = cut(student) if name == CUT else student
+        student = cut(teacher, student, data) if name == CUT else student
         student.name = name
         weights = student.get_weights()
         if name == ZEROS:

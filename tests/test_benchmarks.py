@@ -186,9 +186,27 @@ def test_sparse_files_are_smaller_by_what_is_zero(run, tmp_path):
 
 
 @pytest.mark.large
-@pytest.mark.parametrize("script", ["pruning_overhead.py", "qat_overhead.py"])
-def test_overhead_measures_every_variant(script, run, tmp_path):
-    command = [script, "--json", "out.json", "--rounds", "1", "--steps", "2", "--batch", "4"]
+@pytest.mark.parametrize(
+    ("script", "options"),
+    [
+        ("pruning_overhead.py", ()),
+        ("pruning_overhead.py", ("--net", "transformer")),
+        ("qat_overhead.py", ()),
+    ],
+)
+def test_overhead_measures_every_variant(script, options, run, tmp_path):
+    command = [
+        script,
+        *options,
+        "--json",
+        "out.json",
+        "--rounds",
+        "1",
+        "--steps",
+        "2",
+        "--batch",
+        "4",
+    ]
     assert run(*command) in (0, 1)  # Times of two steps meet a target by chance.
     results = json.loads((tmp_path / "out.json").read_text())["results"]
     variants = results.get("Keras 3", results)
@@ -225,5 +243,52 @@ def test_language_model_measures_every_file_once(run, tmp_path):
         *(set(rows) - {"half zeros", "half zeros, int8"}),
     }
     assert all(len(times) == 2 for times in found["ms_a_token"].values())
-    run(*command)
+    run(*command, "--parts", "speed", "--json", "again.json")
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert again["perplexity"] == []
+    assert set(again["ratios"]) == {"float32", "int8", "int4"}
     assert written(tmp_path / "cache", "*.*") == made
+
+
+def test_surgeon_finds_the_rows_that_count(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    surgeon = importlib.import_module("surgeon")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 12))
+    x[:, 6:] += 0.5 * x[:, :6]  # correlated, so that magnitudes mislead
+    kernel = rng.normal(size=(12, 5))
+    for block, rows in ((1, [0, 3, 7, 10]), (3, [3, 4, 5, 9, 10, 11])):
+        wanted = x[:, rows] @ kernel[rows]
+        found = surgeon.best_rows(x, wanted, len(rows) // block, block)
+        assert np.flatnonzero(found.any(1)).tolist() == rows
+        # Damping shrinks it by a percent or so.
+        np.testing.assert_allclose(found[rows], kernel[rows], atol=0.1)
+
+
+@pytest.mark.large
+def test_surgeon_leaves_what_prune_channels_takes_out(monkeypatch):
+    keras_hub = pytest.importorskip("keras_hub")
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    minilm = importlib.import_module("minilm")
+    distil = importlib.import_module("minilm_distil")
+    sizes = {"num_layers": 2, "num_heads": 4, "hidden_dim": 32, "intermediate_dim": 64}
+
+    def encoder():
+        keras.utils.set_random_seed(0)
+        made = keras_hub.models.BertBackbone(50, **sizes, dropout=0.0, max_sequence_length=32)
+        return tfc.open_layers(minilm.encoder(made))
+
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 50, (300, minilm.LENGTH)).astype("int32")
+    data = {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": 0 * ids + (ids > 5)}
+    teacher, student = encoder(), encoder()
+    small = distil.cut(teacher, student, data)
+    # 3 of 4 heads and 24 of 64 units; the products of attention count for more in so small a net.
+    assert tfc.summary(small).total.macs < 0.61 * tfc.summary(teacher).total.macs
+    found = small.predict(data, verbose=0)
+    np.testing.assert_allclose(found, student.predict(data, verbose=0), atol=1e-5)
+    plain = tfc.prune_channels(teacher, distil.HEADS, filters="self_attention_layer$")
+    plain = tfc.prune_channels(plain, distil.UNITS, filters="intermediate_dense")
+    exact = teacher.predict(data, verbose=0)
+    near, far = (minilm.cosines(y, exact).mean() for y in (found, plain.predict(data, verbose=0)))
+    assert near > far

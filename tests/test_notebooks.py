@@ -15,7 +15,11 @@ GREETING = re.compile(
     re.MULTILINE,
 )
 # Words that a notebook prints, if it goes to its end.
-SAID = {"04_why_is_int8_bad": ("By layer, the worst first", "int8, rescaled", "repaired ")}
+SAID = {
+    "04_why_is_int8_bad": ("By layer, the worst first", "int8, rescaled", "repaired "),
+    "06_sentence_encoder": ("4 bits   cosine 0.9", "speed-up", "find the same notes: True"),
+    "07_language_model": ("perplexity", "as in Keras: True", "speed-up", "python.litertlm: "),
+}
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 

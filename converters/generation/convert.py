@@ -63,11 +63,12 @@ def convert_generator(
     out. Beside them `tokens` and `input_pos` go in, and `logits` come out: the names and shapes of
     LiteRT-LM. All signatures share their weights. `edge.Generator` runs the file.
 
-    A model is read in one of three ways. Of GPT-2, OPT, Llama, Mistral, Qwen and Gemma in KerasHub,
-    the graph is made block by block, with a cache for each layer, which is fast. Other models of
-    KerasHub are traced through their `call_with_cache`, which is several times as slow, as it
-    slices one cache for all layers; `Converted.notes` says so. A model of your own has the two
-    methods of `LanguageModel`. The finished file is compared with the model on a few tokens.
+    A model is read in one of three ways. Of GPT-2, OPT, Llama, Mistral, Qwen, Gemma and Phi-3 in
+    KerasHub, the graph is made block by block, with a cache for each layer, which is fast. Other
+    models of KerasHub are traced through their `call_with_cache`, which is several times as slow,
+    as it slices one cache for all layers; `Converted.notes` says so. They are refused if it gives
+    other logits one token at a time than for the same tokens together. A model of your own has the
+    two methods of `LanguageModel`. The finished file is compared with the model on a few tokens.
 
     >>> import keras
     >>> from tfcompress import converters

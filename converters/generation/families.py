@@ -72,13 +72,13 @@ def _window(block: Any, attention: Any) -> int | None:
 
 
 def _gemma(block: Any, x: Any, positions: Any, cache: Cache) -> tuple[Any, Cache]:
-    """Compute a block of Gemma or Gemma 2."""
+    """Compute a block of Gemma, Gemma 2 or Gemma 3."""
     attention = block.attention
     y = block.pre_attention_norm(x)
-    query, key = (
-        attention._apply_rope(dense(y), positions[0])
-        for dense in (attention.query_dense, attention.key_dense)
-    )
+    query, key = attention.query_dense(y), attention.key_dense(y)
+    if getattr(attention, "use_query_key_norm", False):
+        query, key = attention.query_norm(query), attention.key_norm(key)
+    query, key = (attention._apply_rope(part, positions[0]) for part in (query, key))
     by_width = attention.query_head_dim_normalize
     width = attention.head_dim if by_width else attention.hidden_dim // attention.num_query_heads
     mixed, cache = cached_attention(
@@ -99,6 +99,28 @@ def _gemma(block: Any, x: Any, positions: Any, cache: Cache) -> tuple[Any, Cache
     return x + (block.post_ffw_norm(y) if block.use_post_ffw_norm else y), cache
 
 
+def _phi(block: Any, x: Any, positions: Any, cache: Cache) -> tuple[Any, Cache]:
+    """Compute a block of Phi-3."""
+    attention = block.attention
+    y = block.pre_attention_layernorm(x)
+    query, key = (
+        attention.rotary_embedding_layer(dense(y), start_index=positions[0])
+        for dense in (attention.query_dense, attention.key_dense)
+    )
+    mixed, cache = cached_attention(
+        query,
+        key,
+        attention.value_dense(y),
+        cache,
+        positions,
+        scale=attention._inv_norm_factor,
+    )
+    x = attention.output_dense(mixed) + x
+    y = block.post_attention_layernorm(x)
+    gate = block.activation(block.feedforward_gate_dense(y))
+    return block.feedforward_output_dense(block.feedforward_intermediate_dense(y) * gate) + x, cache
+
+
 # By the class that defines `call_with_cache`.
 _BLOCKS: dict[str, Block] = {
     "GPT2CausalLM": _transformer,
@@ -108,6 +130,8 @@ _BLOCKS: dict[str, Block] = {
     "QwenCausalLM": _llama,
     "Qwen3CausalLM": _llama,
     "GemmaCausalLM": _gemma,
+    "Gemma3CausalLM": _gemma,
+    "Phi3CausalLM": _phi,
 }
 
 

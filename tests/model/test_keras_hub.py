@@ -49,6 +49,26 @@ def test_a_language_model_generates_what_the_smaller_model_says(name, options, a
     np.testing.assert_allclose(scores[0, range(len(prompt) - 1, ROOM - 1), answer], best, atol=1e-4)
 
 
+@pytest.mark.slow("opens blocks again and again")
+@pytest.mark.parametrize("name", ["GPT-2", "Gemma"])
+def test_a_cut_vocabulary_is_given_back_and_generates(name):
+    like = causal_lm(name)
+    inputs = {name: keras.Input((ROOM,), dtype="int32", name=name) for name in TOKENS}
+    kept = [*range(ROOM), 30, 41]
+    small = tfc.prune_vocabulary(keras.Model(inputs, like(inputs)), kept)
+    made = tfc.as_keras_hub(small.model, like=like)
+    assert made.backbone.vocabulary_size == len(kept)
+    expected = np.asarray(like(TOKENS))[..., kept]
+    np.testing.assert_allclose(made(TOKENS), expected, atol=1e-5)
+
+    prompt = [3, 1, 4, 1, 5]
+    ids = np.array([prompt + greedy(made, prompt)])
+    scores = np.asarray(like({**TOKENS, "token_ids": small.old_ids[ids].astype("int32")}))
+    # Of the tokens that were kept, the likeliest follow.
+    likeliest = scores[0, len(prompt) - 1 : -1, kept].argmax(0)
+    np.testing.assert_array_equal(ids[0, len(prompt) :], likeliest)
+
+
 def test_a_backbone_is_given_back_and_saves(tmp_path):
     model, x = family("BERT")
     [like] = [layer for layer in model.layers if isinstance(layer, keras.Model)]

@@ -28,6 +28,7 @@ DECODER = {
     "hidden_dim": 32,
     "intermediate_dim": 64,
 }
+BLOOM = {key: value for key, value in ENCODER.items() if key != "max_sequence_length"}
 GEMMA_2 = {
     **DECODER,
     "head_dim": 8,
@@ -36,6 +37,16 @@ GEMMA_2 = {
     "use_post_attention_norm": True,
     "final_logit_soft_cap": 30.0,
     "attention_logit_soft_cap": 50.0,
+    "use_sliding_window_attention": True,
+    "sliding_window_size": 4,
+}
+GEMMA_3 = {
+    **DECODER,
+    "num_layers": 6,  # five with a window, and one without and with other frequencies
+    "image_size": 16,
+    "head_dim": 8,
+    "use_post_ffw_norm": True,
+    "use_post_attention_norm": True,
     "use_sliding_window_attention": True,
     "sliding_window_size": 4,
 }
@@ -48,11 +59,13 @@ FAMILIES = {
     "Qwen 3": lambda hub: hub.Qwen3CausalLM(hub.Qwen3Backbone(**DECODER, head_dim=8)),
     "Gemma": lambda hub: hub.GemmaCausalLM(hub.GemmaBackbone(**DECODER, head_dim=8)),
     "Gemma 2": lambda hub: hub.GemmaCausalLM(hub.GemmaBackbone(**GEMMA_2)),
-    "Phi-3": lambda hub: hub.Phi3CausalLM(hub.Phi3Backbone(**DECODER)),  # in no table
+    "Gemma 3": lambda hub: hub.Gemma3CausalLM(None, hub.Gemma3Backbone(**GEMMA_3)),
+    "Phi-3": lambda hub: hub.Phi3CausalLM(hub.Phi3Backbone(**DECODER)),
+    "Bloom": lambda hub: hub.BloomCausalLM(hub.BloomBackbone(**BLOOM)),  # in no table
 }
 
 
-def causal_lm(name):
+def causal_lm(name, families=FAMILIES):
     """Return a model of KerasHub whose weights are random."""
     try:
         import keras_hub
@@ -60,7 +73,7 @@ def causal_lm(name):
         need(
             False, "pip install -c constraints.txt -e '.[test]' brings keras-hub, which is missing"
         )
-    return shaken(FAMILIES[name](keras_hub.models))
+    return shaken(families[name](keras_hub.models))
 
 
 def shaken(model):

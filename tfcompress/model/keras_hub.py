@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
@@ -118,7 +119,9 @@ def _score(like: Any, model: keras.Model, config: dict[str, Any], wanted: dict[s
     """Return how many weights of a model of a config are as large as in the one that is wanted."""
     one_layer = {key: 1 for key in ("num_layers",) if isinstance(config.get(key), int)}
     try:
-        found = _shapes(_opened(_made(like, {**config, **one_layer}), model))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes whose layers cannot be opened
+            found = _shapes(_opened(_made(like, {**config, **one_layer}), model))
     except (ValueError, TypeError, ZeroDivisionError):  # Sizes that the class refuses.
         return -1
     return sum(wanted.get(name) == shape for name, shape in found.items())
