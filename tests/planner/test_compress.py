@@ -9,6 +9,7 @@ import tfcompress as tfc
 from tfcompress import edge
 from tfcompress.planner import candidates, search, workbench
 from tfcompress.planner.recipe import Recipe
+from tfcompress.planner.steps.float16 import Float16File
 from tfcompress.planner.steps.int8 import Int8File
 
 
@@ -174,6 +175,22 @@ def test_compress_gives_what_it_has_when_it_is_interrupted(net, digits, monkeypa
     assert found.best.done == "nothing"
     assert found.best.file.stat().st_size == found.original.bytes
     assert not found.met
+
+
+def test_best_file_is_measured_on_all_data_and_others_on_500_samples(net, digits, monkeypatch):
+    recipes = [Recipe(Float16File()), Recipe(Int8File())]
+    monkeypatch.setattr(search, "free", lambda outcomes, target: recipes[len(outcomes) :])
+    x, y = (np.concatenate([part] * 3) for part in digits[1])  # 810 samples
+    found = tfc.compress(net, digits[0], (x, y), tfc.Target(bytes=30_000, accuracy_drop=0.02))
+    half, best = found.outcomes
+    assert found.met
+    assert found.best.outcome == best
+    assert best.samples == 0
+    with edge.Runner(found.best, isolated=True) as runner:
+        assert best.figures.metric == float(np.mean(runner(x).argmax(-1) == y))
+    assert half.recipe == recipes[0], "too large, and not worth more"
+    assert half.samples == 500
+    assert str(found).count("estimated") == 1
 
 
 def test_compress_of_a_regression_with_two_inputs_by_name(only):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -39,7 +40,7 @@ from .measure import Device, outputs_of
 from .metrics import check_metric
 from .recipe import Outcome
 from .result import Best, Compression
-from .search import decide
+from .search import confirm, decide
 from .study import Study, quiet
 from .target import Target, rank
 from .training import FineTune, TimeUp, Training, digest, rungs_of
@@ -91,7 +92,9 @@ def compress(
     forth. Quantization-aware training comes in where int8 loses more than is allowed.
 
     Every figure is measured on the .tflite file: bytes as it ships, the metric on its outputs over
-    the validation data, and latency on the device, in turns with the original. There is always a
+    the validation data, and latency on the device, in turns with the original. Where there are more
+    than 500 validation samples, untrained files are judged by 500 of them first, and those that may
+    be the best by all; the best always is. There is always a
     result: if the target is missed, it is the closest file, and `why` says what is missing.
 
     >>> from tfcompress.planner.target import Target
@@ -214,11 +217,8 @@ def compress(
                 _again=functools.partial(again, storage=folder),
             )
 
-        ended = TIME_UP
         try:
             ended = work(bench, study, trials, lambda: progress and progress(so_far("")))
-        except TimeUp:
-            pass
         except KeyboardInterrupt:
             ended = "it was interrupted"  # what was found so far is the answer
         found = so_far(ended)
@@ -236,34 +236,36 @@ def work(bench: Workbench, study: Study, trials: int | None, tell: Callable[[], 
 
     Returns:
         Why it ended.
-
-    Raises:
-        TimeUp: The time was up while a model was trained.
     """
-    training = bench.training
-    while time.monotonic() < training.end:
+    training, original, ended = bench.training, bench.baseline.figures, ""
+    while True:
         running = study.running()  # first: it gives back what dead workers had
         outcomes = study.outcomes()
-        if trials is not None and len(outcomes) >= trials:
-            return f"{trials} trials were allowed"
-        decision = decide(
-            outcomes,
-            running,
-            bench.target,
-            bench.baseline.figures,
-            training.rungs,
-            training.fine_tune is None,
-        )
+        if time.monotonic() >= training.end:
+            ended = TIME_UP
+        elif trials is not None and len(outcomes) >= trials:
+            ended = f"{trials} trials were allowed"
+        decision = (
+            # The best is measured on all data, also where nothing new is tried any more.
+            confirm(outcomes, running, bench.target, original)
+            if ended
+            else decide(
+                outcomes, running, bench.target, original, training.rungs,
+                training.fine_tune is None,
+            )
+        )  # fmt: skip
         if decision.wait:
             time.sleep(_PATIENCE)
         elif decision.recipe is None:
-            return decision.why
+            return decision.why or ended
         else:
-            with study.claim(decision.recipe) as claim:
+            with (
+                contextlib.suppress(TimeUp),
+                study.claim(decision.recipe, decision.confirms) as claim,
+            ):
                 if claim is not None:
-                    claim.outcome = try_recipe(bench, claim.recipe)
+                    claim.outcome = try_recipe(bench, claim.recipe, claim.estimate)
             tell()
-    return TIME_UP
 
 
 def with_test(found: Compression, unseen: Examples) -> Compression:
@@ -283,6 +285,6 @@ def best_of(bench: Workbench, outcomes: list[Outcome]) -> Best:
     found = [
         Best(bench.folder / o.file, o.recipe.label(), o.figures, o.loss, outcome=o)
         for o in outcomes
-        if o.figures is not None and (bench.folder / o.file).exists()
+        if o.figures is not None and not o.samples and (bench.folder / o.file).exists()
     ]
     return min([original, *found], key=lambda best: rank(bench.target, best.figures, best.loss))

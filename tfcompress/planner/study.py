@@ -84,19 +84,28 @@ class Study:
         )
 
     def outcomes(self) -> list[Outcome]:
-        """Return what came of all trials, in the order in which they began."""
+        """Return what came of all trials, in the order in which they began.
+
+        An estimate gives way to what was measured on all data.
+        """
         found: dict[Recipe, Outcome] = {}
-        dead: dict[Recipe, int] = {}
+        dead: dict[tuple[Recipe, bool], int] = {}
         for trial in self._trials():
             if "outcome" in trial.user_attrs:
                 outcome = Outcome.from_dict(trial.user_attrs["outcome"])
-                found.setdefault(outcome.recipe, outcome)
             elif trial.user_attrs.get("died"):
-                recipe = Recipe.from_dict(trial.user_attrs["recipe"])
-                dead[recipe] = dead.get(recipe, 0) + 1
-                if dead[recipe] >= _TRIES:
-                    why = f"{dead[recipe]} workers died while they tried it"
-                    found.setdefault(recipe, Outcome(recipe, why=why))
+                key = Recipe.from_dict(trial.user_attrs["recipe"]), _confirms(trial)
+                dead[key] = dead.get(key, 0) + 1
+                if dead[key] < _TRIES:
+                    continue
+                why = f"{dead[key]} workers died while they tried it"
+                outcome = Outcome(key[0], why=why)
+            else:
+                continue
+            before = found.get(outcome.recipe)
+            if before is None or (before.samples and _confirms(trial)):
+                found.pop(outcome.recipe, None)  # the confirmed one is the latest
+                found[outcome.recipe] = outcome
         return list(found.values())
 
     def running(self) -> list[Recipe]:
@@ -112,21 +121,25 @@ class Study:
         return found
 
     @contextlib.contextmanager
-    def claim(self, recipe: Recipe) -> Iterator[Claim | None]:
+    def claim(self, recipe: Recipe, confirms: bool = False) -> Iterator[Claim | None]:
         """Lease a trial for the `with` block.
 
         Args:
             recipe: What is to be tried.
+            confirms: Whether it was, and its estimate is to be confirmed. Defaults to False.
 
         Yields:
             The trial, perhaps of another recipe that was waiting; None if another worker was
             quicker.
         """
-        self._study.enqueue_trial({}, user_attrs={"recipe": recipe.to_dict()})
+        wanted_attrs = {"recipe": recipe.to_dict(), "confirms": confirms}
+        self._study.enqueue_trial({}, user_attrs=wanted_attrs)
         trial = self._study.ask()
         trial.set_user_attr("lease", _lease())
         wanted = Recipe.from_dict(trial.user_attrs["recipe"])
-        if self._taken(wanted, trial.number):
+        before = next((o for o in self.outcomes() if o.recipe == wanted), None)
+        confirms = _confirms(trial)
+        if self._taken(wanted, trial.number, confirms, before):
             self._end(trial.number)
             yield None
             return
@@ -138,7 +151,7 @@ class Study:
 
         beat = threading.Thread(target=renew, daemon=True)
         beat.start()
-        claim = Claim(wanted)
+        claim = Claim(wanted, before if confirms else None)
         try:
             yield claim
         finally:
@@ -149,12 +162,13 @@ class Study:
                 trial.set_user_attr("outcome", claim.outcome.to_dict())
             self._end(trial.number, claim.outcome)
 
-    def _taken(self, recipe: Recipe, number: int) -> bool:
+    def _taken(self, recipe: Recipe, number: int, confirms: bool, before: Outcome | None) -> bool:
         """Return whether an earlier trial of the same recipe is done, or is being done."""
-        if any(outcome.recipe == recipe for outcome in self.outcomes()):
+        if before is not None and not (confirms and before.samples):
             return True
         return any(
             trial.number < number
+            and _confirms(trial) == confirms
             and trial.state == self._states.RUNNING
             and trial.user_attrs["recipe"] == recipe.to_dict()
             and _alive(trial)
@@ -185,16 +199,22 @@ class Claim:
 
     Attributes:
         recipe: What is to be tried.
+        estimate: What came of it before, which is to be confirmed; None if it is new.
         outcome: What came of it; to be set. None gives the trial back to others.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, estimate: Outcome | None = None) -> None:
         self.recipe = recipe
+        self.estimate = estimate
         self.outcome: Outcome | None = None
 
 
 def _lease() -> dict[str, Any]:
     return {"until": time.time() + _LEASE, "host": socket.gethostname(), "pid": os.getpid()}
+
+
+def _confirms(trial: optuna.trial.FrozenTrial | optuna.trial.Trial) -> bool:
+    return bool(trial.user_attrs.get("confirms"))
 
 
 def _alive(trial: optuna.trial.FrozenTrial) -> bool:

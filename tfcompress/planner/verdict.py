@@ -51,7 +51,8 @@ def reason(target: Target, outcomes: Sequence[Outcome], bench: Workbench, ended:
     Returns:
         A sentence or more.
     """
-    known = [(o.figures, o.loss) for o in outcomes if o.figures is not None]
+    sure = [o for o in outcomes if not o.samples]  # what is not, was no better
+    known = [(o.figures, o.loss) for o in sure if o.figures is not None]
     known.append((bench.baseline.figures, 0.0))
     good = [figures for figures, loss in known if allows(target, loss)]
     said = []
