@@ -41,10 +41,11 @@ from .metrics import check_metric
 from .recipe import Outcome
 from .result import Best, Compression
 from .search import confirm, decide
+from .stops import CannotGoOn
 from .study import Study, quiet
 from .target import Target, rank
 from .training import FineTune, TimeUp, Training, digest, rungs_of
-from .verdict import TIME_UP
+from .verdict import CANNOT, TIME_UP
 from .workbench import Workbench, try_recipe
 
 __all__ = ["compress"]
@@ -129,8 +130,9 @@ def compress(
             earlier one, that was killed or ended, goes on with what is there; a call at the same
             time shares the work. Defaults to None, a temporary one that is removed with the result.
         database: URL of a database for the study, as SQLAlchemy takes it, such as
-            "postgresql://host/name": for workers on several machines that share `storage` over NFS,
-            where the study's own journal file would be damaged. Defaults to None, the journal.
+            "postgresql://user@host/name", which needs psycopg or psycopg2: for workers on several
+            machines that share `storage` over NFS, where the study's own journal file would be
+            damaged. Defaults to None, the journal.
         seed: Seed of the order of the batches. Defaults to 0.
         progress: Called with the result so far after each trial; `print` will do. Defaults to None.
 
@@ -143,7 +145,8 @@ def compress(
             float32 file does not compute what Keras does; or the model is no better than chance.
         ModelRefused: The device cannot run the float32 file.
         ConversionError: The model cannot be converted at all.
-        ImportError: Optuna, which keeps the study, is not installed.
+        ImportError: Optuna, which keeps the study, is not installed, or the driver of the database.
+        ConnectionError: The database does not answer, or refuses.
     """
     start = time.monotonic()
     again = functools.partial(
@@ -172,7 +175,7 @@ def compress(
     if trials is not None:
         check_integer("trials", trials, 1)
     if database is not None and "://" not in check_text("database", database):
-        refuse("database", "a URL such as postgresql://host/name", database)
+        refuse("database", "a URL such as postgresql://user@host/name", database)
     check_integer("seed", seed, 0)
     if progress is not None:
         check_function("progress", progress, "result")
@@ -204,7 +207,10 @@ def compress(
         )
 
         def so_far(ended: str) -> Compression:
-            outcomes = study.outcomes()
+            try:
+                outcomes = study.outcomes()
+            except CannotGoOn:
+                outcomes = study.known
             return Compression(
                 target,
                 baseline.figures,
@@ -219,6 +225,8 @@ def compress(
 
         try:
             ended = work(bench, study, trials, lambda: progress and progress(so_far("")))
+        except CannotGoOn as stop:
+            ended = f"{CANNOT} as {stop}"
         except KeyboardInterrupt:
             ended = "it was interrupted"  # what was found so far is the answer
         found = so_far(ended)
@@ -236,6 +244,9 @@ def work(bench: Workbench, study: Study, trials: int | None, tell: Callable[[], 
 
     Returns:
         Why it ended.
+
+    Raises:
+        CannotGoOn: The disk is full, or the device or the database went away.
     """
     training, original, ended = bench.training, bench.baseline.figures, ""
     while True:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import keras
 
+from tfcompress import edge
 from tfcompress.converters.conversion import convert
 from tfcompress.edge.system.files import write_whole
 from tfcompress.edge.system.scratch import scratch_folder
@@ -21,6 +22,7 @@ from .data import Examples
 from .measure import Device, outputs_of
 from .metrics import Metric
 from .recipe import Outcome, Recipe
+from .stops import CannotGoOn, check_device, check_disk
 from .target import Figures, Target, loss_of
 from .training import TimeUp, Training
 
@@ -80,15 +82,17 @@ def try_recipe(bench: Workbench, recipe: Recipe, estimate: Outcome | None = None
 
     Raises:
         TimeUp: It was not trained to the end.
+        CannotGoOn: The disk is full, or the device went away.
     """
     start = time.monotonic()
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         try:
             outcome = _tried(bench, recipe) if estimate is None else _confirmed(bench, estimate)
-        except TimeUp:
+        except (TimeUp, CannotGoOn):
             raise
         except Exception as error:  # whatever a method, a converter or a device raises
+            check_disk(error)
             lines = str(error).strip().splitlines() or [type(error).__name__]
             outcome = Outcome(recipe, why=lines[0])
     notes = tuple(dict.fromkeys(str(w.message) for w in said if _ours(w)))
@@ -126,7 +130,11 @@ def _tried(bench: Workbench, recipe: Recipe, estimated: bool = True) -> Outcome:
         else:
             loss, error = few.loss(bench.metric, outputs)
             metric = bench.metric_at(loss)
-        times = bench.device.latency(draft, bench.baseline.file, bench.validation.first())
+        try:
+            times = bench.device.latency(draft, bench.baseline.file, bench.validation.first())
+        except edge.ModelRefused:
+            check_device(bench.device, bench.baseline.file, bench.validation)
+            raise  # the file is to blame
         figures = Figures(draft.stat().st_size, metric, *times)
         content = draft.read_bytes()
     # Named by its content, so that two workers never write different files of one name.
