@@ -73,6 +73,7 @@ def test_interrupted_trial_is_given_back(opened):
 
 
 def test_trial_of_a_dead_worker_is_done_by_another_one_twice_and_then_dropped(opened, monkeypatch):
+    monkeypatch.setattr(module, "_TRIES", 2)
     study = opened()
     leave(study, INT8, monkeypatch, dead_pid())
     assert study.running() == []
@@ -113,6 +114,7 @@ def test_estimate_gives_way_to_what_is_measured_on_all_data(opened):
 
 
 def test_estimate_that_workers_die_of_confirming_is_dropped(opened, monkeypatch):
+    monkeypatch.setattr(module, "_TRIES", 2)
     study = opened()
     with study.claim(INT8) as claim:
         claim.outcome = dataclasses.replace(DONE, samples=500, error=0.1)

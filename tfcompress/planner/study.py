@@ -31,7 +31,7 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 _LEASE = 60.0
 """Seconds. Clocks of machines that share a study must agree to a fraction of this."""
 _RENEW = 15.0
-_TRIES = 2
+_TRIES = 5
 """A recipe that so many workers died of is dropped."""
 
 
