@@ -322,6 +322,20 @@ def test_runner_isolated_computes_the_same(files, name):
     assert there.engine.load_ns > 0
 
 
+@pytest.mark.parametrize(("size", "requests"), [(runner_module._REQUEST, 1), (24, 3)])
+def test_runner_isolated_sends_many_chunks_of_a_fixed_batch_at_once(
+    files, monkeypatch, size, requests
+):
+    monkeypatch.setattr(runner_module, "_REQUEST", size)
+    with edge.Runner(files["total"], isolated=True) as runner:
+        asked = []
+        ask = runner.engine._ask
+        monkeypatch.setattr(runner.engine, "_ask", lambda *a, **k: asked.append(a) or ask(*a, **k))
+        sums = runner(np.ones((5, 3), np.float32))
+        np.testing.assert_array_equal(sums[:, 0], [1, 2, 3, 4, 5])
+    assert len(asked) == requests
+
+
 def test_runner_isolated_turns_a_crash_into_an_error(files):
     with pytest.raises(edge.ModelRefused, match=r"dead\.tflite: the runtime crashed.*SIGABRT"):
         edge.Runner(files["dead"], "reference", isolated=True)

@@ -1,5 +1,7 @@
 """`compress` as users call it."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -7,8 +9,9 @@ from keras import layers
 
 import tfcompress as tfc
 from tfcompress import edge
-from tfcompress.planner import candidates, search, workbench
+from tfcompress.planner import candidates, search, study, workbench
 from tfcompress.planner.recipe import Recipe
+from tfcompress.planner.steps.float16 import Float16File
 from tfcompress.planner.steps.int8 import Int8File
 
 
@@ -145,7 +148,7 @@ def test_save_copies_the_file(result, tmp_path):
 def test_compress_says_what_is_missing_and_gives_the_closest(net, digits, monkeypatch, tmp_path):
     def only_float16(bench, recipe):
         if recipe.file.name != "float16" or recipe.changes:
-            raise OSError(28, "No space left on device")
+            raise RuntimeError("no luck")
         return real(bench, recipe)
 
     real = workbench._tried
@@ -161,8 +164,60 @@ def test_compress_says_what_is_missing_and_gives_the_closest(net, digits, monkey
         found.why
     )
     dropped = [o for o in found.outcomes if o.figures is None]
-    assert {o.why for o in dropped} == {"[Errno 28] No space left on device"}, str(found)
+    assert {o.why for o in dropped} == {"no luck"}, str(found)
     assert len(seen) == len(found.outcomes) > len(dropped) > 0
+
+
+class Leaving:
+    """This machine, until it cannot be reached any more."""
+
+    name, emulated, gone = "pi", False, False
+
+    def session(self, files):
+        if self.gone:
+            raise OSError("no route to host")
+        return edge.Local().session(files)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        "disk",
+        pytest.param("device", marks=pytest.mark.slow("calls compress once more")),
+        pytest.param("study", marks=pytest.mark.slow("calls compress once more")),
+    ],
+)
+def test_compress_keeps_what_it_found_where_it_cannot_go_on(
+    trouble, net, digits, monkeypatch, tmp_path
+):
+    recipes = [Recipe(Int8File()), Recipe(Float16File())]
+    monkeypatch.setattr(search, "free", lambda outcomes, target: recipes[len(outcomes) :])
+    words = {
+        "disk": "the disk is full at best.tflite: make room",
+        "device": r"the device 'pi' went away \(.*no route to host\): look after it",
+        "study": r"the study cannot be kept \(gone\): look after it",
+    }
+
+    def tried(bench, recipe, *others):
+        if recipe != recipes[0] and trouble == "disk":
+            raise OSError(28, "No space left on device", "best.tflite")
+        leaving.gone = recipe != recipes[0]
+        if recipe != recipes[0] and trouble == "study":
+            monkeypatch.setattr(study.Study, "_trials", gone)
+        return real(bench, recipe, *others)
+
+    def gone(self):
+        raise ConnectionError("gone")
+
+    real = workbench._tried
+    monkeypatch.setattr(workbench, "_tried", tried)
+    leaving = Leaving()
+    device = leaving if trouble == "device" else edge.Local()
+    target = tfc.Target(bytes=1_000, accuracy_drop=0.05)
+    found = tfc.compress(net, *digits[:2], target, device=device, storage=tmp_path)
+    assert [o.recipe for o in found.outcomes] == recipes[:1], "the second is not to blame"
+    assert found.best.done == "int8"
+    assert re.search(f"It ended early, as {words[trouble]}; then `resume", found.why)
 
 
 def test_compress_gives_what_it_has_when_it_is_interrupted(net, digits, monkeypatch):
@@ -174,6 +229,22 @@ def test_compress_gives_what_it_has_when_it_is_interrupted(net, digits, monkeypa
     assert found.best.done == "nothing"
     assert found.best.file.stat().st_size == found.original.bytes
     assert not found.met
+
+
+def test_best_file_is_measured_on_all_data_and_others_on_500_samples(net, digits, monkeypatch):
+    recipes = [Recipe(Float16File()), Recipe(Int8File())]
+    monkeypatch.setattr(search, "free", lambda outcomes, target: recipes[len(outcomes) :])
+    x, y = (np.concatenate([part] * 3) for part in digits[1])  # 810 samples
+    found = tfc.compress(net, digits[0], (x, y), tfc.Target(bytes=30_000, accuracy_drop=0.02))
+    half, best = found.outcomes
+    assert found.met
+    assert found.best.outcome == best
+    assert best.samples == 0
+    with edge.Runner(found.best, isolated=True) as runner:
+        assert best.figures.metric == float(np.mean(runner(x).argmax(-1) == y))
+    assert half.recipe == recipes[0], "too large, and not worth more"
+    assert half.samples == 500
+    assert str(found).count("estimated") == 1
 
 
 def test_compress_of_a_regression_with_two_inputs_by_name(only):

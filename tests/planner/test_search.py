@@ -5,8 +5,9 @@ import itertools
 
 import pytest
 
+from tfcompress.planner.candidates import free
 from tfcompress.planner.recipe import Outcome, Recipe
-from tfcompress.planner.search import decide, goals
+from tfcompress.planner.search import confirm, decide, goals
 from tfcompress.planner.steps.channels import Channels
 from tfcompress.planner.steps.int8 import Int8File
 from tfcompress.planner.steps.low_rank import LowRank
@@ -132,13 +133,75 @@ def test_step_that_fails_again_and_again_is_given_up():
 
 
 def test_zeros_are_left_out_where_they_cannot_be_kept():
-    outcomes, _ = run(Target(bytes=8_000, accuracy_drop=0.03), can_prune=False)
+    outcomes, _ = run(Target(bytes=8_000, accuracy_drop=0.03), callbacks=False)
     assert not any(isinstance(c, Zeros) for o in outcomes for c in o.recipe.changes)
 
 
 def test_without_training_the_free_ones_are_all():
     outcomes, why = run(Target(bytes=1_000, accuracy_drop=0.03), rungs=())
     assert why == "nothing can be trained"
+    assert not any(o.recipe.changes for o in outcomes)
+
+
+def estimated(recipe, off=0.0, error=0.004):
+    """What comes of a recipe, judged by some samples if nothing is trained for it."""
+    found = made_up(recipe)
+    if recipe.epochs:
+        return found
+    return dataclasses.replace(found, loss=found.loss + off, samples=500, error=error)
+
+
+def run_with_estimates(target, off):
+    """As `run`, where untrained files are judged by some samples until they are confirmed."""
+    outcomes, confirmed = [], []
+    for _ in range(200):
+        decision = decide(outcomes, [], target, ORIGINAL, RUNGS)
+        if decision.recipe is None:
+            return outcomes, confirmed
+        if decision.confirms:
+            outcomes = [o for o in outcomes if o.recipe != decision.recipe]
+            confirmed.append(decision.recipe)
+        outcomes.append(
+            made_up(decision.recipe) if decision.confirms else estimated(decision.recipe, off)
+        )
+    pytest.fail("it never ends")
+
+
+@pytest.mark.parametrize("off", [-0.05, 0.0, 0.004, 0.017])
+def test_estimate_counts_for_nothing_until_it_is_confirmed(off):
+    target = Target(bytes=30_000, accuracy_drop=0.01)
+    outcomes, confirmed = run_with_estimates(target, off)
+    met = [o for o in outcomes if not o.samples and met_by(target, o.figures, o.loss)]
+    assert met, "what only an estimate speaks against is measured, and wins"
+    assert all(recipe.file.bits <= 8 for recipe in confirmed)
+    assert not any(o.recipe.epochs for o in outcomes)
+
+
+def test_only_what_may_be_the_best_is_measured_on_all_data():
+    target = Target(bytes=8_000, accuracy_drop=0.03)
+    outcomes, confirmed = run_with_estimates(target, 0.0)
+    assert any(not o.samples and met_by(target, o.figures, o.loss) for o in outcomes)
+    assert len(confirmed) < sum(bool(o.samples) for o in outcomes)
+    _, confirmed = run_with_estimates(Target(bytes=30_000, accuracy_drop=0.01), 0.02)
+    assert confirmed == [], "0.02 are more than 0.01 and two standard errors"
+
+
+def test_workers_confirm_different_files():
+    files = [estimated(recipe) for recipe in free([], Target(accuracy_drop=0.01))]
+    target = Target(bytes=30_000, accuracy_drop=0.01)
+    first = confirm(files, [], target, ORIGINAL)
+    second = confirm(files, [first.recipe], target, ORIGINAL)
+    assert first.confirms
+    assert second.recipe not in (None, first.recipe)
+    assert confirm(files, [o.recipe for o in files], target, ORIGINAL).wait
+
+
+def test_least_loss_is_looked_for_where_it_is_not_bounded():
+    outcomes, why = run(Target(bytes=8_000))
+    assert why == "all that may be within the bounds was tried"
+    assert max(o.recipe.epochs for o in outcomes) == RUNGS[-1]
+    outcomes, why = run(Target(bytes=60_000))
+    assert why == "the target is met"
     assert not any(o.recipe.changes for o in outcomes)
 
 

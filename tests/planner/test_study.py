@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import subprocess
 import sys
@@ -29,12 +30,12 @@ def dead_pid():
     return process.pid
 
 
-def leave(study, recipe, monkeypatch, pid):
+def leave(study, recipe, monkeypatch, pid, **options):
     """Lease a trial as a worker does that dies at once."""
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: pid)
         patch.setattr(module.Study, "_end", lambda *arguments, **options: None)
-        with study.claim(recipe):
+        with study.claim(recipe, **options):
             pass
 
 
@@ -72,6 +73,7 @@ def test_interrupted_trial_is_given_back(opened):
 
 
 def test_trial_of_a_dead_worker_is_done_by_another_one_twice_and_then_dropped(opened, monkeypatch):
+    monkeypatch.setattr(module, "_TRIES", 2)
     study = opened()
     leave(study, INT8, monkeypatch, dead_pid())
     assert study.running() == []
@@ -92,6 +94,34 @@ def test_lease_of_a_worker_elsewhere_runs_out(opened, monkeypatch):
     assert study.running() == []
     with study.claim(FLOAT16) as claim:
         assert claim is not None
+
+
+def test_estimate_gives_way_to_what_is_measured_on_all_data(opened):
+    study = opened()
+    estimate = dataclasses.replace(DONE, samples=500, error=0.1)
+    with study.claim(INT8) as claim:
+        assert claim.estimate is None
+        claim.outcome = estimate
+    with study.claim(INT8) as again:
+        assert again is None
+    with study.claim(INT8, confirms=True) as first, opened().claim(INT8, confirms=True) as second:
+        assert second is None
+        assert first.estimate == estimate
+        first.outcome = DONE
+    assert opened().outcomes() == [DONE]
+    with study.claim(INT8, confirms=True) as again:
+        assert again is None
+
+
+def test_estimate_that_workers_die_of_confirming_is_dropped(opened, monkeypatch):
+    monkeypatch.setattr(module, "_TRIES", 2)
+    study = opened()
+    with study.claim(INT8) as claim:
+        claim.outcome = dataclasses.replace(DONE, samples=500, error=0.1)
+    for _ in range(2):
+        leave(study, INT8, monkeypatch, dead_pid(), confirms=True)
+        assert study.running() == []
+    assert [o.why for o in study.outcomes()] == ["2 workers died while they tried it"]
 
 
 def test_missing_optuna_says_what_to_install(monkeypatch, tmp_path):

@@ -17,6 +17,7 @@ from tfcompress.model.samples import Array
 from tfcompress.model.signature import signature
 
 from .data import Examples
+from .estimates import Few, few_of
 from .measure import Device, outputs_of
 from .metrics import Metric, accuracy, constant
 from .target import Figures
@@ -36,11 +37,13 @@ class Baseline:
         file: The file.
         figures: What was measured of it.
         chance: Metric of a constant output; None if it has none.
+        few: Some of the validation data, to judge untrained files by; None if all of them do.
     """
 
     file: Path
     figures: Figures
     chance: float | None
+    few: Few | None = None
 
 
 def batch_of(model: keras.Model) -> int | None:
@@ -79,7 +82,8 @@ def measure_baseline(
     chance = constant(metric, outputs, examples.y)
     _check_learned(model, metric, value, chance, len(examples))
     milliseconds, _ = device.latency(path, path, examples.first())
-    return Baseline(path, Figures(path.stat().st_size, value, milliseconds, 1.0), chance)
+    figures = Figures(path.stat().st_size, value, milliseconds, 1.0)
+    return Baseline(path, figures, chance, few_of(examples, outputs, metric))
 
 
 def _check_same(model: keras.Model, examples: Examples, outputs: dict[str, Array]) -> None:

@@ -9,17 +9,13 @@ from dataclasses import dataclass
 
 from .recipe import Outcome, Recipe
 from .steps.base import STEPS, ChangeStep, FileStep
-from .steps.channels import Channels
-from .steps.low_rank import LowRank
 from .steps.qat import QuantizationAware
-from .steps.zeros import Zeros
 from .target import Figures, Target, allows, fits
 
 __all__ = ["Entrant", "entrants", "file_steps", "free"]
 
-_MACS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.17, 0.12)
-_ZEROS = (0.0, 0.5, 0.7, 0.8, 0.9)
-_RANKS = (0.5, 0.25)
+_PLACES = 0.1
+"""The bytes that tell where the weights that are not zero stand, as a share of those of all."""
 _WIDE_MARGIN, _MARGIN = 1.5, 1.15
 """A guess of bytes may be so many times too large, before and after one like it was measured."""
 _FAILURES = 2
@@ -76,64 +72,95 @@ def entrants(
     goal: Target,
     target: Target,
     original: Figures,
-    can_prune: bool = True,
+    callbacks: bool = True,
 ) -> list[Entrant]:
     """Return one changed model for each way to change it, as mildly as the bounds allow.
 
-    The ways are shares of the multiply-accumulates that are left of the channels, or of the
-    weights that low rank leaves. In each, the share of zeros goes up until the measured file fits.
+    The ways are the choices of all registered steps, such as shares of the multiply-accumulates
+    that are left of the channels. In each, zeros become more until the measured file fits.
 
     Args:
         outcomes: What came of the recipes before.
         goal: The bounds of the race.
         target: What is wanted.
         original: The figures of the original.
-        can_prune: Whether zeros can be kept while a model trains.
+        callbacks: Whether callbacks can be given to training, without which no zeros are kept.
 
     Returns:
         The entrants, those first that cut a little of everything.
     """
-    known = {outcome.recipe: outcome for outcome in outcomes}
     dense, sparse = _forms(outcomes, target)
-    ways: list[tuple[tuple[ChangeStep, ...], float]] = [
-        ((Channels(macs),) if macs < 1 else (), macs) for macs in _MACS
-    ]
-    ways += [((LowRank(share),), share) for share in _RANKS]
-    shares = _ZEROS if can_prune else _ZEROS[:1]
+    needs_aware = dense.name == "int8" and not _bears(outcomes, "int8", target)
+    aware = (QuantizationAware(),) if needs_aware else ()
     broken = _broken(outcomes)
-    aware = () if dense.name != "int8" or _bears(outcomes, "int8", target) else (
-        QuantizationAware(),
-    )  # fmt: skip
+    steps = [step for step in _choices(callbacks) if step.name not in broken]
+    ways = [(), *((step,) for step in steps if not step.makes_zeros)]
+    zeros = [step for step in steps if step.makes_zeros]
+    ladders = [tuple(group) for _, group in itertools.groupby(zeros, key=type)]
     found = []
-    for changes, left in ways:
-        if any(change.name in broken for change in changes):
-            continue
-        off, margin = 1.0, _WIDE_MARGIN
-        for zeros in shares:
-            if not changes and not zeros:
-                continue
-            file = sparse if zeros else dense
-            if zeros and not file.stores_zeros:
-                continue
-            recipe = Recipe(file, (*changes, *((Zeros(zeros),) if zeros else ()), *aware))
-            cost = known.get(recipe)
-            guess = _guess(outcomes, file, left, zeros, original)
-            if cost is None and guess * off > (goal.bytes or math.inf) * margin:
-                continue
-            if cost is not None and cost.figures is not None:
-                off, margin = cost.figures.bytes / guess, _MARGIN
-            balance = abs(math.log(left) - math.log(1 - zeros))
-            if cost is None:
-                found.append(Entrant(recipe, True, balance))
-                break
-            if cost.figures is None:
-                break
-            if fits(goal, cost.figures.bytes, cost.figures.latency):
-                found.append(Entrant(recipe, False, balance))
-                break
-            if goal.latency is not None and cost.figures.latency > goal.latency:
-                break  # zeros save no time
+    for way in ways:
+        # Without zeros first, which is no change if the way is none, either.
+        rungs = [(way, dense)] if way else []
+        for place, ladder in enumerate(ladders or [()]):
+            more = [((*way, step), sparse) for step in ladder if sparse.stores_zeros]
+            tries = [
+                (Recipe(file, tuple(sorted((*changes, *aware), key=_order))), _left(changes))
+                for changes, file in [*(rungs if not place else []), *more]
+            ]
+            entrant = _mildest(tries, outcomes, goal, original)
+            found += [entrant] if entrant else []
     return sorted(found, key=lambda entrant: entrant.balance)
+
+
+def _mildest(
+    tries: Sequence[tuple[Recipe, tuple[float, float]]],
+    outcomes: Sequence[Outcome],
+    goal: Target,
+    original: Figures,
+) -> Entrant | None:
+    """Return the first recipe that fits, or that may and whose cost is not known.
+
+    Args:
+        tries: Recipes, each with the shares of the weights and of those that are not zero.
+        outcomes: What came of the recipes before.
+        goal: The bounds.
+        original: The figures of the original.
+    """
+    known = {outcome.recipe: outcome for outcome in outcomes}
+    off, margin = 1.0, _WIDE_MARGIN
+    for recipe, (left, kept) in tries:
+        cost = known.get(recipe)
+        guess = _guess(outcomes, recipe.file, left, kept, original)
+        balance = abs(math.log(left) - math.log(kept))
+        if cost is None:
+            if guess * off <= (goal.bytes or math.inf) * margin:
+                return Entrant(recipe, True, balance)
+            continue
+        if cost.figures is None:
+            return None
+        off, margin = cost.figures.bytes / guess, _MARGIN
+        if fits(goal, cost.figures.bytes, cost.figures.latency):
+            return Entrant(recipe, False, balance)
+        if goal.latency is not None and cost.figures.latency > goal.latency:
+            return None  # zeros save no time
+    return None
+
+
+def _choices(callbacks: bool) -> list[ChangeStep]:
+    """Return the choices of all registered changes."""
+    kinds = [kind for name in STEPS.names() if issubclass(kind := STEPS.get(name), ChangeStep)]
+    trained = [kind for kind in kinds if callbacks or kind.callbacks is ChangeStep.callbacks]
+    return [choice for kind in sorted(trained, key=_order) for choice in kind.choices()]
+
+
+def _order(step: ChangeStep | type[ChangeStep]) -> int:
+    return step.order
+
+
+def _left(changes: Sequence[ChangeStep]) -> tuple[float, float]:
+    """Return about which share of the weights is left, and which of these are not zero."""
+    left = math.prod(change.left() for change in changes if not change.makes_zeros)
+    return left, math.prod(change.left() for change in changes if change.makes_zeros)
 
 
 def _forms(outcomes: Sequence[Outcome], target: Target) -> tuple[FileStep, FileStep]:
@@ -189,11 +216,11 @@ def _broken(outcomes: Sequence[Outcome]) -> set[str]:
 
 
 def _guess(
-    outcomes: Sequence[Outcome], file: FileStep, left: float, zeros: float, original: Figures
+    outcomes: Sequence[Outcome], file: FileStep, left: float, kept: float, original: Figures
 ) -> float:
     """Return about how many bytes a file will have, before its model is even cut."""
     same = [
         o.figures.bytes for o in outcomes if o.figures and o.recipe == Recipe(file)
     ]  # the original's, in this form
     dense = same[0] if same else original.bytes * file.bits / 32
-    return dense * left * (1 - 0.9 * zeros)
+    return dense * left * (_PLACES + (1 - _PLACES) * kept)

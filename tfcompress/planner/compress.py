@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -39,11 +40,12 @@ from .measure import Device, outputs_of
 from .metrics import check_metric
 from .recipe import Outcome
 from .result import Best, Compression
-from .search import decide
+from .search import confirm, decide
+from .stops import CannotGoOn
 from .study import Study, quiet
 from .target import Target, rank
 from .training import FineTune, TimeUp, Training, digest, rungs_of
-from .verdict import TIME_UP
+from .verdict import CANNOT, TIME_UP
 from .workbench import Workbench, try_recipe
 
 __all__ = ["compress"]
@@ -91,7 +93,9 @@ def compress(
     forth. Quantization-aware training comes in where int8 loses more than is allowed.
 
     Every figure is measured on the .tflite file: bytes as it ships, the metric on its outputs over
-    the validation data, and latency on the device, in turns with the original. There is always a
+    the validation data, and latency on the device, in turns with the original. Where there are more
+    than 500 validation samples, untrained files are judged by 500 of them first, and those that may
+    be the best by all; the best always is. There is always a
     result: if the target is missed, it is the closest file, and `why` says what is missing.
 
     >>> from tfcompress.planner.target import Target
@@ -126,8 +130,9 @@ def compress(
             earlier one, that was killed or ended, goes on with what is there; a call at the same
             time shares the work. Defaults to None, a temporary one that is removed with the result.
         database: URL of a database for the study, as SQLAlchemy takes it, such as
-            "postgresql://host/name": for workers on several machines that share `storage` over NFS,
-            where the study's own journal file would be damaged. Defaults to None, the journal.
+            "postgresql://user@host/name", which needs psycopg or psycopg2: for workers on several
+            machines that share `storage` over NFS, where the study's own journal file would be
+            damaged. Defaults to None, the journal.
         seed: Seed of the order of the batches. Defaults to 0.
         progress: Called with the result so far after each trial; `print` will do. Defaults to None.
 
@@ -140,7 +145,8 @@ def compress(
             float32 file does not compute what Keras does; or the model is no better than chance.
         ModelRefused: The device cannot run the float32 file.
         ConversionError: The model cannot be converted at all.
-        ImportError: Optuna, which keeps the study, is not installed.
+        ImportError: Optuna, which keeps the study, is not installed, or the driver of the database.
+        ConnectionError: The database does not answer, or refuses.
     """
     start = time.monotonic()
     again = functools.partial(
@@ -169,7 +175,7 @@ def compress(
     if trials is not None:
         check_integer("trials", trials, 1)
     if database is not None and "://" not in check_text("database", database):
-        refuse("database", "a URL such as postgresql://host/name", database)
+        refuse("database", "a URL such as postgresql://user@host/name", database)
     check_integer("seed", seed, 0)
     if progress is not None:
         check_function("progress", progress, "result")
@@ -201,7 +207,10 @@ def compress(
         )
 
         def so_far(ended: str) -> Compression:
-            outcomes = study.outcomes()
+            try:
+                outcomes = study.outcomes()
+            except CannotGoOn:
+                outcomes = study.known
             return Compression(
                 target,
                 baseline.figures,
@@ -214,11 +223,10 @@ def compress(
                 _again=functools.partial(again, storage=folder),
             )
 
-        ended = TIME_UP
         try:
             ended = work(bench, study, trials, lambda: progress and progress(so_far("")))
-        except TimeUp:
-            pass
+        except CannotGoOn as stop:
+            ended = f"{CANNOT} as {stop}"
         except KeyboardInterrupt:
             ended = "it was interrupted"  # what was found so far is the answer
         found = so_far(ended)
@@ -238,32 +246,37 @@ def work(bench: Workbench, study: Study, trials: int | None, tell: Callable[[], 
         Why it ended.
 
     Raises:
-        TimeUp: The time was up while a model was trained.
+        CannotGoOn: The disk is full, or the device or the database went away.
     """
-    training = bench.training
-    while time.monotonic() < training.end:
+    training, original, ended = bench.training, bench.baseline.figures, ""
+    while True:
         running = study.running()  # first: it gives back what dead workers had
         outcomes = study.outcomes()
-        if trials is not None and len(outcomes) >= trials:
-            return f"{trials} trials were allowed"
-        decision = decide(
-            outcomes,
-            running,
-            bench.target,
-            bench.baseline.figures,
-            training.rungs,
-            training.fine_tune is None,
-        )
+        if time.monotonic() >= training.end:
+            ended = TIME_UP
+        elif trials is not None and len(outcomes) >= trials:
+            ended = f"{trials} trials were allowed"
+        decision = (
+            # The best is measured on all data, also where nothing new is tried any more.
+            confirm(outcomes, running, bench.target, original)
+            if ended
+            else decide(
+                outcomes, running, bench.target, original, training.rungs,
+                training.fine_tune is None,
+            )
+        )  # fmt: skip
         if decision.wait:
             time.sleep(_PATIENCE)
         elif decision.recipe is None:
-            return decision.why
+            return decision.why or ended
         else:
-            with study.claim(decision.recipe) as claim:
+            with (
+                contextlib.suppress(TimeUp),
+                study.claim(decision.recipe, decision.confirms) as claim,
+            ):
                 if claim is not None:
-                    claim.outcome = try_recipe(bench, claim.recipe)
+                    claim.outcome = try_recipe(bench, claim.recipe, claim.estimate)
             tell()
-    return TIME_UP
 
 
 def with_test(found: Compression, unseen: Examples) -> Compression:
@@ -283,6 +296,6 @@ def best_of(bench: Workbench, outcomes: list[Outcome]) -> Best:
     found = [
         Best(bench.folder / o.file, o.recipe.label(), o.figures, o.loss, outcome=o)
         for o in outcomes
-        if o.figures is not None and (bench.folder / o.file).exists()
+        if o.figures is not None and not o.samples and (bench.folder / o.file).exists()
     ]
     return min([original, *found], key=lambda best: rank(bench.target, best.figures, best.loss))

@@ -36,6 +36,13 @@ class Examples:
     def __len__(self) -> int:
         return len(next(iter(self.x.values())))
 
+    def part(self, rows: Array) -> Examples:
+        """Return the samples and targets at some rows."""
+        return Examples(
+            {name: array[rows] for name, array in self.x.items()},
+            keras.tree.map_structure(lambda array: np.asarray(array)[rows], self.y),
+        )
+
     def first(self) -> dict[str, Array]:
         """Return the first sample alone, by input name."""
         return {name: array[:1] for name, array in self.x.items()}

@@ -1,4 +1,4 @@
-"""Measure a .tflite file: its size, its outputs, and its latency beside the original's."""
+"""Measure a .tflite file: its outputs, and its latency beside the original's."""
 
 from __future__ import annotations
 
@@ -11,11 +11,7 @@ from tfcompress.converters.file_outputs import runner_outputs
 from tfcompress.edge.engines.base import DELEGATES
 from tfcompress.model.samples import Array
 
-from .data import Examples
-from .metrics import Metric
-from .target import Figures
-
-__all__ = ["Device", "file_figures", "outputs_of"]
+__all__ = ["Device", "outputs_of"]
 
 _BATCH = 64
 _RUNS, _SECONDS = 30, 0.3
@@ -35,7 +31,17 @@ class Device:
     delegate: str = "xnnpack"
     threads: int | None = None
 
-    def latency(self, path: Path, original: Path, sample: Mapping[str, Array]) -> tuple[float, ...]:
+    @property
+    def here(self) -> str:
+        """Return the delegate that gives outputs on this machine.
+
+        A machine elsewhere may have delegates that this one lacks; their results are the CPU's.
+        """
+        return self.delegate if DELEGATES.get(self.delegate).available().available else "xnnpack"
+
+    def latency(
+        self, path: Path, original: Path, sample: Mapping[str, Array]
+    ) -> tuple[float, float]:
         """Return the median time of one run in milliseconds, and as a share of the original's.
 
         Args:
@@ -83,29 +89,3 @@ def outputs_of(path: Path, x: Mapping[str, Array], delegate: str) -> dict[str, A
     """
     with edge.Runner(path, delegate, isolated=True) as runner:
         return runner_outputs(runner, x, _BATCH)
-
-
-def file_figures(
-    path: Path, original: Path, examples: Examples, metric: Metric, device: Device
-) -> Figures:
-    """Return the size of a file, its metric and its latency.
-
-    Args:
-        path: The file.
-        original: The file of the original, which takes turns with it.
-        examples: What the metric is computed on.
-        metric: The metric.
-        device: What latencies are measured on.
-
-    Returns:
-        The figures.
-
-    Raises:
-        ModelRefused: The file cannot be run here or on the device.
-        ValueError: The metric is no finite number.
-    """
-    # A machine elsewhere may have delegates that this one lacks; their results are the CPU's.
-    here = device.delegate if DELEGATES.get(device.delegate).available().available else "xnnpack"
-    value = metric(outputs_of(path, examples.x, here), examples.y)
-    milliseconds, share = device.latency(path, original, examples.first())
-    return Figures(path.stat().st_size, value, milliseconds, share)

@@ -84,6 +84,8 @@ class Outcome:
         file: Name of its file in the storage; empty without one.
         seconds: Time that it took.
         notes: Warnings of the conversion.
+        samples: Number of validation samples that its metric is an estimate from; 0 for all.
+        error: Standard error of the loss, if it is an estimate.
     """
 
     recipe: Recipe
@@ -93,6 +95,8 @@ class Outcome:
     file: str = ""
     seconds: float = 0.0
     notes: tuple[str, ...] = field(default=())
+    samples: int = 0
+    error: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, from which `from_dict` makes an equal outcome."""

@@ -173,6 +173,12 @@ class Compression:
         return rows
 
     def _note(self, outcome: Outcome) -> str:
+        said = [self._fate(outcome)]
+        if outcome.samples:
+            said.append(f"estimated on {outcome.samples} samples")
+        return ", ".join(filter(None, said))
+
+    def _fate(self, outcome: Outcome) -> str:
         figures, target = outcome.figures, self.target
         if figures is None:
             return outcome.why

@@ -22,11 +22,12 @@ from .recipe import Outcome, Recipe
 from .steps.qat import QuantizationAware
 from .target import Figures, Target, met_by, rank
 
-__all__ = ["NO_TRAINING", "Decision", "decide", "goals"]
+__all__ = ["NO_TRAINING", "Decision", "confirm", "decide", "goals"]
 
 NO_TRAINING = "nothing can be trained"
 
-_ENTRANTS = 9
+_SURE = 2.0
+"""Standard errors by which an estimate may be wrong."""
 _GOES_ON = 3
 """One of so many goes on to the next rung."""
 _STEPS_DOWN = (0.5, 0.7, 0.85, 0.95)
@@ -43,11 +44,13 @@ class Decision:
         recipe: What to try; None if there is nothing for now.
         wait: Whether something may come of what others are trying.
         why: Why there is nothing.
+        confirms: Whether the recipe was tried, and is to be measured on all validation data now.
     """
 
     recipe: Recipe | None = None
     wait: bool = False
     why: str = ""
+    confirms: bool = False
 
 
 def decide(
@@ -56,7 +59,7 @@ def decide(
     target: Target,
     original: Figures,
     rungs: Sequence[int],
-    can_prune: bool = True,
+    callbacks: bool = True,
 ) -> Decision:
     """Return what to try next.
 
@@ -66,7 +69,7 @@ def decide(
         target: What is wanted.
         original: The figures of the original.
         rungs: Numbers of epochs to train for; none if nothing can be trained.
-        can_prune: Whether zeros can be kept while a model trains.
+        callbacks: Whether callbacks can be given to training, without which no zeros are kept.
 
     Returns:
         The decision.
@@ -76,17 +79,55 @@ def decide(
             return Decision(recipe)
     if free(outcomes, target):
         return Decision(wait=True)
-    met = any(o.figures and met_by(target, o.figures, o.loss) for o in outcomes)
-    if met and target.minimize is None:
+    unsure = confirm(outcomes, running, target, original)
+    if unsure.recipe or unsure.wait:
+        return unsure
+    met = [o for o in outcomes if o.figures and not o.samples and met_by(target, o.figures, o.loss)]
+    # Without a bound of the loss, the least loss is wanted.
+    if target.minimize is None and any(
+        target.accuracy_drop is not None or o.loss <= 0 for o in met
+    ):
         return Decision(why="the target is met")
     if not rungs:
         return Decision(why=NO_TRAINING)
+    won = met and target.minimize
     for goal in goals(outcomes, target):
-        field = entrants(outcomes, goal, target, original, can_prune)
-        decision = _race(field, outcomes, running, rungs[:_LONGEST] if met else rungs)
+        field = entrants(outcomes, goal, target, original, callbacks)
+        decision = _race(field, outcomes, running, rungs[:_LONGEST] if won else rungs)
         if decision.recipe or decision.wait:
             return decision
     return Decision(why="all that may be within the bounds was tried")
+
+
+def confirm(
+    outcomes: Sequence[Outcome], running: Collection[Recipe], target: Target, original: Figures
+) -> Decision:
+    """Return which outcome, estimated from some samples, to measure on all validation data next.
+
+    It is one that may be better than the best so far, if its loss is two standard errors less.
+
+    Args:
+        outcomes: What came of the recipes before.
+        running: What other workers are trying.
+        target: What is wanted.
+        original: The figures of the original.
+
+    Returns:
+        The decision.
+    """
+    ranks = [rank(target, original, 0.0)]
+    ranks += [rank(target, o.figures, o.loss) for o in outcomes if o.figures and not o.samples]
+    best = min(ranks)
+    hopes = [
+        (rank(target, o.figures, o.loss - _SURE * o.error), o.recipe)
+        for o in outcomes
+        if o.figures and o.samples
+    ]
+    unsure = [recipe for hope, recipe in sorted(hopes, key=lambda h: h[0]) if hope < best]
+    for recipe in unsure:
+        if recipe not in running:
+            return Decision(recipe, confirms=True)
+    return Decision(wait=bool(unsure))
 
 
 def goals(outcomes: Sequence[Outcome], target: Target) -> list[Target]:
@@ -105,7 +146,7 @@ def goals(outcomes: Sequence[Outcome], target: Target) -> list[Target]:
     Returns:
         Targets; a race for one begins when the one before is lost.
     """
-    known = [(o.figures, o.loss) for o in outcomes if o.figures]
+    known = [(o.figures, o.loss) for o in outcomes if o.figures and not o.samples]
     good = [(figures, loss) for figures, loss in known if met_by(target, figures, loss)]
     if not good or target.minimize is None:
         return [target]
@@ -135,11 +176,11 @@ def _race(
         return Decision(wait=bool(missing))
 
     # Each is trained as soon as it is known to fit: it may win before others cost time.
-    first = [e.recipe if e.unknown else e.recipe.at(rungs[0]) for e in field[:_ENTRANTS]]
+    first = [e.recipe if e.unknown else e.recipe.at(rungs[0]) for e in field]
     decision = pick(first)
     if decision.recipe or decision.wait:
         return decision
-    racing = [entrant.recipe for entrant in field[:_ENTRANTS]]
+    racing = [entrant.recipe for entrant in field]
     for epochs in rungs:
         rung = [recipe.at(epochs) for recipe in racing]
         decision = pick(rung)

@@ -8,25 +8,30 @@ trial. Optuna's own heartbeat (release 5.0) leaves such trials running, in journ
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from .database import open_database
 from .recipe import Outcome, Recipe
+from .stops import CannotGoOn, check_disk
 
 if TYPE_CHECKING:
     import optuna
 
 __all__ = ["Study", "quiet"]
 
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
 _LEASE = 60.0
 """Seconds. Clocks of machines that share a study must agree to a fraction of this."""
 _RENEW = 15.0
-_TRIES = 2
+_TRIES = 5
 """A recipe that so many workers died of is dropped."""
 
 
@@ -55,6 +60,23 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
+def _keeping(method: _Method) -> _Method:
+    """Make a method say so if the study can be neither read nor written any more."""
+
+    @functools.wraps(method)
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        try:
+            return method(*arguments, **options)
+        except Exception as error:
+            check_disk(error)
+            if not isinstance(error, (OSError, _optuna().exceptions.StorageInternalError)):
+                raise
+            said = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+            raise CannotGoOn(f"the study cannot be kept ({said[0]}): look after it") from error
+
+    return cast(_Method, wrapped)
+
+
 class Study:
     """Trials of one model on its data.
 
@@ -64,15 +86,23 @@ class Study:
         folder: Folder for a journal file; None keeps all in memory.
         database: URL of a database instead, as SQLAlchemy takes it. Defaults to None.
 
+    Attributes:
+        known: The outcomes that were read last.
+
     Raises:
-        ImportError: Optuna is not installed.
+        ValueError: The URL is none.
+        ImportError: Optuna is not installed, or the driver of the database.
+        ConnectionError: The database does not answer, or refuses.
     """
 
     def __init__(self, name: str, folder: Path | None, database: str | None = None) -> None:
         optuna = _optuna()
+        self.known: list[Outcome] = []
         self._states = optuna.trial.TrialState
-        storage: Any = database
-        if database is None and folder is not None:
+        storage: Any = None
+        if database is not None:
+            storage = open_database(database)
+        elif folder is not None:
             backend = optuna.storages.journal.JournalFileBackend(str(folder / "study.journal"))
             storage = optuna.storages.JournalStorage(backend)
         self._study = optuna.create_study(
@@ -83,22 +113,34 @@ class Study:
             load_if_exists=True,
         )
 
+    @_keeping
     def outcomes(self) -> list[Outcome]:
-        """Return what came of all trials, in the order in which they began."""
+        """Return what came of all trials, in the order in which they began.
+
+        An estimate gives way to what was measured on all data.
+        """
         found: dict[Recipe, Outcome] = {}
-        dead: dict[Recipe, int] = {}
+        dead: dict[tuple[Recipe, bool], int] = {}
         for trial in self._trials():
             if "outcome" in trial.user_attrs:
                 outcome = Outcome.from_dict(trial.user_attrs["outcome"])
-                found.setdefault(outcome.recipe, outcome)
             elif trial.user_attrs.get("died"):
-                recipe = Recipe.from_dict(trial.user_attrs["recipe"])
-                dead[recipe] = dead.get(recipe, 0) + 1
-                if dead[recipe] >= _TRIES:
-                    why = f"{dead[recipe]} workers died while they tried it"
-                    found.setdefault(recipe, Outcome(recipe, why=why))
-        return list(found.values())
+                key = Recipe.from_dict(trial.user_attrs["recipe"]), _confirms(trial)
+                dead[key] = dead.get(key, 0) + 1
+                if dead[key] < _TRIES:
+                    continue
+                why = f"{dead[key]} workers died while they tried it"
+                outcome = Outcome(key[0], why=why)
+            else:
+                continue
+            before = found.get(outcome.recipe)
+            if before is None or (before.samples and _confirms(trial)):
+                found.pop(outcome.recipe, None)  # the confirmed one is the latest
+                found[outcome.recipe] = outcome
+        self.known = list(found.values())
+        return self.known
 
+    @_keeping
     def running(self) -> list[Recipe]:
         """Return what living workers are trying; give back what dead ones were."""
         found = []
@@ -112,49 +154,67 @@ class Study:
         return found
 
     @contextlib.contextmanager
-    def claim(self, recipe: Recipe) -> Iterator[Claim | None]:
+    def claim(self, recipe: Recipe, confirms: bool = False) -> Iterator[Claim | None]:
         """Lease a trial for the `with` block.
 
         Args:
             recipe: What is to be tried.
+            confirms: Whether it was, and its estimate is to be confirmed. Defaults to False.
 
         Yields:
             The trial, perhaps of another recipe that was waiting; None if another worker was
             quicker.
         """
-        self._study.enqueue_trial({}, user_attrs={"recipe": recipe.to_dict()})
-        trial = self._study.ask()
-        trial.set_user_attr("lease", _lease())
-        wanted = Recipe.from_dict(trial.user_attrs["recipe"])
-        if self._taken(wanted, trial.number):
-            self._end(trial.number)
+        begun = self._begin(recipe, confirms)
+        if begun is None:
             yield None
             return
+        trial, claim = begun
         stop = threading.Event()
 
         def renew() -> None:
             while not stop.wait(_RENEW):
-                trial.set_user_attr("lease", _lease())
+                # Where it fails, the lease runs out, and the end of the trial says why.
+                with contextlib.suppress(Exception):
+                    trial.set_user_attr("lease", _lease())
 
         beat = threading.Thread(target=renew, daemon=True)
         beat.start()
-        claim = Claim(wanted)
         try:
             yield claim
         finally:
             stop.set()
             beat.join()
-            if claim.outcome is not None:
-                trial.set_user_attr("label", wanted.label())
-                trial.set_user_attr("outcome", claim.outcome.to_dict())
-            self._end(trial.number, claim.outcome)
+            self._finish(trial, claim)
 
-    def _taken(self, recipe: Recipe, number: int) -> bool:
+    @_keeping
+    def _begin(self, recipe: Recipe, confirms: bool) -> tuple[optuna.trial.Trial, Claim] | None:
+        """Lease a trial; None if another worker was quicker."""
+        attributes = {"recipe": recipe.to_dict(), "confirms": confirms}
+        self._study.enqueue_trial({}, user_attrs=attributes)
+        trial = self._study.ask()
+        trial.set_user_attr("lease", _lease())
+        wanted, confirms = Recipe.from_dict(trial.user_attrs["recipe"]), _confirms(trial)
+        before = next((o for o in self.outcomes() if o.recipe == wanted), None)
+        if self._taken(wanted, trial.number, confirms, before):
+            self._end(trial.number)
+            return None
+        return trial, Claim(wanted, before if confirms else None)
+
+    @_keeping
+    def _finish(self, trial: optuna.trial.Trial, claim: Claim) -> None:
+        if claim.outcome is not None:
+            trial.set_user_attr("label", claim.recipe.label())
+            trial.set_user_attr("outcome", claim.outcome.to_dict())
+        self._end(trial.number, claim.outcome)
+
+    def _taken(self, recipe: Recipe, number: int, confirms: bool, before: Outcome | None) -> bool:
         """Return whether an earlier trial of the same recipe is done, or is being done."""
-        if any(outcome.recipe == recipe for outcome in self.outcomes()):
+        if before is not None and not (confirms and before.samples):
             return True
         return any(
             trial.number < number
+            and _confirms(trial) == confirms
             and trial.state == self._states.RUNNING
             and trial.user_attrs["recipe"] == recipe.to_dict()
             and _alive(trial)
@@ -185,16 +245,22 @@ class Claim:
 
     Attributes:
         recipe: What is to be tried.
+        estimate: What came of it before, which is to be confirmed; None if it is new.
         outcome: What came of it; to be set. None gives the trial back to others.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, estimate: Outcome | None = None) -> None:
         self.recipe = recipe
+        self.estimate = estimate
         self.outcome: Outcome | None = None
 
 
 def _lease() -> dict[str, Any]:
     return {"until": time.time() + _LEASE, "host": socket.gethostname(), "pid": os.getpid()}
+
+
+def _confirms(trial: optuna.trial.FrozenTrial | optuna.trial.Trial) -> bool:
+    return bool(trial.user_attrs.get("confirms"))
 
 
 def _alive(trial: optuna.trial.FrozenTrial) -> bool:

@@ -9,9 +9,10 @@ from .search import NO_TRAINING
 from .target import Figures, Target, allows, fits
 from .workbench import Workbench
 
-__all__ = ["NO_TRAINING", "TIME_UP", "reason", "sentence"]
+__all__ = ["CANNOT", "NO_TRAINING", "TIME_UP", "reason", "sentence"]
 
 TIME_UP = "the time was up"
+CANNOT = "early,"
 
 
 def sentence(original: Figures, best: Figures, loss: float, bench: Workbench) -> str:
@@ -51,7 +52,8 @@ def reason(target: Target, outcomes: Sequence[Outcome], bench: Workbench, ended:
     Returns:
         A sentence or more.
     """
-    known = [(o.figures, o.loss) for o in outcomes if o.figures is not None]
+    sure = [o for o in outcomes if not o.samples]  # what is not, was no better
+    known = [(o.figures, o.loss) for o in sure if o.figures is not None]
     known.append((bench.baseline.figures, 0.0))
     good = [figures for figures, loss in known if allows(target, loss)]
     said = []
@@ -83,6 +85,8 @@ def _advice(target: Target, ended: str) -> str:
     less = f"raise {' or '.join(bounds)}"
     if ended == TIME_UP:
         return f"The time was up: give more `minutes`, or {less}."
+    if ended.startswith(CANNOT):
+        return f"It ended {ended}; then `resume()`, or a call with the same `storage`, goes on."
     if ended == NO_TRAINING:
         return (
             "Nothing was trained, as the model is not compiled: compile it, or give `fine_tune`; "

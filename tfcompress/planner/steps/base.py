@@ -71,11 +71,23 @@ class ChangeStep(Step):
 
     Attributes:
         order: Changes are made in this order.
-        finishes: Whether it changes the model after training, by `finish`.
+        finishes: Whether it changes the model after training, by `finish`, without changing bytes.
+        makes_zeros: Whether it makes zeros, which take next to no bytes in a sparse file. It is
+            added to each of the other changes then, as little of it as fits.
     """
 
     order: ClassVar[int]
     finishes: ClassVar[bool] = False
+    makes_zeros: ClassVar[bool] = False
+
+    @classmethod
+    def choices(cls) -> Sequence[ChangeStep]:
+        """Return the settings to try, the mildest first; none if it is not to be chosen."""
+        return ()
+
+    def left(self) -> float:
+        """Return about which share of the weights is left, to guess sizes by."""
+        return 1.0
 
     def rewrite(self, model: keras.Model) -> keras.Model:
         """Return the model to train."""
@@ -107,8 +119,24 @@ class ChangeStep(Step):
         return model
 
     def code(self) -> str:
-        """Return Python that changes `small` as `rewrite` does; empty if it does nothing."""
-        return ""
+        """Return Python that changes `small` as `rewrite` does; empty if it does nothing.
+
+        By default, this and the two others import the class, and call its methods.
+        """
+        lines = []
+        if any(map(self._uncoded, ("rewrite", "callbacks", "finish"))):
+            lines.append(f"from {type(self).__module__} import {type(self).__name__}")
+        if self._uncoded("rewrite"):
+            lines.append(f"small = {self!r}.rewrite(small)")
+        return "\n".join(lines)
+
+    def _uncoded(self, name: str) -> bool:
+        """Return whether a class defines a method, and not the code of it."""
+        code = "code" if name == "rewrite" else f"{name}_code"
+        mine, base = type(self), ChangeStep
+        return getattr(mine, name) is not getattr(base, name) and (
+            getattr(mine, code) is getattr(base, code)
+        )
 
     def callbacks_code(self, steps: int, first: bool) -> Sequence[str]:
         """Return Python of each of the `callbacks`.
@@ -117,11 +145,11 @@ class ChangeStep(Step):
             steps: Number of steps of the optimizer.
             first: Whether it is the first `fit`.
         """
-        return ()
+        return (f"*{self!r}.callbacks({steps}, {first})",) if self._uncoded("callbacks") else ()
 
     def finish_code(self) -> str:
         """Return Python that changes `small` as `finish` does; empty if it does nothing."""
-        return ""
+        return f"small = {self!r}.finish(small, samples)" if self._uncoded("finish") else ""
 
 
 STEPS: Registry[type[Step]] = Registry("step")

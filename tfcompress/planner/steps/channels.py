@@ -13,6 +13,7 @@ from tfcompress.cost import budgets
 from .base import ChangeStep, register_step
 
 _ROUND_TO = 4
+_MACS = (0.7, 0.5, 0.35, 0.25, 0.17, 0.12)
 
 
 @register_step
@@ -28,6 +29,15 @@ class Channels(ChangeStep):
 
     name: ClassVar[str] = "channels"
     order: ClassVar[int] = 0
+
+    @classmethod
+    def choices(cls) -> tuple[Channels, ...]:
+        """Return one for each share."""
+        return tuple(map(cls, _MACS))
+
+    def left(self) -> float:
+        """Return the share: weights go about as multiply-accumulates do."""
+        return self.macs
 
     def label(self) -> str:
         """Return what is left."""

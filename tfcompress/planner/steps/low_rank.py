@@ -12,6 +12,8 @@ from tfcompress.low_rank.factorize import factorize
 
 from .base import ChangeStep, register_step
 
+_PARAMETERS = (0.5, 0.25)
+
 
 @register_step
 @dataclass(frozen=True)
@@ -26,6 +28,15 @@ class LowRank(ChangeStep):
 
     name: ClassVar[str] = "low_rank"
     order: ClassVar[int] = 1
+
+    @classmethod
+    def choices(cls) -> tuple[LowRank, ...]:
+        """Return one for each share."""
+        return tuple(map(cls, _PARAMETERS))
+
+    def left(self) -> float:
+        """Return the share."""
+        return self.parameters
 
     def label(self) -> str:
         """Return what is left."""

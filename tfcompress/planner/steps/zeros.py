@@ -16,6 +16,7 @@ from tfcompress.pruning.schedules import Polynomial
 
 from .base import ChangeStep, register_step
 
+_SHARES = (0.5, 0.7, 0.8, 0.9)
 _RISE = 0.7
 """Share of the first training in which the zeros become more."""
 
@@ -33,6 +34,16 @@ class Zeros(ChangeStep):
 
     name: ClassVar[str] = "zeros"
     order: ClassVar[int] = 2
+    makes_zeros: ClassVar[bool] = True
+
+    @classmethod
+    def choices(cls) -> tuple[Zeros, ...]:
+        """Return one for each share."""
+        return tuple(map(cls, _SHARES))
+
+    def left(self) -> float:
+        """Return the share of the others."""
+        return 1 - self.share
 
     def label(self) -> str:
         """Return how many."""
