@@ -67,5 +67,6 @@ def test_the_example_works_as_the_page_says(section, prepared):
     follow(section, prepared)
 
 
-def test_the_page_shows_the_four_additions():
-    assert EXAMPLES == ["An importance", "A precision", "An observer", "A device"]
+def test_the_page_shows_the_five_additions():
+    five = ["An importance", "A precision", "An observer", "A device", "A step of the planner"]
+    assert five == EXAMPLES

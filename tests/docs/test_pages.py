@@ -18,7 +18,11 @@ from tfcompress.cli import main
 from tfcompress.demo import load_digits
 
 # Pages with a test of their own: it follows them as a reader does, file by file.
-FOLLOWED = {"docs/extending.md", "docs/guides/raspberry_pi.md"}
+FOLLOWED = {
+    "docs/extending.md",
+    "docs/guides/raspberry_pi.md",
+    "docs/guides/web_page.md",
+}
 NAMES = {"tfc": tfc, "converters": converters, "edge": edge, **{
     name: getattr(tfc, name) for name in ("budgets", "distill", "importance", "masks", "schedules")
 }}  # fmt: skip
