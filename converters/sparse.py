@@ -12,6 +12,7 @@ from tfcompress.converters.file.read import inspect
 from tfcompress.converters.passes.base import Pass
 from tfcompress.converters.xnnpack.sparse_check import check_sparse_kernels
 from tfcompress.edge.arguments import check_bool, check_path, check_seconds, refuse
+from tfcompress.edge.shown import Shown
 from tfcompress.edge.system.files import check_folder, write_whole
 from tfcompress.edge.system.scratch import scratch_folder
 from tfcompress.model.tables import as_text, new_table
@@ -92,7 +93,7 @@ class SparseWeight:
 
 
 @dataclass(frozen=True)
-class Sparsified(os.PathLike[str]):
+class Sparsified(Shown, os.PathLike[str]):
     """A .tflite file that `sparsify` wrote; usable wherever a path is.
 
     >>> import keras, tempfile

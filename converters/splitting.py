@@ -19,6 +19,7 @@ from tfcompress.edge.arguments import (
     check_threads,
 )
 from tfcompress.edge.benchmark import benchmark
+from tfcompress.edge.shown import Shown
 from tfcompress.edge.system.files import write_whole
 from tfcompress.edge.system.scratch import scratch_folder
 from tfcompress.model.tables import as_text, new_table
@@ -65,7 +66,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Split:
+class Split(Shown):
     """Two files that compute what one did. Printing it gives a table of the places measured.
 
     >>> from tfcompress import converters

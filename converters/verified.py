@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tfcompress.edge.arguments import check_number
+from tfcompress.edge.shown import Shown
 from tfcompress.model.tables import as_text, new_table
 
 from .errors import VerificationError
@@ -16,7 +17,7 @@ from .output_error import OutputError
 
 
 @dataclass(frozen=True)
-class Verification:
+class Verification(Shown):
     """The comparison of a .tflite file with the Keras model that it was made from, or another file.
 
     >>> import keras, numpy as np, tempfile

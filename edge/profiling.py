@@ -8,6 +8,7 @@ from typing import Any
 
 from .arguments import check_integer, check_seconds
 from .errors import raised_by
+from .shown import Shown
 from .system import tflite
 from .system.child import ChildFailure
 from .targets.answers import OpTimes, parse
@@ -37,7 +38,7 @@ class OpTime:
 
 
 @dataclass(frozen=True)
-class Profile:
+class Profile(Shown):
     """The ops of a file in the order of execution, with their times. Printing it gives a table.
 
     >>> from pathlib import Path

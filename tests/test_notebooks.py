@@ -17,6 +17,7 @@ GREETING = re.compile(
 # Words that a notebook prints, if it goes to its end.
 SAID = {
     "04_why_is_int8_bad": ("By layer, the worst first", "int8, rescaled", "repaired "),
+    "05_tell_me_the_size": ("The target is met.", "converters.", "the same file: True"),
     "06_sentence_encoder": ("4 bits   cosine 0.9", "speed-up", "find the same notes: True"),
     "07_language_model": ("perplexity", "as in Keras: True", "speed-up", "python.litertlm: "),
 }

@@ -18,6 +18,7 @@ import tensorflow as tf
 from rich.table import Table
 
 from tfcompress.edge.arguments import check_bool, check_integer
+from tfcompress.edge.shown import Shown
 from tfcompress.model.checks import check_finite_array
 from tfcompress.model.constraints import Constraint, FitConstraint, masks
 from tfcompress.model.filters import Filters
@@ -59,7 +60,7 @@ class ClusteredKernel:
 
 
 @dataclasses.dataclass(frozen=True)
-class Clustering:
+class Clustering(Shown):
     """The result of `cluster_weights`. Printing it gives a table.
 
     >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64, name="head")])

@@ -12,6 +12,7 @@ from rich.console import Group
 from rich.table import Table
 
 from tfcompress.edge.arguments import check_bool, check_integer, check_number
+from tfcompress.edge.shown import Shown
 from tfcompress.model.checks import check_finite
 from tfcompress.model.filters import Filters, check
 from tfcompress.model.functionalize import with_graph
@@ -55,7 +56,7 @@ class EqualizedChannels:
 
 
 @dataclass(frozen=True, eq=False)
-class EqualizationPlan:
+class EqualizationPlan(Shown):
     """What `equalize` does to a model. Printing it gives a table.
 
     >>> model = keras.Sequential([

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tfcompress.edge.shown import Shown
 from tfcompress.model.tables import as_text, new_table
 
 from .on_demand import gzip_bytes, load_error
@@ -123,7 +124,7 @@ class GraphOp:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class Inspection(Shown):
     """The content of a .tflite file, without the values of its weights.
 
     `gzip_bytes` and `load_error` take longer than all the rest together, so they are found out from

@@ -24,6 +24,7 @@ from tfcompress.converters.file.model import Inspection, Node, Tensor
 from tfcompress.converters.file.names import layer_in, scope_names
 from tfcompress.converters.file.read import inspect
 from tfcompress.edge.arguments import check_path
+from tfcompress.edge.shown import Shown
 
 from .rules import STEM, is_stem, obstacle
 
@@ -67,7 +68,7 @@ class RuleViolation:
 
 
 @dataclass(frozen=True)
-class SparseCheck:
+class SparseCheck(Shown):
     """The answer of `check_sparse_kernels` about a graph whose weights are stored sparse.
 
     >>> import keras, tempfile

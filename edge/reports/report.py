@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..arguments import check_each, check_path, check_text, refuse
 from ..results import BenchmarkResult
+from ..shown import Shown
 from ..system.files import write_whole
 from .columns import columns, notes, one_line
 from .html import html_page
@@ -25,7 +26,7 @@ SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Shown):
     """Show results side by side: as a table, JSON, Markdown or HTML.
 
     A column in which no result has a value is left out. A file that could not be measured keeps its

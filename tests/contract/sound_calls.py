@@ -538,6 +538,13 @@ def table(folder: Path) -> dict[str, list[Call]]:
             ]
             for name in ("__call__", "last_update", "next_update")
         },
+        "schedules.Schedule.in_steps": [
+            Call(
+                schedules.Polynomial(0.0, 0.5, 0.0, 0.5).in_steps,
+                {"first": 0, "steps": 9},
+                {"first": "zero, huge", "steps": "huge"},
+            )
+        ],
         "converters.ConverterOptions": [
             Call(
                 converters.ConverterOptions,

@@ -34,6 +34,7 @@ def test_a_file_that_the_runtime_cannot_run_is_an_error_of_the_conversion(files,
         run(files["int8"].path, {"image": images[:, :5]})
 
 
+@pytest.mark.slow("waits for the end of a time limit")
 def test_a_file_that_takes_too_long_has_no_outputs_and_others_run(files, images, tmp_path):
     slow, path = tmp_path / "slow.tflite", tmp_path / "m.tflite"
     os.mkfifo(slow)  # to be read when somebody writes, which nobody does

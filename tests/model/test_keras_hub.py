@@ -78,7 +78,7 @@ def test_a_backbone_is_given_back_and_saves(tmp_path):
     again = keras.models.load_model(tmp_path / "small.keras")
     for part in small(x):
         np.testing.assert_array_equal(again(x)[part], small(x)[part])
-    assert again.intermediate_dim == 16
+    assert again.intermediate_dim == 32
 
 
 @pytest.mark.slow("opens blocks again and again")

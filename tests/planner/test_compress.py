@@ -247,6 +247,7 @@ def test_best_file_is_measured_on_all_data_and_others_on_500_samples(net, digits
     assert str(found).count("estimated") == 1
 
 
+@pytest.mark.slow("measures some ten files")
 def test_compress_of_a_regression_with_two_inputs_by_name(only):
     only("dynamic_int8")
     rng = np.random.default_rng(0)

@@ -88,6 +88,7 @@ def test_trained_model_is_read_from_the_folder(training, monkeypatch):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow("trains for int8 once more")
 def test_quantization_aware_model_is_trained_once_more(training):
     model = training().changed(recipe(Zeros(0.5), QuantizationAware(), epochs=1))
     assert is_quantized(model)

@@ -28,6 +28,28 @@ class TestSchedule:
             share = 0.0 if last is None else schedule(last)
             assert found == [round(share * 120), round(share * 30)], step
 
+    def test_a_number_is_reached_after_three_quarters_of_the_fit(self, mlp, data):
+        record = Record()
+        fit(mlp, data, [Prune(0.8), record], epochs=4)
+        # Zhu and Gupta's polynomial over 24 of 32 steps, with an update at each.
+        shares = [0.8 * (1 - (1 - min(step / 24, 1)) ** 3) for step in range(32)]
+        assert record.batches == [[round(s * 120), round(s * 30)] for s in shares]
+
+    def test_shares_are_those_of_the_fit_also_in_a_second_one(self, mlp, data):
+        fit(mlp, data, [], epochs=2)
+        record = Record()
+        fit(mlp, data, [Prune(schedules.OneShot(0.5, step=0.5)), record], epochs=2)
+        assert [found[0] for found in record.batches] == [0] * 8 + [60] * 8
+        assert record.steps[0] == 16
+
+    def test_shares_need_the_number_of_batches(self, mlp, data):
+        batches = tf.data.Dataset.from_generator(
+            lambda: iter([data]),
+            output_signature=tuple(tf.TensorSpec(part.shape, part.dtype) for part in data),
+        )
+        with pytest.raises(ValueError, match="`steps_per_epoch` to fit"):
+            mlp.fit(batches, callbacks=[Prune(0.5)], verbose=0)
+
     def test_masks_are_the_smallest_weights(self, mlp, data):
         """Against a NumPy reference: weights at step 8, largest half of each kernel."""
         fit(mlp, data, [], epochs=1)
@@ -229,7 +251,8 @@ class TestTogether:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: Prune(0.5), TypeError, "tfcompress.schedules.*Received: 0.5"),
+        (lambda: Prune("0.5"), TypeError, "tfcompress.schedules.*Received: '0.5'"),
+        (lambda: Prune(1), ValueError, "schedule=1"),
         (lambda: Prune(schedules.Constant(0.5), structure="2:4"), TypeError, "masks.NofM"),
         (lambda: Prune(schedules.Constant(0.5), scope="all"), ValueError, "scope='all'"),
         (lambda: Prune(schedules.Constant(0.5), importance="l1"), ValueError, "'l1'.*magnitude"),

@@ -13,14 +13,21 @@ from tfcompress.pruning.prune import Prune
 
 
 class TestResume:
-    def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(self, data, tmp_path):
+    @pytest.mark.parametrize(
+        ("begin", "end"),
+        [
+            (2, 20),
+            pytest.param(2 / 32, 20 / 32, marks=pytest.mark.slow("the same in shares of the fit")),
+        ],
+    )
+    def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(self, data, tmp_path, begin, end):
         def train(callbacks):
             keras.utils.set_random_seed(1)
             model = keras.Sequential(
                 [keras.Input((12,)), layers.Dense(10, "relu"), layers.Dense(3)]
             )
             model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=False)
-            schedule = schedules.Polynomial(0.0, 0.8, begin=2, end=20, frequency=3)
+            schedule = schedules.Polynomial(0.0, 0.8, begin=begin, end=end, frequency=3)
             fit(model, data, [*callbacks, Prune(schedule)], epochs=4)
             return model
 

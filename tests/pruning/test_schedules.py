@@ -85,6 +85,10 @@ def test_serializes(schedule):
         (lambda: schedules.OneShot(0.5, step=-1), "step=-1"),
         (lambda: schedules.OneShot(0.5, step=1.5), "step=1.5"),
         (lambda: schedules.Polynomial(0.0, 1.2, 0, 10), "final=1.2"),
+        (lambda: schedules.Polynomial(0.0, 0.5, 0, 0.75), "begin=0, end=0.75"),
+        (lambda: schedules.Polynomial(0.0, 0.5, 0.0, 100.0), "end=100.0"),
+        (lambda: schedules.Polynomial(0.0, 0.5, 0.5, 0.2), "begin=0.5, end=0.2"),
+        (lambda: schedules.Polynomial(0.0, 0.5, 0.0, 0.75).in_steps(0, 0), "steps=0"),
         (lambda: schedules.Polynomial(2, 0.5, 0, 10), "initial=2"),
         (lambda: schedules.Polynomial(0.0, 0.5, 11, 10), "begin=11, end=10"),
         (lambda: schedules.Polynomial(0.0, 0.5, 0, None), "end=None"),
@@ -102,3 +106,33 @@ def test_bad_arguments_are_named(make, named):
 def test_numpy_numbers_are_numbers():
     schedule = schedules.Polynomial(np.float32(0.0), np.float64(0.5), np.int64(0), np.int32(10))
     assert schedule(10) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("shares", "steps"),
+    [
+        (schedules.Constant(0.5, begin=0.25), schedules.Constant(0.5, begin=90)),
+        (schedules.OneShot(0.5, step=1.0), schedules.OneShot(0.5, step=240)),
+        (
+            schedules.Polynomial(0.1, 0.8, begin=0.0, end=0.75),
+            # From step 40 to 190: a twentieth of the way is 7 steps.
+            schedules.Polynomial(0.1, 0.8, begin=40, end=190, frequency=7),
+        ),
+        (
+            schedules.Exponential(0.0, 0.8, begin=2 / 20, end=4 / 20, frequency=1),
+            schedules.Exponential(0.0, 0.8, begin=60, end=80, frequency=1),
+        ),
+        (schedules.Polynomial(0.0, 0.8, 3, 9), schedules.Polynomial(0.0, 0.8, 3, 9)),
+    ],
+)
+def test_shares_of_a_fit_become_its_steps(shares, steps):
+    """A fit of 200 steps, which begins at step 40."""
+    assert shares.in_steps(40, 200) == steps
+
+
+def test_a_schedule_in_shares_is_saved_as_it_is_and_has_no_steps():
+    schedule = schedules.Polynomial(0.0, 0.8, begin=0.0, end=0.75)
+    assert schedules.Polynomial.from_config(schedule.get_config()) == schedule
+    for call in (schedule.last_update, schedule.next_update, schedule):
+        with pytest.raises(ValueError, match="counts in shares of a fit"):
+            call(10)

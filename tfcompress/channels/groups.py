@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
+from tfcompress.edge.shown import Shown
 from tfcompress.model.dependency.units import Coupling, Ids, Role
 from tfcompress.model.tables import as_text, new_table
 
@@ -98,7 +99,7 @@ class ChannelGroup:
 
 
 @dataclass(frozen=True, eq=False)
-class ChannelGroups(Sequence[ChannelGroup]):
+class ChannelGroups(Shown, Sequence[ChannelGroup]):
     """All groups of a model. Printing it gives a table.
 
     >>> from tfcompress import channel_groups

@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from tfcompress.edge.arguments import check_integer, refuse
+from tfcompress.edge.shown import Shown
 from tfcompress.model.tables import as_text, new_table, scaled
 
 from .layer_summary import LayerSummary, Summary, near_zero_note
@@ -53,7 +54,7 @@ class LayerComparison:
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class Comparison(Shown):
     """The costs of two models, layer by layer. Printing it gives a table.
 
     Layers are matched by their paths. `tfcompress.summary(before, after)` makes a comparison of two

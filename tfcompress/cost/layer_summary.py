@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from tfcompress.edge.arguments import check_integer
+from tfcompress.edge.shown import Shown
 from tfcompress.model.tables import as_text, new_table, scaled
 
 from .macs import add_macs
@@ -58,7 +59,7 @@ class LayerSummary:
 
 
 @dataclasses.dataclass(frozen=True)
-class Summary:
+class Summary(Shown):
     """The costs of a model. Printing it gives a table.
 
     >>> import keras

@@ -13,6 +13,7 @@ from tfcompress.cost import budgets
 from tfcompress.cost.budgets import Budget
 from tfcompress.cost.macs import add_macs, count_macs
 from tfcompress.edge.arguments import check_integer, check_number
+from tfcompress.edge.shown import Shown
 from tfcompress.model.filters import Filters
 from tfcompress.model.layers import walk
 from tfcompress.model.tables import as_text, new_table
@@ -63,7 +64,7 @@ class LowRankLayer:
 
 
 @dataclass(frozen=True)
-class LowRankPlan:
+class LowRankPlan(Shown):
     """The plan of `factorize` for each layer. Printing it gives a table.
 
     >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32, name="head")])

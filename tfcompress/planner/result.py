@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from tfcompress.edge.arguments import LONGEST, check_number, check_path
+from tfcompress.edge.shown import Shown
 from tfcompress.edge.system.files import check_folder, write_whole
 from tfcompress.model.tables import as_text, new_table
 
@@ -54,7 +55,7 @@ class Best(os.PathLike[str]):
 
 
 @dataclass(frozen=True)
-class Compression:
+class Compression(Shown):
     """What `compress` found. It holds the best, also where the target was missed.
 
     >>> import tfcompress as tfc

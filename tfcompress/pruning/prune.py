@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.edge.arguments import check_each
+from tfcompress.edge.arguments import check_each, check_number
 from tfcompress.model import constraints
 from tfcompress.model.filters import Filters
 from tfcompress.model.fit_callback import inner_optimizer
@@ -19,7 +19,7 @@ from .apply import Array, Scope, apply_mask, check_arguments, check_structure, m
 from .importance import Importance, get
 from .mask_callback import MaskCallback
 from .patterns import NofM, Structure
-from .schedules import Schedule
+from .schedules import Polynomial, Schedule
 
 __all__ = ["Prune"]
 
@@ -67,7 +67,9 @@ class Prune(MaskCallback):
     The user's own constraints are applied before the mask, and restored at the end.
 
     Args:
-        schedule: Sparsity over optimizer steps, from `tfcompress.schedules`.
+        schedule: Sparsity over optimizer steps or over shares of the fit, from
+            `tfcompress.schedules`; or the sparsity to end at, in (0, 1), which is reached after
+            three quarters of the fit: `Polynomial(0.0, sparsity, begin=0.0, end=0.75)`.
         filters: Which layers: a regular expression searched in the layer's path, a list of layers
             or names, or a function of the layer. Defaults to all with trainable kernels.
         structure: Pattern of the zeros: `masks.SMALL_FILE` (blocks that make a sparse .tflite
@@ -91,7 +93,7 @@ class Prune(MaskCallback):
 
     def __init__(
         self,
-        schedule: Schedule,
+        schedule: Schedule | float,
         filters: Filters = None,
         *,
         structure: Structure = None,
@@ -102,10 +104,13 @@ class Prune(MaskCallback):
     ) -> None:
         super().__init__(filters, depthwise)
         if not isinstance(schedule, Schedule):
-            raise TypeError(
-                "`schedule` must come from tfcompress.schedules, such as "
-                f"Constant(0.5). Received: {schedule!r}"
-            )
+            if isinstance(schedule, bool) or not isinstance(schedule, int | float):
+                raise TypeError(
+                    "`schedule` must come from tfcompress.schedules, such as Constant(0.5), or be "
+                    f"the sparsity to end at. Received: {schedule!r}"
+                )
+            sparsity = check_number("schedule", schedule, above=0, below=1)
+            schedule = Polynomial(0.0, sparsity, begin=0.0, end=0.75)
         check_arguments(structure, scope, depthwise)
         if isinstance(structure, NofM) and abs(schedule.final - structure.sparsity) > 1e-6:
             raise ValueError(
@@ -116,6 +121,7 @@ class Prune(MaskCallback):
         check_each("then", given, keras.callbacks.Callback, "a Keras callback")
         self.then = list(given)
         self.schedule = schedule
+        self._schedule = schedule  # in steps, once training begins
         self.structure = structure
         self.scope: Scope = scope
         self.importance = get(importance)
@@ -175,7 +181,7 @@ class Prune(MaskCallback):
         """Log `sparsity`; pass epochs that end at the target to `then`."""
         self._follow(batch=0)
         super().on_epoch_end(epoch, logs)
-        if self._step() >= self.schedule.target_step:
+        if self._step() >= self._schedule.target_step:
             for callback in self.then:
                 callback.on_epoch_end(epoch, logs)
 
@@ -190,35 +196,52 @@ class Prune(MaskCallback):
 
     def _start(self, epoch: int) -> None:
         step = self._step()
+        self._schedule = self._in_steps(step, epoch)
         self._masks = [None] * len(self._kernels)
-        self._last_update = self.schedule.last_update(step)
+        self._last_update = self._schedule.last_update(step)
         self._warned = False
         self._seen = (0, step)
         self._warn_if_too_short(step, epoch)
         if self._last_update is not None:
-            sparsity = self.schedule(self._last_update)
+            sparsity = self._schedule(self._last_update)
             added = self._update(sparsity, zeros_first=True)
-            if self.schedule(self.schedule.begin) < sparsity and added > len(self._kernels):
+            if self._schedule(int(self._schedule.begin)) < sparsity and added > len(self._kernels):
                 total = sum(kernel.size for kernel in self._kernels)
                 warnings.warn(
                     f"The optimizer is at step {step} and the schedule began at "
-                    f"{self.schedule.begin}, so {added / total:.1%} of the weights went to zero at "
-                    f"once. To prune gradually, compile the model anew, or add {step} to the "
-                    "schedule's `begin` and `end`.",
+                    f"{self._schedule.begin}, so {added / total:.1%} of the weights went to zero "
+                    f"at once. To prune gradually, count in shares of the fit, compile the model "
+                    f"anew, or add {step} to the schedule's `begin` and `end`.",
                     stacklevel=2,
                 )
+
+    def _in_steps(self, step: int, epoch: int) -> Schedule:
+        """Return the schedule in optimizer steps of this fit, which may have been interrupted."""
+        params = self.params or {}
+        batches, epochs = params.get("steps"), params.get("epochs")
+        if batches and epochs:
+            every = inner_optimizer(self.model).gradient_accumulation_steps or 1
+            first = max(0, step - epoch * batches // every)
+            return self.schedule.in_steps(first, max(1, epochs * batches // every))
+        if isinstance(self.schedule.begin, float):
+            raise ValueError(
+                f"{self.schedule!r} counts in shares of the fit, and the number of batches in an "
+                "epoch is not known. Give `steps_per_epoch` to fit, or count in optimizer steps: "
+                "`begin` and `end` as integers."
+            )
+        return self.schedule
 
     def _follow(self, batch: int) -> None:
         """Update the masks to the optimizer's step; `batch` is the number of the next batch."""
         step = self._step()
-        last = self.schedule.last_update(step)
+        last = self._schedule.last_update(step)
         if last is not None and last != self._last_update:
-            self._update(self.schedule(last))
+            self._update(self._schedule(last))
             self._last_update = last
         # A custom train_step may make several steps a batch: the first batch shows how many.
         batches, steps = batch - self._seen[0], step - self._seen[1]
         self._seen = (batch, step)
-        following = self.schedule.next_update(step)
+        following = self._schedule.next_update(step)
         if following is None:
             self._next_batch = None
         elif batches <= 0:
@@ -255,22 +278,22 @@ class Prune(MaskCallback):
             return
         batches = (params["epochs"] - epoch) * params["steps"]
         reached = step + batches // (inner_optimizer(self.model).gradient_accumulation_steps or 1)
-        if reached < self.schedule.target_step:
+        if reached < self._schedule.target_step:
             self._warned = True
             warnings.warn(
                 f"Training ends at optimizer step {reached}, before the schedule reaches its "
-                f"sparsity of {self.schedule.final:g} at step {self.schedule.target_step}: the "
+                f"sparsity of {self._schedule.final:g} at step {self._schedule.target_step}: the "
                 "model will not be pruned to it by this `fit`.",
                 stacklevel=2,
             )
 
     def _finish(self) -> None:
         step = self._step()
-        if step < self.schedule.target_step and not self.model.stop_training:
+        if step < self._schedule.target_step and not self.model.stop_training:
             if not self._warned:
                 warnings.warn(
                     f"Training ended at optimizer step {step}, before the schedule reaches its "
-                    f"sparsity of {self.schedule.final:g} at step {self.schedule.target_step}.",
+                    f"sparsity of {self._schedule.final:g} at step {self._schedule.target_step}.",
                     stacklevel=2,
                 )
             return
@@ -281,7 +304,7 @@ class Prune(MaskCallback):
             return
         # With the zeros first, this changes nothing in a model that is at its target.
         self._masks = [None] * len(self._kernels)
-        added = self._update(self.schedule.final, zeros_first=True)
+        added = self._update(self._schedule.final, zeros_first=True)
         if added:
             total = sum(kernel.size for kernel in self._kernels)
             warnings.warn(

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from rich.table import Table
 
+from tfcompress.edge.shown import Shown
 from tfcompress.model.graph import Node, functional, is_graph, nodes
 from tfcompress.model.kernels import kernels_of
 from tfcompress.model.layers import rule_class
@@ -49,7 +50,7 @@ class QatLayer:
 
 
 @dataclass(frozen=True)
-class QatReport:
+class QatReport(Shown):
     """The report of a quantization-aware model. Printing it gives a table.
 
     >>> from tfcompress import quantize_aware

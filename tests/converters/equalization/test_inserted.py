@@ -36,8 +36,8 @@ def test_equalize_fills_the_ranges_around_sums(tmp_path):
     assert made["narrow_0",].before > 20
     assert made["narrow_0",].after < 1.01
     even = tfc.equalize(model, X, alpha=1.0, insert_scales=True)
-    # float32 in another order: 1e-5 of values of about 3
-    np.testing.assert_allclose(even(X), model(X), atol=5e-5)
+    # float32 in another order, 3e-5 of values of about 3: the factors differ by 20.
+    np.testing.assert_allclose(even(X), model(X), atol=1e-4)
     assert np.ptp(np.abs(even.get_layer("narrow_0_even").gamma)) > 0
     even.save(tmp_path / "even.keras")
     again = keras.models.load_model(tmp_path / "even.keras")

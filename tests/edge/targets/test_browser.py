@@ -120,6 +120,7 @@ def test_what_is_missing_is_named_with_what_installs_it(anything, tmp_path):
     assert "npm install" in available(target_named(f"browser:{tmp_path}")).reason
 
 
+@pytest.mark.slow("one more browser")
 def test_outputs_that_differ_are_refused(browser, files, tmp_path):
     shutil.copytree(PACKAGE, core := tmp_path / "web/core")
     shutil.copytree(PACKAGE.parent / "wasm-utils", tmp_path / "web/wasm-utils")

@@ -178,6 +178,7 @@ def test_opens_in_nested_and_subclassed_models():
         assert not any(rule_class(la) in (Block, Mlp) for la in flat_layers(opened))
 
 
+@pytest.mark.slow("every rewrite of a transformer")
 def test_every_rewrite_opens_layers(tmp_path):
     model = classifier()
     macs = tfc.summary(model).total.macs
