@@ -22,7 +22,7 @@ def model(length=4, start=0):
     return keras.Model(tokens, x)
 
 
-@pytest.mark.slow("four files of an encoder")
+@pytest.mark.slow("two int8 files of an encoder")
 def test_positions_are_int8_in_any_batch(tmp_path):
     source = model()
     qat = tfc.calibrate(tfc.quantize_aware(source), TOKENS)
