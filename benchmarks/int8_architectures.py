@@ -4,7 +4,8 @@ Each architecture is made int8 by tfcompress with each choice of ranges, by the 
 alone, and by litert-quantizer from our float file: all with a batch of one, all from the first of
 the same samples. The signal-to-noise ratio is that of the worst output on 64 other samples; float
 MACs are the ops with weights that stayed in float; seconds are those from the model to the file,
-for litert-quantizer from the float file.
+for litert-quantizer from the float file. "Input rounded" is the model itself, in float, on samples
+that are rounded to 8 bits: a net that loses so much by one rounding multiplies every error.
 
 Nothing is trained. Weights are as Keras initializes them, batch normalization has the statistics of
 the 64 samples, and each sample is noise with a mean and a spread of its own. `post_training.py` has
@@ -55,6 +56,7 @@ from tests.zoo.architectures import ARCHITECTURES, BEGINNINGS, LARGE, VOCABULARY
 FEW, MANY = 64, 500  # calibration samples
 OURS = ("mse", "minmax", "percentile")
 TENSORFLOW, PEER = "TensorFlow converter", "litert-quantizer"
+ROUNDED = "input rounded"
 LEAST = 15.0  # dB
 FLOAT_ONLY = ("CONV_3D", "CONV_3D_TRANSPOSE")  # TFLite has no int8 kernels of these
 
@@ -157,6 +159,8 @@ def measure(name: str, folder: Path) -> list[Result]:
 
     wide = folder / "float32.tflite"
     convert(converters.Float32(), wide)
+    outputs = keras_outputs(signature(model, 1), rounded(test, few))
+    results.append(Result(name, ROUNDED, FEW, signal_to_noise(exact, outputs)))
     for ranges in OURS:
         attempt(ranges, FEW, partial(convert, converters.Int8(few, ranges=ranges)))
     for samples in (few, many):
@@ -165,6 +169,16 @@ def measure(name: str, folder: Path) -> list[Result]:
     if importlib.util.find_spec("litert_quantizer"):
         attempt(PEER, FEW, partial(peer, wide, few))
     return results
+
+
+def rounded(samples: Samples, seen: Samples) -> Samples:
+    """Round float samples to 8 bits over the range of others."""
+    found = {}
+    for key, array in samples.items():
+        step = (seen[key].max() - seen[key].min()) / 255
+        whole = array.dtype.kind != "f"
+        found[key] = array if whole else (np.rint(array / step) * step).astype(array.dtype)
+    return found
 
 
 def signal_to_noise(exact: Samples, found: Samples) -> float:
