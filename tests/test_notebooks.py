@@ -21,7 +21,15 @@ SAID = {
     "06_sentence_encoder": ("4 bits   cosine 0.9", "speed-up", "find the same notes: True"),
     "07_language_model": ("perplexity", "as in Keras: True", "speed-up", "python.litertlm: "),
 }
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+LARGE = {"06_sentence_encoder"}  # 22 million weights, which it downloads
+NOTEBOOKS = [
+    pytest.param(
+        path,
+        id=path.stem,
+        marks=pytest.mark.large if path.stem in LARGE else pytest.mark.slow("a whole notebook"),
+    )
+    for path in sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+]
 
 
 def executed(notebook, folder):
@@ -37,8 +45,7 @@ def executed(notebook, folder):
     return "".join(output.get("text", "") for output in outputs), noise
 
 
-@pytest.mark.slow("runs whole notebooks")
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS)
 def test_runs(path, monkeypatch, tmp_path):
     monkeypatch.setenv("TFCOMPRESS_FAST", "1")
     notebook = nbformat.read(path, as_version=4)
