@@ -74,8 +74,10 @@ def test_a_family_is_opened(name, tmp_path):
         assert not kept
         opened = tfc.open_layers(model)
         assert not any(map(is_composite, flat_layers(opened)))
-        np.testing.assert_array_equal(values(opened, x), expected)
-        np.testing.assert_array_equal(values(reloaded(opened, tmp_path), x), expected)
+        # Equal bits on most processors; on some, TensorFlow adds in another order.
+        limit = 1e-6 * np.abs(expected).max()
+        for found in (opened, reloaded(opened, tmp_path)):
+            np.testing.assert_allclose(values(found, x), expected, rtol=0, atol=limit)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,6 +13,7 @@ import os
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -37,7 +38,10 @@ _TRIES = 5
 
 def _optuna() -> Any:
     try:
-        import optuna
+        # tqdm, which it imports, warns in notebooks without widgets.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "IProgress not found")
+            import optuna
     except ModuleNotFoundError as error:
         if error.name != "optuna":
             raise
