@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..passes.base import Refused
-from ..passes.equality import Feed, engines, feeds
+from ..passes.equality import Feed, engines, feeds, outputs_differ
 from ..passes.join import join
 from .read import describe, load_error
 
@@ -56,7 +54,6 @@ def difference(parts: list[Path], keys: list[str], joined: Path) -> str:
             found = run(joined, feed)
         except (RuntimeError, ValueError) as error:
             return f"on {name} it fails: {error}"
-        for output, value in wanted.items():
-            if not np.array_equal(value, found[output], equal_nan=value.dtype.kind == "f"):
-                return f"on {name}, output '{output}' differs"
+        if said := outputs_differ(wanted, found):
+            return f"on {name}, {said}"
     return "" if ran else "the runtime runs a part neither with XNNPACK nor without"

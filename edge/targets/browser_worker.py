@@ -25,7 +25,6 @@ from ..engines.cpu import CpuEngine
 from ..engines.parity import compare
 from ..errors import DelegateMismatch, ModelFileError, ModelRefused
 from ..inputs import random_inputs
-from ..runner import Runner
 from ..system import tflite
 from ..system.scratch import scratch_folder
 from ..system.serve import serve
@@ -70,10 +69,12 @@ def measure(
 ) -> dict[str, Any]:
     """Run a file in a browser; return the fields of `browser.PageRun`."""
     file = tflite.check(path)
-    runner, cpu = Runner(file), CpuEngine(file)
-    _check_types(path, runner)
-    arrays = random_inputs(runner.inputs, 0)
-    expected = {name: np.asarray(value) for name, value in runner.named(arrays, raw=True).items()}
+    cpu = CpuEngine(file)
+    _check_types(path, cpu)
+    arrays = random_inputs(cpu.inputs, 0)
+    cpu.write(arrays)
+    cpu.invoke()
+    expected = {name: np.array(value) for name, value in cpu.read().items()}
     job = {
         "accelerator": accelerator, "threads": threads, "runs": runs, "seconds": seconds,
         "warmup": warmup, "inputs": [
@@ -87,7 +88,7 @@ def measure(
     if "error" in result:
         raise ModelRefused(f"{path}: LiteRT.js cannot run it: {result['error']}")
     gpu = accelerator == "webgpu"
-    received = _outputs(path, runner, site, result["outputs"], expected)
+    received = _outputs(path, cpu, site, result["outputs"], expected)
     place = "WebGPU" if gpu else "WebAssembly"
     compare(file, cpu, cpu.arithmetic(), expected, received, None if gpu else SHARE, place)
     version = json.loads(Path(package, "package.json").read_text(encoding="utf-8"))["version"]
@@ -101,9 +102,9 @@ def measure(
     }
 
 
-def _check_types(path: str, runner: Runner) -> None:
+def _check_types(path: str, cpu: CpuEngine) -> None:
     """Refuse a file of types or sizes that LiteRT.js does not take."""
-    for side, infos in (("input", runner.inputs), ("output", runner.outputs)):
+    for side, infos in (("input", cpu.inputs), ("output", cpu.outputs)):
         for info in infos:
             if str(info.dtype) not in KINDS:
                 raise ModelRefused(
@@ -118,11 +119,11 @@ def _check_types(path: str, runner: Runner) -> None:
 
 
 def _outputs(
-    path: str, runner: Runner, site: "Site", names: Sequence[str], expected: dict[str, Array]
+    path: str, cpu: CpuEngine, site: "Site", names: Sequence[str], expected: dict[str, Array]
 ) -> dict[str, Array]:
     if sorted(names) != sorted(expected):
         raise ModelRefused(f"{path}: LiteRT.js names its outputs {names}, not {list(expected)}")
-    kinds: dict[str, TensorInfo] = {info.name: info for info in runner.outputs}
+    kinds: dict[str, TensorInfo] = {info.name: info for info in cpu.outputs}
     return {
         name: np.frombuffer(site.outputs[place], kinds[name].dtype).reshape(expected[name].shape)
         for place, name in enumerate(names)
